@@ -1,0 +1,96 @@
+"""Densities, moments and masses from Gauss rules: numpy only, so that plots can use it.
+
+A spectrum's density is mean over probes of sum_i weights[p, i] * delta(lambda - nodes[p, i]). Smoothing happens here,
+when the density is looked at, never when it is stored.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .records import Spectrum
+
+Array = NDArray[np.float64]
+LAMBDA0 = 1e-3  # where the asinh axis turns from linear to logarithmic
+
+
+def measure(spectrum: Spectrum) -> tuple[Array, Array]:
+    """Nodes (m,) ascending and weights (m,) summing to 1 of the probe-averaged discrete measure."""
+    keep = np.isfinite(spectrum.nodes) & (spectrum.weights > 0)
+    nodes = spectrum.nodes[keep]
+    weights = spectrum.weights[keep] / spectrum.weights.shape[0]
+    order = np.argsort(nodes, kind="stable")
+    return nodes[order], weights[order]
+
+
+def density(nodes: ArrayLike, weights: ArrayLike, grid: ArrayLike, width: float) -> Array:
+    """Gaussian-smoothed density on a grid: sum_i w_i N(x; node_i, width^2), shape (len(grid),), unit 1 / grid unit."""
+    if not width > 0:
+        raise ValueError(f"width must be positive, got {width}")
+    nodes, weights, grid = (np.asarray(a, dtype=np.float64).ravel() for a in (nodes, weights, grid))
+    keep = np.isfinite(nodes)
+    z = (grid[:, None] - nodes[None, keep]) / width  # (grid, node)
+    kernel = np.exp(-0.5 * np.minimum(z * z, 1400.0))  # below exp(-700) is zero in float64
+    return kernel @ weights[keep] / (width * np.sqrt(2 * np.pi))
+
+
+def to_asinh(values: ArrayLike, lambda0: float = LAMBDA0) -> Array:
+    """u = asinh(lambda / lambda0): linear inside +-lambda0, logarithmic outside."""
+    return np.arcsinh(np.asarray(values, dtype=np.float64) / lambda0)
+
+
+def from_asinh(u: ArrayLike, lambda0: float = LAMBDA0) -> Array:
+    """Inverse of `to_asinh`."""
+    return np.sinh(np.asarray(u, dtype=np.float64)) * lambda0
+
+
+def asinh_density(spectrum: Spectrum, grid_u: ArrayLike, lambda0: float = LAMBDA0, width_u: float = 0.12) -> Array:
+    """Density per unit u = asinh(lambda / lambda0), Gaussian of standard deviation width_u in u; integrates to 1."""
+    nodes, weights = measure(spectrum)
+    return density(to_asinh(nodes, lambda0), weights, grid_u, width_u)
+
+
+def asinh_ticks(low: float, high: float, lambda0: float = LAMBDA0) -> tuple[list[float], list[str]]:
+    """Tick eigenvalues (not u) at 0 and +-10^k within [low, high], with their texts; at most about nine."""
+    if not (np.isfinite(low) and np.isfinite(high) and low <= high):
+        raise ValueError(f"ticks need a finite range, got [{low}, {high}]")
+    first = int(np.ceil(np.log10(lambda0))) + 1
+    last = int(np.floor(np.log10(max(abs(low), abs(high), 10.0**first))))
+    step = max(1, (last - first + 1) // 4)
+    powers = [10.0**k for k in range(first, last + 1) if (last - k) % step == 0]
+    values = [-p for p in reversed(powers) if -p >= low] + ([0.0] if low <= 0 <= high else [])
+    values += [p for p in powers if p <= high]
+    return values, [_power_text(v) for v in values]
+
+
+def _power_text(value: float) -> str:
+    return f"{value:g}".replace("-", "\N{MINUS SIGN}", 1) if value < 0 else f"{value:g}"
+
+
+def moments(spectrum: Spectrum, degree: int) -> Array:
+    """Mean of lambda^degree under each probe's rule, shape (probe,): exact to degree 2m - 1 for an m-point rule."""
+    nodes = np.where(np.isfinite(spectrum.nodes), spectrum.nodes, 0.0)
+    powers = np.where(np.isfinite(spectrum.nodes), nodes**degree, 0.0)
+    return (spectrum.weights * powers).sum(axis=1)
+
+
+# Two-sided 95 % points of Student's t for 1..30 degrees of freedom.
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+        2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)
+
+
+def trace(spectrum: Spectrum) -> tuple[float, float]:
+    """Trace estimate size * mean(first moment) and the half width of its 95 % t-interval over probes (inf for one)."""
+    samples = spectrum.size * moments(spectrum, 1)
+    count = len(samples)
+    if count < 2:
+        return float(samples.mean()), float("inf")
+    half = _T95[min(count - 1, 30) - 1] * samples.std(ddof=1) / np.sqrt(count)
+    return float(samples.mean()), float(half)
+
+
+def mass_below(spectrum: Spectrum, threshold: float) -> float:
+    """Share of the spectrum below a threshold, estimated from the rule (0 to 1)."""
+    nodes, weights = measure(spectrum)
+    return float(weights[nodes < threshold].sum())

@@ -1,0 +1,437 @@
+"""A run on disk: one directory, every part published by an atomic rename, readable while jobs write.
+
+    RUN/run.json                         RunInfo
+    RUN/metrics.jsonl                    one JSON object a training step: {"step": .., "loss": .., ...}
+    RUN/checkpoints/000100/              weights.safetensors, optimizer.safetensors, meta.json
+    RUN/records/<key>/                   meta.json (JSON fields), arrays.npz, vectors.safetensors (large fields)
+    RUN/status/<job>.json                progress of a job, rewritten about once a second
+    RUN/.parts/<key>/<part>.npz          finished pieces of a record still being computed
+
+Names that start with a dot are work in progress: readers ignore them. No file is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import json
+import math
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path as FilePath
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from .. import records
+from ..errors import EnvironmentProblem, ProblemError, ResourceError
+
+FORMAT = 1
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\Z")
+R = TypeVar("R", bound=records.Record)
+
+
+# ------------------------------------------------------------------ atomic files
+
+
+def _fsync_path(path: FilePath) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def writing(what: FilePath) -> Iterator[None]:
+    """Turn the operating system's refusals into a sentence that names the place and the way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(
+                f"no space left writing {what}. Nothing half-written remains; free some space and repeat the same command"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise EnvironmentProblem(
+                f"cannot write {what}: {error.strerror.lower()}. Choose a directory that you may write to"
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def new_directory(target: FilePath) -> Iterator[FilePath]:
+    """A directory that appears under its name only when the block ends well; an older one of that name is replaced."""
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = FilePath(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            os.chmod(part, 0o777 & ~_umask())
+            yield part
+            for file in part.iterdir():
+                _fsync_path(file)
+            _fsync_path(part)
+            if target.exists():
+                old = part.with_name(part.name + "-old")
+                os.rename(target, old)
+                os.rename(part, target)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                os.rename(part, target)
+            _fsync_path(target.parent)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(target: FilePath, text: str) -> None:
+    """Replace a small text file in one step."""
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows neither numpy scalars nor NaN: NaN and infinities become null."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, int)):
+        return value
+    return str(value)
+
+
+def to_json(value: Any, *, indent: int | None = 1) -> str:
+    """Strict JSON of anything a record may hold."""
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+
+
+# ------------------------------------------------------------------ keys
+
+
+def check_key(key: str) -> str:
+    """A key names one directory: letters, digits and ._+- only, so that no key leaves the store."""
+    if not _KEY.match(key) or ".." in key:
+        raise ProblemError(f"'{key}' is no record key: letters, digits, '.', '_', '+' and '-' only")
+    return key
+
+
+def spectrum_key(operator: str, step: int) -> str:
+    return f"spectrum-{operator}-{step:08d}"
+
+
+def eigenpairs_key(operator: str, step: int) -> str:
+    return f"eigenpairs-{operator}-{step:08d}"
+
+
+def surface_key(plane: str, step: int) -> str:
+    return f"surface-{plane}-{step:08d}"
+
+
+def trajectory_key(plane: str, step: int) -> str:
+    return f"trajectory-{plane}-{step:08d}"
+
+
+def path_key(run_b: str, shape: str) -> str:
+    return f"path-{shape}-{re.sub(r'[^A-Za-z0-9._+-]', '_', run_b)}"
+
+
+def key_of(record: records.Record) -> str:
+    """The key under which a record is stored."""
+    match record:
+        case records.Spectrum():
+            return spectrum_key(record.operator, record.step)
+        case records.Eigenpairs():
+            return eigenpairs_key(record.operator, record.step)
+        case records.Surface():
+            return surface_key(record.plane, record.step)
+        case records.Trajectory():
+            return trajectory_key(record.plane, record.step)
+        case records.Path():
+            return path_key(record.run_b, record.shape)
+    raise TypeError(f"no key for a {type(record).__name__}")
+
+
+# ------------------------------------------------------------------ one run
+
+
+class Run:
+    """One run directory. Reading never locks; writing is atomic, one writer per key.
+
+    Raises:
+        ProblemError: the directory holds no readable run.json.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = FilePath(root)
+        if not (self.root / "run.json").is_file():
+            where = "does not exist" if not self.root.exists() else "has no run.json"
+            raise ProblemError(
+                f"'{self.root}' is no run: it {where}. Record one with `landscape train PROBLEM --out {self.root}`"
+            )
+        self.info  # noqa: B018  a damaged run.json should be reported here, not later
+
+    @classmethod
+    def create(cls, root: str | os.PathLike[str], info: records.RunInfo) -> Run:
+        """Make a new run.
+
+        Raises:
+            ProblemError: the directory already holds a run.
+        """
+        root = FilePath(root)
+        if (root / "run.json").exists():
+            raise ProblemError(f"'{root}' already holds a run; choose another directory or remove it first")
+        write_text(root / "run.json", to_json({"format": FORMAT, **dataclasses.asdict(info)}))
+        return cls(root)
+
+    @property
+    def info(self) -> records.RunInfo:
+        try:
+            values = json.loads((self.root / "run.json").read_text(encoding="utf-8"))
+            known = {f.name for f in dataclasses.fields(records.RunInfo)}
+            return records.RunInfo(**{k: v for k, v in values.items() if k in known})
+        except (OSError, ValueError, TypeError) as error:
+            raise ProblemError(f"'{self.root / 'run.json'}' cannot be read: {error}") from error
+
+    def update_info(self, **changes: Any) -> None:
+        info = dataclasses.replace(self.info, **changes)
+        write_text(self.root / "run.json", to_json({"format": FORMAT, **dataclasses.asdict(info)}))
+
+    @property
+    def name(self) -> str:
+        return self.root.resolve().name
+
+    # -- records
+
+    def keys(self, kind: str | None = None) -> list[str]:
+        """Keys of the finished records, sorted; `kind` is 'spectrum', 'eigenpairs', 'surface', ..."""
+        try:
+            found = sorted(e.name for e in os.scandir(self.root / "records") if not e.name.startswith("."))
+        except OSError:
+            return []
+        return [k for k in found if kind is None or k.startswith(f"{kind}-")]
+
+    def directory(self, key: str) -> FilePath:
+        return self.root / "records" / check_key(key)
+
+    def has(self, key: str) -> bool:
+        return (self.directory(key) / "meta.json").is_file()
+
+    def write(self, record: records.Record) -> str:
+        """Publish a record under its key, whole or not at all; returns the key."""
+        key = key_of(record)
+        values = record.values_dict()
+        if isinstance(record, records.Path):
+            values = {k: v for k, v in values.items() if k not in ("spectra", "eigenpairs")}
+        with new_directory(self.directory(key)) as part:
+            arrays = record.arrays()
+            large = {k: np.ascontiguousarray(arrays.pop(k)) for k in record.large if k in arrays}
+            if isinstance(record, records.Path):
+                for name, group in (("spectra", record.spectra), ("eigenpairs", record.eigenpairs)):
+                    values[f"{name}_values"] = [r.values_dict() for r in group]
+                    for i, r in enumerate(group):
+                        arrays |= {f"{name}/{i}/{k}": a for k, a in r.arrays().items() if k not in r.large}
+            np.savez(part / "arrays.npz", **arrays)  # type: ignore[arg-type]
+            if large:
+                save_file(large, part / "vectors.safetensors")
+            (part / "meta.json").write_text(
+                to_json({"format": FORMAT, "kind": record.kind, **values}), encoding="utf-8"
+            )
+        shutil.rmtree(self.parts_directory(key), ignore_errors=True)
+        return key
+
+    def meta(self, key: str) -> dict[str, Any]:
+        """The JSON half of a record: cheap to read.
+
+        Raises:
+            ProblemError: no such record, or it is damaged.
+        """
+        file = self.directory(key) / "meta.json"
+        try:
+            values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ProblemError(f"run '{self.name}' has no record '{key}'") from error
+        except (OSError, ValueError) as error:
+            raise ProblemError(f"'{file}' is damaged ({error}); remove its directory and compute it again") from error
+        if not isinstance(values, dict) or values.get("kind") not in records.KINDS:
+            raise ProblemError(f"'{file}' is no record of this software; remove its directory and compute it again")
+        if values.get("format", 0) > FORMAT:
+            raise ProblemError(f"'{file}' was written by a newer version (format {values['format']}); update landscape")
+        return values
+
+    def read(self, key: str, *, large: bool = False) -> Any:
+        """Read a record; `large` also reads fields of weight dimension (eigenvectors, plane directions).
+
+        Raises:
+            ProblemError: no such record, or it is damaged.
+        """
+        values = self.meta(key)
+        directory = self.directory(key)
+        try:
+            with np.load(directory / "arrays.npz", allow_pickle=False) as file:
+                arrays: dict[str, NDArray[Any]] = {k: file[k] for k in file.files}
+            if large and (directory / "vectors.safetensors").exists():
+                with safe_open(directory / "vectors.safetensors", framework="numpy") as tensors:
+                    arrays |= {k: tensors.get_tensor(k) for k in tensors.keys()}  # noqa: SIM118  no iterator
+            if values["kind"] == "path":
+                for name, cls in (("spectra", records.Spectrum), ("eigenpairs", records.Eigenpairs)):
+                    values[name] = [
+                        cls.build({k: arrays[f"{name}/{i}/{k}"] for k in records.AXES[cls.kind]
+                                   if f"{name}/{i}/{k}" in arrays}, v)
+                        for i, v in enumerate(values.pop(f"{name}_values", []))
+                    ]
+                arrays = {k: a for k, a in arrays.items() if "/" not in k}
+            return records.KINDS[values["kind"]].build(arrays, values)
+        except Exception as error:  # a truncated zip raises half a dozen types
+            raise ProblemError(
+                f"record '{key}' of run '{self.name}' is damaged ({type(error).__name__}: {error}); "
+                f"remove {directory} and compute it again"
+            ) from error
+
+    def steps(self, kind: str, name: str) -> list[int]:
+        """Steps at which a record such as ('spectrum', 'hessian') or ('surface', 'pca') exists, ascending."""
+        prefix = f"{kind}-{name}-"
+        return sorted(int(k[len(prefix):]) for k in self.keys(kind) if k.startswith(prefix) and k[len(prefix):].isdigit())
+
+    # -- parts of a record that is being computed
+
+    def parts_directory(self, key: str) -> FilePath:
+        return self.root / ".parts" / check_key(key)
+
+    def write_part(self, key: str, part: str, **arrays: NDArray[Any]) -> None:
+        """Keep a finished piece of a long record, so that a killed job goes on from there."""
+        target = self.parts_directory(key) / f"{check_key(part)}.npz"
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".{target.name}-{os.getpid()}.npz")
+            try:
+                with open(temporary, "wb") as stream:
+                    np.savez(stream, **arrays)  # type: ignore[arg-type]
+                os.replace(temporary, target)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def read_parts(self, key: str) -> dict[str, dict[str, NDArray[Any]]]:
+        """Finished pieces by name; a damaged piece counts as missing."""
+        found: dict[str, dict[str, NDArray[Any]]] = {}
+        directory = self.parts_directory(key)
+        for file in sorted(directory.glob("[!.]*.npz")) if directory.is_dir() else []:
+            with contextlib.suppress(Exception), np.load(file, allow_pickle=False) as arrays:
+                found[file.stem] = {k: arrays[k] for k in arrays.files}
+        return found
+
+    def clear_parts(self, key: str) -> None:
+        shutil.rmtree(self.parts_directory(key), ignore_errors=True)
+
+    # -- metrics and progress
+
+    def metrics(self) -> dict[str, NDArray[np.float64]]:
+        """Training metrics as columns; 'step' always, others NaN where a step lacks them."""
+        rows: dict[int, dict[str, Any]] = {}
+        try:
+            text = (self.root / "metrics.jsonl").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            text = ""
+        for line in text.splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # the last line may be half-written
+                row = json.loads(line)
+                rows[int(row["step"])] = row
+        ordered = [rows[s] for s in sorted(rows)]
+        names = sorted({k for row in ordered for k in row})
+        columns = {n: np.array([_number(row.get(n)) for row in ordered], dtype=np.float64) for n in names}
+        columns.setdefault("step", np.empty(0))
+        return columns
+
+    def write_status(self, job: str, status: dict[str, Any]) -> None:
+        """Progress of a job for other processes: state, done, total, rate, eta_s, updated, ..."""
+        write_text(self.root / "status" / f"{check_key(job)}.json", to_json(status))
+
+    def statuses(self) -> dict[str, dict[str, Any]]:
+        found = {}
+        for file in sorted((self.root / "status").glob("[!.]*.json")):
+            with contextlib.suppress(OSError, ValueError):
+                value = json.loads(file.read_text(encoding="utf-8"))
+                if isinstance(value, dict):
+                    found[file.stem] = value
+        return found
+
+    # -- checkpoints (directories; their tensors are read by landscape.checkpoints)
+
+    def checkpoint_steps(self) -> list[int]:
+        try:
+            entries = [e.name for e in os.scandir(self.root / "checkpoints")]
+        except OSError:
+            return []
+        return sorted(int(n) for n in entries if n.isdigit())
+
+    def checkpoint_directory(self, step: int) -> FilePath:
+        return self.root / "checkpoints" / f"{step:08d}"
+
+    def checkpoint_meta(self, step: int) -> dict[str, Any]:
+        try:
+            value = json.loads((self.checkpoint_directory(step) / "meta.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else math.nan
+
+
+# ------------------------------------------------------------------ many runs
+
+
+def runs(store: str | os.PathLike[str]) -> list[Run]:
+    """All readable runs of a store: the directory itself, or those one or two levels below it, by name."""
+    root = FilePath(store)
+    candidates = [root, *sorted(root.glob("[!.]*")), *sorted(root.glob("[!.]*/[!.]*"))] if root.is_dir() else []
+    found = []
+    for directory in candidates:
+        if (directory / "run.json").is_file():
+            with contextlib.suppress(ProblemError):
+                found.append(Run(directory))
+    return found
+
+
+def find(store: str | os.PathLike[str], run_id: str) -> Run:
+    """The run of a store with this id (its path below the store, or '.' for the store itself).
+
+    Raises:
+        ProblemError: no such run, or the id leaves the store.
+    """
+    root = FilePath(store).resolve()
+    directory = (root / run_id).resolve()
+    if not directory.is_relative_to(root):
+        raise ProblemError(f"'{run_id}' lies outside the store")
+    return Run(directory)
