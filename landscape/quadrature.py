@@ -32,7 +32,8 @@ def density(nodes: ArrayLike, weights: ArrayLike, grid: ArrayLike, width: float)
     keep = np.isfinite(nodes)
     z = (grid[:, None] - nodes[None, keep]) / width  # (grid, node)
     kernel = np.exp(-0.5 * np.minimum(z * z, 1400.0))  # below exp(-700) is zero in float64
-    return kernel @ weights[keep] / (width * np.sqrt(2 * np.pi))
+    smoothed: Array = kernel @ weights[keep] / (width * np.sqrt(2 * np.pi))
+    return smoothed
 
 
 def to_asinh(values: ArrayLike, lambda0: float = LAMBDA0) -> Array:
@@ -72,7 +73,8 @@ def moments(spectrum: Spectrum, degree: int) -> Array:
     """Mean of lambda^degree under each probe's rule, shape (probe,): exact to degree 2m - 1 for an m-point rule."""
     nodes = np.where(np.isfinite(spectrum.nodes), spectrum.nodes, 0.0)
     powers = np.where(np.isfinite(spectrum.nodes), nodes**degree, 0.0)
-    return (spectrum.weights * powers).sum(axis=1)
+    means: Array = (spectrum.weights * powers).sum(axis=1)
+    return means
 
 
 # Two-sided 95 % points of Student's t for 1..30 degrees of freedom.

@@ -57,11 +57,11 @@ def writing(what: FilePath) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ResourceError(
-                f"no space left writing {what}. Nothing half-written remains; free some space and repeat the same command"
+                f"no space left writing {what}. Nothing half-written remains; free some space and repeat the command"
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise EnvironmentProblem(
-                f"cannot write {what}: {error.strerror.lower()}. Choose a directory that you may write to"
+                f"cannot write {what}: {(error.strerror or 'refused').lower()}. Choose a directory that you may write to"
             ) from error
         raise
 
@@ -321,7 +321,8 @@ class Run:
     def steps(self, kind: str, name: str) -> list[int]:
         """Steps at which a record such as ('spectrum', 'hessian') or ('surface', 'pca') exists, ascending."""
         prefix = f"{kind}-{name}-"
-        return sorted(int(k[len(prefix):]) for k in self.keys(kind) if k.startswith(prefix) and k[len(prefix):].isdigit())
+        tails = [k[len(prefix):] for k in self.keys(kind) if k.startswith(prefix)]
+        return sorted(int(tail) for tail in tails if tail.isdigit())
 
     # -- parts of a record that is being computed
 
