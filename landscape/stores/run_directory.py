@@ -61,7 +61,7 @@ def writing(what: FilePath) -> Iterator[None]:
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise EnvironmentProblem(
-                f"cannot write {what}: {(error.strerror or 'refused').lower()}. Choose a directory that you may write to"
+                f"cannot write {what}: {(error.strerror or 'refused').lower()}. Choose a place that you may write to"
             ) from error
         raise
 

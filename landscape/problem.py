@@ -1,0 +1,385 @@
+"""A problem: a model, a loss and a fixed list of batches. It maps flat weight vectors to losses.
+
+The loss is L(theta) = sum_b n_b * batch_loss_b(theta) / sum_b n_b over the frozen batches, n_b their sample counts, so
+the size of a batch, or a short last one, never changes the loss surface. The model is held in evaluation mode
+(dropout off, BatchNorm statistics frozen) and is called functionally: weights handed in, never written.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from .errors import ProblemError
+
+Batch = Any
+Loss = Callable[[Any, Any], Tensor]
+BatchLoss = Callable[[nn.Module, Batch], Tensor]
+
+
+class _Objective(nn.Module):
+    """The model together with its loss as one module, so that `functional_call` replaces weights inside both."""
+
+    def __init__(self, model: nn.Module, loss: Loss | None, batch_loss: BatchLoss | None) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.batch_loss = batch_loss
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Any]:
+        if self.batch_loss is not None:
+            return self.batch_loss(self.model, batch), None
+        assert self.loss is not None
+        inputs, targets = batch
+        outputs = self.model(inputs)
+        return self.loss(outputs, targets), outputs
+
+
+class Problem:
+    """Model + loss + fixed batches.
+
+    Args:
+        model: the network; the problem puts it into evaluation mode and keeps it.
+        loss: `loss(outputs, targets)`, the mean over the batch, a scalar.
+        data: a pair of tensors (inputs, targets), a Dataset, a DataLoader or a list of (inputs, targets) batches.
+            It is read once, in order, and kept: the same samples answer every question.
+        batch_size: samples a batch for a pair of tensors or a Dataset; the unit of work dealt to ranks.
+        test_data: the same forms; adds test loss and accuracy to surfaces and paths.
+        count: samples (or tokens) of a batch, its weight in the mean; default the length of its first tensor.
+        name: shown in messages and records.
+
+    Raises:
+        ProblemError: no samples, no trainable weights, weights of several dtypes, or an unusable form of data.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        data: Any,
+        *,
+        batch_size: int = 256,
+        test_data: Any = None,
+        count: Callable[[Batch], int] | None = None,
+        name: str = "",
+    ) -> None:
+        self._set_up(_Objective(model, loss, None), data, batch_size, test_data, count, name)
+
+    @classmethod
+    def from_batch_loss(
+        cls,
+        model: nn.Module,
+        batch_loss: BatchLoss,
+        data: Any,
+        *,
+        batch_size: int = 256,
+        test_data: Any = None,
+        count: Callable[[Batch], int] | None = None,
+        name: str = "",
+    ) -> Problem:
+        """A problem whose `batch_loss(model, batch)` returns the batch mean: for models that compute their own loss."""
+        problem = cls.__new__(cls)
+        problem._set_up(_Objective(model, None, batch_loss), data, batch_size, test_data, count, name)
+        return problem
+
+    def _set_up(
+        self,
+        objective: _Objective,
+        data: Any,
+        batch_size: int,
+        test_data: Any,
+        count: Callable[[Batch], int] | None,
+        name: str,
+    ) -> None:
+        self.name = name
+        self.count: Callable[[Batch], int] = count or count_samples
+        self._objective = objective.eval()
+        self._parameters = {n: p for n, p in objective.model.named_parameters() if p.requires_grad}
+        if not self._parameters:
+            raise ProblemError(f"{self._who()} has no trainable weights; check requires_grad of its parameters")
+        kinds = {(p.dtype, p.device) for p in self._parameters.values()}
+        if len(kinds) > 1:
+            raise ProblemError(
+                f"{self._who()} has weights of several dtypes or devices "
+                f"({', '.join(sorted(f'{d} on {v}' for d, v in kinds))}); convert the model to one, e.g. model.float()"
+            )
+        ((self.dtype, self.device),) = kinds
+        self._sizes = [p.numel() for p in self._parameters.values()]
+        self.size: int = sum(self._sizes)
+        self.batches: list[Batch] = [move(b, self.device) for b in freeze(data, batch_size)]
+        self.samples = self._check_count(self.batches, "data")
+        self.test_batches: list[Batch] = (
+            [] if test_data is None else [move(b, self.device) for b in freeze(test_data, batch_size)]
+        )
+        if test_data is not None:
+            self._check_count(self.test_batches, "test data")
+
+    def _who(self) -> str:
+        return f"the model of '{self.name}'" if self.name else "the model"
+
+    def _check_count(self, batches: list[Batch], what: str) -> int:
+        total = sum(self.count(b) for b in batches)
+        if total <= 0:
+            raise ProblemError(
+                f"the {what} of {self.name or 'the problem'} is empty: 0 samples in {len(batches)} batches; "
+                "hand over at least one sample"
+            )
+        return total
+
+    # ------------------------------------------------------------------ weights and vectors
+
+    @property
+    def model(self) -> nn.Module:
+        return self._objective.model
+
+    def named_slices(self) -> list[tuple[str, tuple[int, ...], slice]]:
+        """(name, shape, slice of the flat vector) of every trainable tensor, in order."""
+        found, start = [], 0
+        for name, parameter in self._parameters.items():
+            found.append((name, tuple(parameter.shape), slice(start, start + parameter.numel())))
+            start += parameter.numel()
+        return found
+
+    def weights(self) -> Tensor:
+        """A copy of the model's weights as one flat vector (size,)."""
+        return torch.cat([p.detach().reshape(-1) for p in self._parameters.values()])
+
+    def vector_from(self, state: Mapping[str, Tensor]) -> Tensor:
+        """The flat vector (size,) of a state dict, in this problem's dtype and on its device.
+
+        Raises:
+            ProblemError: names or shapes do not fit, or a weight is not finite.
+        """
+        self._check_state(state)
+        parts = [state[n].detach().reshape(-1).to(self.device, self.dtype) for n in self._parameters]
+        return torch.cat(parts)
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Put a state dict (weights and buffers) into the model.
+
+        Raises:
+            ProblemError: names or shapes do not fit, or a weight is not finite.
+        """
+        self._check_state(state)
+        own = dict(self.model.state_dict(keep_vars=True))
+        with torch.no_grad():
+            for name, value in state.items():
+                own[name].copy_(value.to(own[name].device, own[name].dtype))
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of the model's state dict: weights and buffers by name."""
+        return {n: v.detach().clone() for n, v in self.model.state_dict().items()}
+
+    def _check_state(self, state: Mapping[str, Tensor]) -> None:
+        own = self.model.state_dict()
+        fix = ""
+        if state and all(k.startswith("module.") for k in state) and not any(k.startswith("module.") for k in own):
+            fix = f" All {len(state)} names start with 'module.' (DataParallel): save model.module.state_dict()."
+        missing = sorted(set(own) - set(state))
+        extra = sorted(set(state) - set(own))
+        if missing or extra:
+            first = f"'{missing[0]}' is missing in it" if missing else f"'{extra[0]}' is unknown to the model"
+            raise ProblemError(
+                f"the checkpoint does not fit {self._who()}: {len(missing)} tensors missing, {len(extra)} unknown; "
+                f"{first}.{fix or ' Was it made by another architecture?'}"
+            )
+        wrong = [n for n in own if tuple(own[n].shape) != tuple(state[n].shape)]
+        if wrong:
+            n = wrong[0]
+            more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            raise ProblemError(
+                f"the checkpoint does not fit {self._who()}: '{n}' has shape {tuple(state[n].shape)} in the checkpoint "
+                f"and {tuple(own[n].shape)} in the model{more}. Was it trained with other problem settings?"
+            )
+        for name, value in state.items():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                bad = int((~torch.isfinite(value)).sum())
+                raise ProblemError(
+                    f"the checkpoint's tensor '{name}' has {bad} of {value.numel()} values that are not finite "
+                    "(NaN or infinity): training diverged before it; choose an earlier checkpoint"
+                )
+
+    def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
+        """Views of a flat vector (size,) as the model's named weights; differentiable."""
+        parts = torch.split(vector, self._sizes)
+        return {n: v.view(p.shape) for (n, p), v in zip(self._parameters.items(), parts, strict=True)}
+
+    # ------------------------------------------------------------------ losses
+
+    def outcome(self, vector: Tensor, batch: Batch) -> tuple[Tensor, Any]:
+        """(mean loss of the batch, outputs or None) at a flat vector (size,); differentiable in the vector."""
+        named = {f"model.{n}": v for n, v in self.unflatten(vector).items()}
+        # The flash and memory-efficient attention kernels have no double backward; the math backend has.
+        with sdpa_kernel(SDPBackend.MATH):
+            loss, outputs = functional_call(self._objective, named, (batch,))
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise ProblemError(f"the loss of a batch must be a scalar (the mean over the batch), got {shape}")
+        return loss.reshape(()), outputs
+
+    def batch_loss(self, vector: Tensor, batch: Batch) -> Tensor:
+        """Mean loss of one batch at a flat vector (size,); differentiable in the vector."""
+        return self.outcome(vector, batch)[0]
+
+    @torch.no_grad()
+    def evaluate(self, vector: Tensor, which: str = "train") -> dict[str, float]:
+        """Mean loss, and accuracy for classification, over all batches of 'train' or 'test'; NaN is a value."""
+        batches = self.batches if which == "train" else self.test_batches
+        loss, correct, total, classified = 0.0, 0.0, 0, True
+        for batch in batches:
+            value, outputs = self.outcome(vector, batch)
+            n = self.count(batch)
+            loss += n * float(value)
+            hits = count_correct(outputs, batch)
+            classified = classified and hits is not None
+            correct += hits or 0
+            total += n
+        result = {"loss": loss / total if total else math.nan}
+        if classified and total:
+            result["accuracy"] = correct / total
+        return result
+
+    @property
+    def has_test(self) -> bool:
+        return bool(self.test_batches)
+
+    @property
+    def has_accuracy(self) -> bool:
+        """Whether the problem is a classification: integer targets (n,) and outputs (n, classes)."""
+        with torch.no_grad():
+            return count_correct(self.outcome(self.weights(), self.batches[0])[1], self.batches[0]) is not None
+
+    # ------------------------------------------------------------------ variants
+
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Problem:
+        """The same problem in another precision or on another device (a copy; floating-point inputs follow)."""
+        other = copy.copy(self)
+        other._objective = copy.deepcopy(self._objective).to(device=device, dtype=dtype)
+        names = set(self._parameters)
+        other._parameters = {n: p for n, p in other.model.named_parameters() if n in names}
+        other.dtype, other.device = dtype or self.dtype, torch.device(device) if device is not None else self.device
+        other.batches = [move(b, other.device, dtype) for b in self.batches]
+        other.test_batches = [move(b, other.device, dtype) for b in self.test_batches]
+        return other
+
+    def subset(self, samples: int, seed: int = 0) -> Problem:
+        """The problem on a fixed random subset, class-balanced where targets are integers; drawn from `seed` alone.
+
+        Raises:
+            ProblemError: more samples asked for than there are, or batches that are no (inputs, targets) tensors.
+        """
+        if not 1 <= samples <= self.samples:
+            raise ProblemError(f"samples must lie between 1 and {self.samples}, got {samples}")
+        if not all(_is_pair(b) for b in self.batches):
+            raise ProblemError("a subset needs batches that are (inputs, targets) tensors; hand over fewer batches")
+        inputs = torch.cat([b[0] for b in self.batches])
+        targets = torch.cat([b[1] for b in self.batches])
+        chosen = balanced_indices(targets.cpu(), samples, seed).to(inputs.device)
+        size = max(len(b[1]) for b in self.batches)
+        other = copy.copy(self)
+        other.batches = list(_split_pair(inputs[chosen], targets[chosen], size))
+        other.samples = samples
+        return other
+
+
+# ---------------------------------------------------------------------- batches
+
+
+def freeze(data: Any, batch_size: int) -> list[Batch]:
+    """Read data once, in a fixed order, into a list of batches.
+
+    Raises:
+        ProblemError: inputs and targets of different length, or an unusable form of data.
+    """
+    if batch_size < 1:
+        raise ProblemError(f"batch_size must be at least 1, got {batch_size}")
+    if _is_pair(data) and isinstance(data, tuple):
+        inputs, targets = data
+        if len(inputs) != len(targets):
+            raise ProblemError(f"data has {len(inputs)} inputs but {len(targets)} targets; they must pair up")
+        return list(_split_pair(inputs, targets, batch_size))
+    if isinstance(data, DataLoader):
+        return list(data)
+    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
+        return list(DataLoader(data, batch_size=batch_size)) if len(data) else []  # type: ignore[arg-type]
+    if isinstance(data, (Sequence, Iterable)) and not isinstance(data, (Tensor, str, bytes, Mapping)):
+        return list(data)
+    raise ProblemError(
+        f"data must be a pair (inputs, targets) of tensors, a Dataset, a DataLoader or a list of batches, "
+        f"got {type(data).__name__}"
+    )
+
+
+def _is_pair(data: Any) -> bool:
+    return isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(x, Tensor) and x.ndim for x in data)
+
+
+def _split_pair(inputs: Tensor, targets: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    for start in range(0, len(targets), size):
+        yield inputs[start : start + size], targets[start : start + size]
+
+
+def tensors(batch: Batch) -> Iterator[Tensor]:
+    """All tensors in a nested batch, depth first."""
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, Mapping):
+        for value in batch.values():
+            yield from tensors(value)
+    elif isinstance(batch, (tuple, list)):
+        for value in batch:
+            yield from tensors(value)
+
+
+def move(batch: Batch, device: torch.device, dtype: torch.dtype | None = None) -> Batch:
+    """A batch on a device; floating-point tensors also in `dtype` when given. The nesting is kept."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, dtype) if dtype is not None and batch.is_floating_point() else batch.to(device)
+    if isinstance(batch, Mapping):
+        return {k: move(v, device, dtype) for k, v in batch.items()}
+    if isinstance(batch, (tuple, list)):
+        moved = [move(v, device, dtype) for v in batch]
+        return type(batch)(*moved) if hasattr(batch, "_fields") else type(batch)(moved)  # named tuples take arguments
+    return batch
+
+
+def count_samples(batch: Batch) -> int:
+    """Samples of a batch: the length of its first tensor.
+
+    Raises:
+        ProblemError: the batch holds no tensor.
+    """
+    for tensor in tensors(batch):
+        return len(tensor) if tensor.ndim else 1
+    raise ProblemError(f"a batch of type {type(batch).__name__} holds no tensor, so its samples cannot be counted")
+
+
+def count_correct(outputs: Any, batch: Batch) -> int | None:
+    """Right answers of a classification batch, or None when it is no classification."""
+    if not isinstance(outputs, Tensor) or not _is_pair(batch) or outputs.ndim != 2:
+        return None
+    targets = batch[1]
+    if targets.ndim != 1 or targets.is_floating_point() or len(targets) != len(outputs):
+        return None
+    return int((outputs.argmax(dim=1) == targets).sum())
+
+
+def balanced_indices(targets: Tensor, samples: int, seed: int) -> Tensor:
+    """`samples` sorted indices drawn once from `seed`, as equal a number of each integer class as there is."""
+    order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
+    if targets.is_floating_point() or targets.ndim != 1:
+        return order[:samples].sort().values
+    shuffled = targets[order]
+    turn = torch.empty(len(targets), dtype=torch.long)  # how many of its class come before a sample
+    for label in torch.unique(shuffled):
+        where = (shuffled == label).nonzero().flatten()
+        turn[where] = torch.arange(len(where))
+    return order[turn.argsort(stable=True)[:samples]].sort().values
