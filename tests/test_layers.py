@@ -1,0 +1,246 @@
+"""Who may import whom: the rooms of the house, read from the sources, so that a new file is covered by being there.
+
+A room's row names what it may import: other rooms of ours and distributions from outside. The standard library,
+`errors` and `plugins` are everybody's. Imports inside functions count; imports for annotations only do not.
+"""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = {"landscape": "landscape", "app": "landscape.app", "jobs": "landscape.jobs"}  # folder -> installed package
+
+
+def files() -> dict[str, Path]:
+    """Every module of ours by its installed name."""
+    found = {}
+    for folder, package in PACKAGES.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            found[".".join([package, *parts]).removesuffix(".__init__")] = path
+    return found
+
+
+MODULES = files()
+TREES = {name: ast.parse(path.read_text(encoding="utf-8"), str(path)) for name, path in MODULES.items()}
+every_module = pytest.mark.parametrize("name", sorted(MODULES))
+
+
+def fits(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+COMMON = ("landscape", "landscape.errors", "landscape.plugins")
+
+RECORDS = ("landscape.records", "landscape.quadrature")
+STORES = ("landscape.stores", "landscape.stores.*")
+FIGURES = ("landscape.video", "landscape.figures")
+KRYLOV = ("landscape.lanczos", "landscape.probes")
+PROBLEMS = (
+    "landscape.problem", "landscape.checkpoints", "landscape.problems", "landscape.problems.*",
+    "landscape.optimizers", "landscape.optimizers.*",
+)  # fmt: skip
+OPERATORS = ("landscape.operators", "landscape.operators.*")
+BROWSER = ("landscape.app", "landscape.app.*")
+JOBS = ("landscape.jobs", "landscape.jobs.*")
+ENTRANCES = ("landscape.cli", "landscape.__main__", "landscape.launch", "landscape.recorder")
+OTHERS = (*COMMON, *RECORDS, *STORES, *FIGURES, *KRYLOV, *PROBLEMS, *OPERATORS, *BROWSER, *JOBS, *ENTRANCES)
+COMPUTE = tuple(name for name in MODULES if not fits(name, (*OTHERS, "landscape.parallel")))  # curvature, spectrum, ...
+ENGINE = (*RECORDS, *KRYLOV, *PROBLEMS, *OPERATORS, *COMPUTE, "landscape.parallel")
+
+
+@dataclass(frozen=True)
+class Room:
+    modules: tuple[str, ...]  # patterns of the modules that live here
+    ours: tuple[str, ...]  # patterns of our modules that they may import
+    outside: tuple[str, ...]  # top-level packages of other distributions
+    never: tuple[str, ...] = ()  # exceptions to `outside`
+
+
+# The first row that fits a module is its row; a new module of the engine falls to the last, the computing rooms.
+ROOMS = (
+    Room(("landscape", "landscape.errors", "landscape.plugins"), (), ()),
+    Room(RECORDS, RECORDS, ("numpy",)),
+    Room(STORES, (*RECORDS, *STORES), ("numpy", "safetensors"), ("safetensors.torch",)),
+    Room(KRYLOV, KRYLOV, ("torch", "numpy"), ("torch.nn",)),
+    Room(("landscape.parallel",), (), ("mpi4py", "numpy", "torch"), ("torch.nn",)),
+    Room(OPERATORS, OPERATORS, ("torch",)),
+    Room(PROBLEMS, PROBLEMS, ("torch", "numpy", "safetensors", "sklearn")),
+    Room(FIGURES, (*RECORDS, *FIGURES), ("numpy", "matplotlib", "mpl_toolkits", "imageio", "imageio_ffmpeg")),
+    Room(
+        BROWSER,
+        (*RECORDS, *STORES, *FIGURES, *BROWSER),
+        ("dash", "plotly", "flask", "werkzeug", "numpy"),
+    ),
+    Room(("landscape.jobs",), (), ()),
+    # One job never imports another; files whose name starts with _ are shared by all of them.
+    Room(
+        ("landscape.jobs.*",),
+        (*ENGINE, *STORES, *FIGURES, "landscape.recorder", "landscape.launch", "landscape.cli", "landscape.jobs._*"),
+        ("torch", "numpy", "safetensors"),
+    ),
+    # The command line and the launcher start before torch and MPI do; they find jobs by name.
+    Room(("landscape.cli", "landscape.__main__"), (*RECORDS, *STORES, "landscape.cli", "landscape.launch"), ()),
+    Room(("landscape.launch",), (*RECORDS, *STORES), ()),
+    Room(("landscape.recorder",), (*RECORDS, *STORES, *PROBLEMS), ("torch", "numpy", "safetensors")),
+    Room(COMPUTE, ENGINE, ("torch", "numpy")),
+)
+
+
+def within(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def statements(tree: ast.AST, *, lazy: bool) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Import statements below a node, those inside functions only when `lazy`; annotation-only ones never."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            yield from (found for branch in node.orelse for found in statements(ast.Module([branch], []), lazy=lazy))
+        elif lazy or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from statements(node, lazy=lazy)
+
+
+def imports(name: str, *, lazy: bool = True) -> set[str]:
+    """Dotted names that a module imports; relative ones resolved, `from package import module` as the module."""
+    found = set()
+    for node in statements(TREES[name], lazy=lazy):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+            continue
+        base = node.module or ""
+        if node.level:
+            package = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
+            climbed = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*climbed, base]).rstrip(".")
+        for alias in node.names:
+            dotted = f"{base}.{alias.name}"
+            # A name of ours is a module or something in one; a name from outside may be either, which `never` must see.
+            found.add(dotted if dotted in MODULES or base.partition(".")[0] not in PACKAGES else base)
+    return found - {"__future__"}
+
+
+def dynamic_imports(name: str) -> set[str]:
+    """Constant names given to import_module and __import__, which would slip past the import statements."""
+    calls = (node for node in ast.walk(TREES[name]) if isinstance(node, ast.Call) and node.args)
+    names = ((ast.unparse(call.func).rpartition(".")[2], call.args[0]) for call in calls)
+    return {
+        argument.value
+        for function, argument in names
+        if function in {"import_module", "__import__"} and isinstance(argument, ast.Constant)
+    }
+
+
+def room_of(name: str) -> Room:
+    return next(room for room in ROOMS if fits(name, room.modules))
+
+
+@every_module
+def test_a_module_imports_only_what_its_room_may(name: str) -> None:
+    room = room_of(name)
+    forbidden = set()
+    for target in imports(name):
+        top = target.partition(".")[0]
+        if top in PACKAGES:
+            allowed = target == name or fits(target, (*COMMON, *room.ours))
+        else:
+            allowed = top in sys.stdlib_module_names or (top in room.outside and not within(target, room.never))
+        if not allowed:
+            forbidden.add(target)
+    assert not forbidden, f"{MODULES[name].relative_to(ROOT)} may not import {', '.join(sorted(forbidden))}"
+
+
+@every_module
+def test_no_room_but_the_command_line_names_a_module_of_ours_in_a_string(name: str) -> None:
+    ours = {target for target in dynamic_imports(name) if target.partition(".")[0] in PACKAGES}
+    others = ours - {target for target in ours if fits(target, (*COMMON, *room_of(name).ours))}
+    # `landscape dashboard` is the one way from the command line into the browser's room.
+    permitted = {"landscape.app.server"} if name in {"landscape.cli", "landscape.jobs.dashboard"} else set()
+    assert others <= permitted
+
+
+def test_mpi_is_imported_in_one_file_only() -> None:
+    users = {name for name in MODULES if any(within(target, ("mpi4py",)) for target in imports(name))}
+    assert users <= {"landscape.parallel"}
+
+
+def test_modules_import_each_other_without_cycles() -> None:
+    graph = {name: imports(name, lazy=False) & set(MODULES) - {name} for name in MODULES}
+    while graph:
+        leaves = {name for name, targets in graph.items() if not targets & graph.keys()}
+        assert leaves, f"import cycle among {', '.join(sorted(graph))}"
+        graph = {name: targets for name, targets in graph.items() if name not in leaves}
+
+
+# ---------------------------------------------------------------- what starts without torch and without MPI
+
+LIGHT = (
+    "landscape", "landscape.errors", "landscape.plugins", "landscape.cli", "landscape.launch", "landscape.app*",
+    *RECORDS, *STORES, *FIGURES,
+)  # fmt: skip
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if fits(name, LIGHT)))
+def test_light_modules_leave_torch_and_mpi_unimported(name: str) -> None:
+    # Pages register themselves with a running app and plots are imported by pages: both are covered by the server.
+    if name.startswith("landscape.app.pages."):
+        name = "landscape.app.server"
+    look = (
+        f"import sys, importlib; importlib.import_module({name!r}); print(*({{'torch', 'mpi4py'}} & set(sys.modules)))"
+    )
+    result = python("-c", look)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == []
+
+
+def test_help_leaves_torch_and_mpi_unimported() -> None:
+    result = python("-X", "importtime", "-m", "landscape", "--help")
+    assert result.returncode == 0, result.stderr
+    assert "usage" in result.stdout.lower()
+    loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines() if line.startswith("import time:")}
+    assert not {module for module in loaded if within(module, ("torch", "mpi4py"))}
+
+
+# ---------------------------------------------------------------- what no source does
+
+PICKLES = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
+UNSAFE_CALLS = {"eval", "exec", "os.system", "os.popen"}
+UNSAFE_ARGUMENTS = {("allow_pickle", True), ("weights_only", False), ("shell", True)}
+SCRIPTS = {str(path.relative_to(ROOT)): path for path in sorted((ROOT / "tests").rglob("*.py"))}
+
+
+def unsafe(node: ast.AST) -> Iterator[str]:
+    """What a node does that a file or a text from elsewhere could turn into running code."""
+    if isinstance(node, ast.Attribute) and ast.unparse(node.value) in PICKLES and not node.attr.endswith("Error"):
+        yield ast.unparse(node)  # naming pickle's errors, to catch them, is harmless
+    elif isinstance(node, ast.ImportFrom) and within(node.module or "", PICKLES):
+        yield f"from {node.module} import ..."
+    elif isinstance(node, ast.Call):
+        called = ast.unparse(node.func)
+        given = {
+            (keyword.arg, keyword.value.value) for keyword in node.keywords if isinstance(keyword.value, ast.Constant)
+        }
+        if called in UNSAFE_CALLS or (called == "torch.load" and ("weights_only", True) not in given):
+            yield f"{called}(...)"
+        yield from (f"{called}(..., {name}={value})" for name, value in given & UNSAFE_ARGUMENTS)
+
+
+@pytest.mark.parametrize("name", [*sorted(MODULES), *SCRIPTS])
+def test_no_source_unpickles_evaluates_text_or_starts_a_shell(name: str) -> None:
+    tree = TREES[name] if name in TREES else ast.parse(SCRIPTS[name].read_text(encoding="utf-8"))
+    found = [f"line {getattr(node, 'lineno', '?')}: {what}" for node in ast.walk(tree) for what in unsafe(node)]
+    assert not found, "; ".join(found)
