@@ -49,6 +49,11 @@ class Meter:
         if self.points_per_pass > 1 and not self._merging_agrees():
             self.points_per_pass = 1
 
+    def names(self) -> set[str]:
+        """Names of the metrics of this problem."""
+        own = {"loss", "accuracy"} if self.classifies else {"loss"}
+        return own | {f"test_{name}" for name in own} if self.problem.has_test else own
+
     def measure(self, vectors: Tensor) -> Columns:
         """Metrics of vectors (points, size): 'loss', and 'accuracy', 'test_loss', 'test_accuracy' where there are."""
         pieces = [self._pass(piece) for piece in torch.split(vectors, self.points_per_pass)]
@@ -262,9 +267,7 @@ def _whole_rows(
     done: Mapping[int, Mapping[str, NDArray[np.float64]]], columns: int, rows: int, meter: Meter
 ) -> dict[int, Columns]:
     """The finished rows that fit this grid and these metrics; others are computed again."""
-    names = {"loss"} | ({"accuracy"} if meter.classifies else set())
-    if meter.problem.has_test:
-        names |= {f"test_{name}" for name in names}
+    names = meter.names()
     return {
         row: {name: np.asarray(metrics[name], dtype=np.float64) for name in names}
         for row, metrics in done.items()
