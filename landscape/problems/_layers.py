@@ -1,0 +1,22 @@
+"""Choices that the shipped networks share."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ..errors import UsageError
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU, "softplus": nn.Softplus, "relu": nn.ReLU
+}  # fmt: skip
+
+
+def activation_layer(name: str) -> nn.Module:
+    """A fresh activation by name.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    if name not in ACTIVATIONS:
+        raise UsageError(f"unknown activation '{name}'; the choices are {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]()

@@ -1,0 +1,134 @@
+"""A small reproducible training loop: step k's mini-batch depends on the seed and k alone, so a killed run goes on."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import plugins
+from .errors import ProblemError, UsageError
+from .loading import check_arguments
+from .problem import Batch, Problem
+
+SHIPPED = "landscape.optimizers"
+DEFAULT_BATCH = 64
+
+
+class MiniBatches:
+    """Mini-batches by step: every epoch is a permutation drawn from (seed, epoch).
+
+    Args:
+        size: samples a mini-batch; 0 for all samples at once; None for 64, or, where the data are no (inputs, targets)
+            tensors, for the problem's own batches.
+
+    Raises:
+        UsageError: a size for data that cannot be cut anew.
+    """
+
+    def __init__(self, problem: Problem, size: int | None, seed: int) -> None:
+        self.problem, self.seed = problem, seed
+        pairs = all(isinstance(b, (tuple, list)) and len(b) == 2 and all(isinstance(x, Tensor) for x in b)
+                    for b in problem.batches)  # fmt: skip
+        if size and not pairs:
+            raise UsageError("this problem's data are ready-made batches; leave --batch-size out, or say 0 for all")
+        self.full = size == 0
+        self.size = min(size or DEFAULT_BATCH, problem.samples) if pairs else 1
+        self._pair = (
+            [torch.cat([batch[i] for batch in problem.batches]) for i in (0, 1)] if pairs and not self.full else None
+        )
+        self.items = problem.samples if pairs else len(problem.batches)
+        self.samples = problem.samples if self.full else self.size * (1 if pairs else problem.count(problem.batches[0]))
+        self.an_epoch = 1 if self.full else -(-self.items // self.size)
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.long)
+
+    def at(self, step: int) -> list[Batch]:
+        """The batches whose mean loss step number `step` (from 0) descends."""
+        if self.full:
+            return self.problem.batches
+        epoch, position = divmod(step, self.an_epoch)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            self._epoch, self._order = epoch, torch.randperm(self.items, generator=generator)
+        chosen = self._order[position * self.size : (position + 1) * self.size]
+        if self._pair is None:
+            return [self.problem.batches[int(i)] for i in chosen]
+        return [(self._pair[0][chosen], self._pair[1][chosen])]
+
+
+def train_step(problem: Problem, optimizer: torch.optim.Optimizer, batches: list[Batch]) -> float:
+    """One optimizer step on the mean loss of some batches; returns that loss before the step."""
+    total = sum(problem.count(b) for b in batches)
+    first: list[float] = []
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        value = 0.0
+        for batch in batches:
+            share = problem.training_loss(batch) * (problem.count(batch) / total)
+            share.backward()  # type: ignore[no-untyped-call]
+            value += float(share.detach())
+        first.append(value)
+        return value
+
+    optimizer.step(closure)  # LBFGS and the sharpness-aware ones ask for the loss more than once
+    return first[0]
+
+
+def evaluation(problem: Problem) -> dict[str, float]:
+    """Loss and accuracy over all training and test samples at the model's present weights."""
+    problem.model.eval()
+    weights = problem.weights()
+    found = {f"train_{k}": v for k, v in problem.evaluate(weights).items()}
+    if problem.has_test:
+        found |= {f"test_{k}": v for k, v in problem.evaluate(weights, "test").items()}
+    problem.model.train()
+    return found
+
+
+# ---------------------------------------------------------------------- optimizers by name
+
+
+def torch_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
+    """The optimizers of torch.optim by lower-case name."""
+    return {
+        name.lower(): value
+        for name, value in vars(torch.optim).items()
+        if inspect.isclass(value) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
+    }
+
+
+def make_optimizer(name: str, model: nn.Module, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """An optimizer of torch.optim (any case) or of `landscape/optimizers/`, over the trainable weights of a model.
+
+    Raises:
+        UsageError: no such optimizer, or settings that it does not take; the message names the choices.
+    """
+    maker = _maker(name)
+    check_arguments(maker, settings, f"optimizer '{name}'", "--set")
+    parameters: Iterable[nn.Parameter] = [p for p in model.parameters() if p.requires_grad]
+    try:
+        optimizer = maker(parameters, **settings)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UsageError(f"optimizer '{name}' refuses its settings: {str(error).splitlines()[0]}") from error
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise ProblemError(f"optimizer '{name}' must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
+    return optimizer
+
+
+def _maker(name: str) -> Callable[..., Any]:
+    own = plugins.names(SHIPPED)
+    if name in own:
+        return plugins.load(SHIPPED, name).make  # type: ignore[no-any-return]
+    known = torch_optimizers()
+    if name.lower() not in known:
+        choices = sorted({*known, *own})
+        close = difflib.get_close_matches(name.lower(), choices, n=1)
+        guess = f" Did you mean {close[0]}?" if close else ""
+        raise UsageError(f"unknown optimizer '{name}'.{guess} The choices are {', '.join(choices)}")
+    return known[name.lower()]
