@@ -1,0 +1,301 @@
+"""Axes, colours, scales and ticks that publication figures and video share: matplotlib without pyplot, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib import patheffects, style
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis, YAxis
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, ListedColormap, LogNorm, Normalize
+from matplotlib.contour import ContourSet
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import ArrayLike, NDArray
+
+from . import quadrature
+from .records import Eigenpairs, RunInfo, Spectrum, Surface, Trajectory
+
+Array = NDArray[np.float64]
+
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"  # Okabe-Ito: 3:1 or more on white
+MARKER = "#FF6A00"
+TEXT, MUTED, FAINT, GRID = "#1F2328", "#57606A", "#A0A7AF", "#E6E8EB"
+FLOOR = 1e-4  # lowest density shown: one eigenvalue of a network of a thousand weights is still a visible bump
+LEVELS = 24
+WIDTH_U = 0.12  # standard deviation of the density's kernel, in units of u = asinh(lambda / lambda0)
+
+THEME: dict[str, Any] = {
+    "font.family": "DejaVu Sans", "font.size": 10, "text.usetex": False, "text.color": TEXT,
+    "axes.edgecolor": MUTED, "axes.labelcolor": TEXT, "axes.linewidth": 0.8, "axes.axisbelow": True,
+    "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 8,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": False, "axes.unicode_minus": True,
+    "grid.color": GRID, "grid.linewidth": 0.8, "xtick.color": MUTED, "ytick.color": MUTED,
+    "xtick.labelcolor": TEXT, "ytick.labelcolor": TEXT, "hatch.color": "#B0B0B0", "hatch.linewidth": 0.8,
+    "figure.facecolor": "white", "savefig.facecolor": "white", "svg.fonttype": "none", "pdf.fonttype": 42,
+}  # fmt: skip
+
+
+def theme() -> Any:
+    """Context in which figures are built: the same pictures whatever the user's own matplotlib settings."""
+    return style.context(["default", THEME])
+
+
+def viridis() -> Colormap:
+    from matplotlib import colormaps
+
+    return colormaps["viridis"]
+
+
+# ------------------------------------------------------------------ scales and ticks
+
+
+def decimal_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Ticks of a positive log axis within [low, high]: 1-2-5 per decade where they fit, else powers of ten."""
+    first, last = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
+    for digits in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [d * 10.0**k for k in range(first, last + 1) for d in digits]
+        ticks = [t for t in ticks if low * (1 - 1e-9) <= t <= high * (1 + 1e-9)]
+        if len(ticks) <= most:
+            return ticks
+    return ticks[:: -(-len(ticks) // most)]
+
+
+def number(value: float) -> str:
+    """Short text of a number: 0.0784, 9.55, 1,210 or 2.3×10⁻⁶; an em dash where it is not finite."""
+    if not np.isfinite(value):
+        return "—"
+    if value == 0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e6:
+        digits, power = f"{value:.1e}".split("e")
+        return f"{digits.removesuffix('.0')}×10{_superscript(int(power))}".replace("-", "−")
+    decimals = max(0, 2 - int(np.floor(np.log10(abs(value)))))
+    return f"{value:,.{decimals}f}".replace("-", "−")
+
+
+def tick_text(value: float) -> str:
+    """Text of a log tick: plain between 0.001 and 1000, a power of ten beyond."""
+    if 1e-3 <= abs(value) <= 1e3:
+        return f"{value:g}"
+    power = int(np.floor(np.log10(abs(value)) + 1e-9))
+    digit = value / 10.0**power
+    return ("" if abs(digit - 1) < 1e-6 else f"{digit:g}×") + "10" + _superscript(power)
+
+
+def _superscript(power: int) -> str:
+    return str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def log_axis(axes: Axes, low: float, high: float, most: int = 5) -> None:
+    """Make the y axis logarithmic on [low, high] with plain tick texts of one size."""
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    axes.set_yticks(ticks := decimal_ticks(low, high, most), [tick_text(t) for t in ticks])
+    axes.set_yticks([], minor=True)
+
+
+@dataclass(frozen=True)
+class LossScale:
+    """Colour scale of a loss: logarithmic where all are positive, else linear (a GAN's loss may be negative)."""
+
+    low: float
+    high: float
+    log: bool
+
+    @classmethod
+    def of(cls, loss: ArrayLike) -> LossScale:
+        values = np.asarray(loss, dtype=np.float64)
+        values = values[np.isfinite(values)]
+        if not len(values):
+            return cls(0.0, 1.0, False)
+        low, high = float(values.min()), float(np.quantile(values, 0.995))  # one spike must not take all colours
+        log = low > 0
+        low = max(low, 1e-7 * high) if log else low
+        return cls(low, high if high > low else low * 1.01 + 1e-12 if log else low + 1e-12, log)
+
+    def norm(self) -> Normalize:
+        return LogNorm(self.low, self.high) if self.log else Normalize(self.low, self.high)
+
+    def levels(self, count: int = LEVELS) -> Array:
+        space = np.geomspace if self.log else np.linspace
+        return np.asarray(space(self.low, self.high, count + 1))
+
+    def ticks(self) -> tuple[list[float], list[str]]:
+        values = decimal_ticks(self.low, self.high, 7) if self.log else [float(t) for t in self.levels(5)]
+        return values, [tick_text(v) if self.log else number(v) for v in values]
+
+    def colours(self, loss: ArrayLike) -> Array:
+        """RGBA of losses, those beyond the scale in its end colours, grey where not finite."""
+        values = np.asarray(loss, dtype=np.float64)
+        rgba = viridis()(self.norm()(np.clip(np.where(np.isfinite(values), values, self.high), self.low, self.high)))
+        rgba[~np.isfinite(values)] = (0.6, 0.6, 0.6, 1.0)
+        return np.asarray(rgba)
+
+    @property
+    def label(self) -> str:
+        return "training loss (log scale)" if self.log else "training loss"
+
+
+def stability_threshold(info: RunInfo) -> tuple[float, str] | None:
+    """Sharpness above which full-batch gradient descent of this run diverges on a quadratic, and its formula.
+
+    2 / lr for gradient descent, (2 + 2 b) / lr with heavy-ball momentum b, (2 + 2 b) / (lr (1 + 2 b)) with Nesterov's
+    (Cohen et al. 2021, arXiv 2103.00065), less the weight decay, which adds to every eigenvalue. None where no such
+    formula holds for the plain Hessian.
+    """
+    settings = info.settings
+    rate, momentum = settings.get("lr"), settings.get("momentum") or 0.0
+    if info.optimizer.rpartition(".")[2].lower() not in ("sgd", "gd") or settings.get("dampening"):
+        return None
+    if not isinstance(rate, (int, float)) or rate <= 0:
+        return None
+    formula, limit = ("(2+2β)/η", (2 + 2 * momentum) / rate) if momentum else ("2/η", 2 / rate)
+    if momentum and settings.get("nesterov"):
+        formula, limit = "(2+2β)/(η(1+2β))", limit / (1 + 2 * momentum)
+    decay = settings.get("weight_decay") or 0.0
+    return limit - decay, formula + (" − weight decay" if decay else "")
+
+
+# ------------------------------------------------------------------ axes shared with the video
+
+
+def axis_label(surface: Surface, axis: int) -> str:
+    """'PC 1 (90 % of path variance)', with the unit."""
+    label = surface.labels[axis] if axis < len(surface.labels) else ("u", "v")[axis]
+    explained = surface.meta.get("explained_variance")
+    shares = explained if isinstance(explained, (list, tuple)) else []
+    if axis < len(shares) and shares[axis] is not None and "%" not in label:
+        label += f" ({percent(float(shares[axis]))} of path variance)"
+    return f"{label}, units of weight"
+
+
+def percent(share: float) -> str:
+    """'92 %', '0.02 %' or '<0.01 %'."""
+    if not np.isfinite(share):
+        return "—"
+    if 0 < share < 1e-4:
+        return "<0.01 %"
+    return f"{100 * share:.{0 if share >= 0.1 or share == 0 else 1 if share >= 0.01 else 2}f} %"
+
+
+def draw_surface(axes: Axes, surface: Surface, scale: LossScale) -> ContourSet:
+    """Filled log-loss contour with thin white lines; hatched where the loss is not finite."""
+    u, v = surface.u, surface.v
+    axes.set(xlim=(u[0], u[-1]), ylim=(v[0], v[-1]), xlabel=axis_label(surface, 0), ylabel=axis_label(surface, 1))
+    loss = np.ma.masked_invalid(surface.loss)
+    if loss.mask.any():
+        axes.add_patch(Rectangle((u[0], v[0]), u[-1] - u[0], v[-1] - v[0], facecolor="#F0F0F0", hatch="///", lw=0))
+    levels = scale.levels()
+    if scale.log:
+        loss = np.ma.maximum(loss, scale.low)
+    filled = axes.contourf(u, v, loss, levels=levels, norm=scale.norm(), cmap=viridis(), extend="both")
+    axes.contour(u, v, loss, levels=levels[1:-1], colors="white", linewidths=0.5, alpha=0.35)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(True)
+    return filled
+
+
+def draw_loss_bar(figure: Figure, scale: LossScale, **place: Any) -> None:
+    """Colour bar of a loss scale; `place` is `ax=` to take room from a panel or `cax=` for its own axes."""
+    colours = ListedColormap(viridis()(np.linspace(0, 1, LEVELS)))
+    bar = figure.colorbar(ScalarMappable(scale.norm(), colours), **place)
+    values, texts = scale.ticks()
+    bar.set_ticks(values, labels=texts)
+    bar.ax.minorticks_off()
+    bar.set_label(scale.label)
+
+
+def step_axis(axes: Axes, steps: ArrayLike) -> None:
+    """Optimizer steps on x: linear, or logarithmic (with zero) where the checkpoints are spaced so."""
+    at = np.asarray(steps, dtype=np.float64)
+    gaps = np.diff(at)
+    axes.set_xlabel("optimizer step")
+    if len(gaps) > 3 and np.median(gaps) < 0.4 * gaps.mean():
+        first = float(at[at > 0].min())
+        axes.set_xscale("symlog", linthresh=first, linscale=0.5)
+        powers = [p for p in 10.0 ** np.arange(0, 12) if first <= p <= at[-1]]
+        ticks = ([0.0] if at[0] == 0 else []) + powers + ([at[-1]] if powers and at[-1] > 2.5 * powers[-1] else [])
+        axes.set_xticks(ticks, [f"{t:,.0f}" for t in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("optimizer step (log scale)")
+    axes.set_xlim(at[0], at[-1] if at[-1] > at[0] else at[0] + 1)
+
+
+def surface_title(surface: Surface, trajectory: Trajectory | None) -> str:
+    """Which plane this is and, with a path, how much of the path it holds."""
+    name = {"pca": "PCA", "eigen": "Eigenvector", "random": "Random"}.get(surface.plane, surface.plane)
+    share = f", holds {percent(path_share(trajectory))} of the path" if trajectory is not None else ""
+    return f"{name} plane at step {surface.step:,}{share}"
+
+
+def outlined(width: float = 1.6) -> list[patheffects.AbstractPathEffect]:
+    """White lines and words stay readable on yellow: a thin dark rim."""
+    return [patheffects.Stroke(linewidth=width + 1.4, foreground="#00000070"), patheffects.Normal()]
+
+
+def draw_ends(axes: Axes, trajectory: Trajectory) -> None:
+    """Marks at the first and the last checkpoint, those that lie on the map."""
+    for index, shape, size in ((0, "o", 7.0), (-1, "*", 13.0)):
+        fill, rim = ("white", 0.6) if shape == "*" else ("#00000000", 1.4)
+        axes.plot(trajectory.u[index], trajectory.v[index], shape, ms=size, mfc=fill, mec="white", mew=rim,
+                  path_effects=outlined(1.4), zorder=4)  # fmt: skip
+    for index, word in ((0, "start"), (-1, "end")):
+        right = trajectory.u[index] < np.mean(axes.get_xlim())
+        axes.annotate(word, (trajectory.u[index], trajectory.v[index]), (0, -11), textcoords="offset points",
+                      color="white", fontsize=9, ha="left" if right else "right", va="top", annotation_clip=True,
+                      clip_on=True, path_effects=outlined(0.6), zorder=4)  # fmt: skip
+
+
+def path_share(trajectory: Trajectory) -> float:
+    """Share of the path's squared displacement from the plane's origin that lies in the plane: 1 is an honest map."""
+    total = float(np.nansum(trajectory.distance**2))
+    return 1.0 - float(np.nansum(trajectory.off_plane**2)) / total if total > 0 else 1.0
+
+
+def lambda_range(values: Sequence[ArrayLike], lambda0: float = quadrature.LAMBDA0) -> tuple[float, float]:
+    """Range in u = asinh(lambda / lambda0) that holds all finite eigenvalues and zero, with a margin."""
+    held = np.concatenate([np.ravel(v) for v in values])
+    held = held[np.isfinite(held)]
+    low, high = quadrature.to_asinh([min(held.min(initial=0.0), 0.0), held.max(initial=lambda0)], lambda0)
+    margin = max(0.04 * (high - low), 4 * WIDTH_U)
+    return float(low - margin), float(high + margin)
+
+
+def lambda_axis(axis: Axis, low: float, high: float, operator: str, lambda0: float = quadrature.LAMBDA0) -> None:
+    """Ticks and title of the asinh eigenvalue axis on u in [low, high]; the limits are the caller's."""
+    ends = quadrature.from_asinh([low, high], lambda0)
+    values, texts = quadrature.asinh_ticks(float(ends[0]), float(ends[1]), lambda0)
+    axis.set_ticks(quadrature.to_asinh(values, lambda0), texts)
+    gap = "\n" if isinstance(axis, YAxis) else " "
+    axis.set_label_text(f"{operator_name(operator)} eigenvalue λ{gap}(loss / weight², asinh scale)")
+
+
+def operator_name(operator: str) -> str:
+    return operator.replace("_", "-").capitalize()
+
+
+def density_axes(axes: Axes, u_range: tuple[float, float], top: float, operator: str) -> None:
+    """Axes of a density: asinh eigenvalue, log density from FLOOR, grey where curvature is negative."""
+    log_axis(axes, FLOOR, max(top * 1.6, 10 * FLOOR), 7)
+    axes.set_xlim(*u_range)
+    lambda_axis(axes.xaxis, *u_range, operator)
+    axes.set_ylabel("density per unit asinh(λ/λ₀)")
+    axes.axvspan(u_range[0], min(0.0, u_range[1]), color="#F1F2F4", zorder=0, lw=0)
+    axes.grid(True)
+
+
+def density_of(nodes: Array, weights: Array, grid: Array, lambda0: float = quadrature.LAMBDA0) -> Array:
+    """Density per unit u of a discrete measure on a grid of u."""
+    return quadrature.density(quadrature.to_asinh(nodes, lambda0), weights, grid, WIDTH_U)
+
+
+def top_eigenvalue(spectrum: Spectrum | None, pairs: Eigenpairs | None) -> float:
+    """Sharpness: the largest eigenvalue where it was computed, else the largest Ritz value; NaN without either."""
+    if pairs is not None and len(pairs.values):
+        return float(pairs.values[0])
+    return float(np.nanmax(spectrum.nodes)) if spectrum is not None else float("nan")
