@@ -208,8 +208,9 @@ def pca_plane(vectors: Sequence[Tensor], *, step: int = 0, memory: int = 1 << 30
     gram = _gram(vectors, last, memory)  # (count - 1, count - 1)
     squares, left = np.linalg.eigh(gram)
     squares, left = np.maximum(squares[::-1], 0.0), left[:, ::-1]
-    floor = len(gram) * np.finfo(np.float64).eps * squares[0]  # below it an eigenvalue of the Gram matrix is rounding
-    if not squares[1] > max(floor, 1e-14 * squares[0]):
+    rounding = torch.finfo(last.dtype).eps * float(torch.linalg.norm(last.double()))  # of one stored checkpoint
+    floor = len(gram) * max(np.finfo(np.float64).eps * squares[0], rounding**2)  # what rounding alone makes of a line
+    if not squares[1] > floor:
         shape = "do not move at all" if squares[0] == 0 else "move along one straight line"
         raise ProblemError(f"the {count} checkpoints {shape}, so they span no plane; use the eigen or the random plane")
     axes = left[:, :2] * np.sign(np.take_along_axis(left, np.abs(left).argmax(axis=0)[None], axis=0))[:, :2]

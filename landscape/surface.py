@@ -133,11 +133,11 @@ def grid(
     `points` counts one axis, or (columns, rows).
 
     Raises:
-        UsageError: fewer than 2 points, or a range that is empty.
+        UsageError: fewer than 3 points, or a range that is empty.
     """
     columns, rows = (points, points) if isinstance(points, int) else points
-    if min(columns, rows) < 2:
-        raise UsageError(f"a grid needs at least 2 points an axis, got {columns} x {rows}")
+    if min(columns, rows) < 3:
+        raise UsageError(f"a grid needs at least 3 points an axis, got {columns} x {rows}")
     path = np.zeros((1, 2)) if coordinates is None else np.asarray(coordinates, dtype=np.float64)[:, :2]
     path = path[np.isfinite(path).all(axis=1)]
     low, high = np.minimum(path.min(axis=0, initial=0.0), 0.0), np.maximum(path.max(axis=0, initial=0.0), 0.0)
