@@ -1,0 +1,205 @@
+"""Spectral densities and extreme eigenpairs of an operator at checkpoints, from one block Lanczos run each.
+
+The first `iterations` block products give the density (stochastic Lanczos quadrature: Ubaru, Chen & Saad 2017;
+Ghorbani, Krishnan & Xiao 2019); the same Krylov space then grows, with thick restarts, until the wanted eigenpairs have
+converged.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from . import probes as probes_module
+from .curvature import Curvature, self_check
+from .errors import ProblemError, UsageError
+from .lanczos import BlockLanczos, Extremes, extremes
+from .parallel import Comm
+from .problem import Problem
+from .records import Eigenpairs, Spectrum
+
+Array = NDArray[np.float64]
+Rule = tuple[Array, Array, Array]  # nodes (m,), weights (b, m), residuals (m,)
+
+
+class CheckpointLike(Protocol):
+    """What a checkpoint must offer: its step, and putting its weights into a problem."""
+
+    @property
+    def step(self) -> int: ...
+
+    def load_into(self, problem: Problem) -> None: ...
+
+
+def spectra(
+    problem: Problem,
+    checkpoints: Iterable[CheckpointLike],
+    comm: Comm,
+    *,
+    on_matvecs: Callable[[int, int], None] = lambda step, matvecs: None,
+    **options: Any,
+) -> Iterator[tuple[Spectrum, Eigenpairs]]:
+    """Density and extreme eigenpairs at every checkpoint, yielded as each is finished; options of `spectrum_at`."""
+    for number, checkpoint in enumerate(checkpoints):
+        step = checkpoint.step
+        with comm.together():
+            checkpoint.load_into(problem)
+        yield spectrum_at(
+            problem, problem.weights(), comm, step=step, check=number == 0,
+            on_matvecs=partial(on_matvecs, step), **options,
+        )
+
+
+def spectrum_at(
+    problem: Problem,
+    vector: Tensor,
+    comm: Comm,
+    *,
+    operator: str = "hessian",
+    probes: int = 4,
+    iterations: int = 50,
+    block: int = 4,
+    top: int = 10,
+    bottom: int = 2,
+    seed: int = 0,
+    tolerance: float | None = None,
+    step: int = 0,
+    check: bool = True,
+    on_matvecs: Callable[[int], None] = lambda matvecs: None,  # called after every block product
+) -> tuple[Spectrum, Eigenpairs]:
+    """Density and extreme eigenpairs of an operator at the weights `vector` (size,).
+
+    Args:
+        probes: random start vectors; they run `block` at a time through one block Lanczos recurrence.
+        iterations: block products of each recurrence, so probes * iterations products give the density.
+        top, bottom: eigenpairs wanted from the upper and the lower end.
+        tolerance: residual of a converged pair relative to norm(A); default 1e-5 in float32, 1e-9 in float64.
+        check: test symmetry and repeatability first (two block products).
+
+    Raises:
+        UsageError: a number out of range.
+        ProblemError: the product is not finite, not repeatable or not symmetric.
+    """
+    size = problem.size
+    for name, value, low in (("probes", probes, 1), ("iterations", iterations, 1), ("block", block, 1),
+                             ("top", top, 0), ("bottom", bottom, 0)):
+        if value < low:
+            raise UsageError(f"{name} must be at least {low}, got {value}")
+    started = time.perf_counter()
+    block = min(block, probes, size)
+    probes = min(probes, size) if size < block else probes
+    if tolerance is None:
+        tolerance = 1e-9 if vector.dtype == torch.float64 else 1e-5
+    curvature = Curvature(problem, vector, comm, operator)
+    checked = self_check(curvature, seed) if check else None
+    spent = 4 if check else 0
+
+    rules: list[Rule] = []
+    pairs: Extremes | None = None
+    try:
+        for first in range(0, probes, block):
+            space = _space(curvature, range(first, min(first + block, probes)), iterations, top + bottom, seed)
+            report = partial(_report, on_matvecs, spent)
+            rules.append(_rule(space, iterations, report))
+            if first == 0:
+                pairs = extremes(
+                    space, top, bottom, tolerance, iterations * block + 40 * (top + bottom) + 400,
+                    lambda: _fresh(curvature, block, seed), size, report,
+                )
+            spent += space.matvecs
+    except FloatingPointError as error:
+        raise ProblemError(
+            f"the {operator} product is not finite at step {step}: the loss overflows or a layer has no second "
+            "derivative at these weights"
+        ) from error
+    assert pairs is not None
+    meta: dict[str, Any] = {
+        "matvecs": spent, "seconds": time.perf_counter() - started, "ranks": comm.size, "samples": problem.samples,
+        "dtype": str(vector.dtype).removeprefix("torch."), "seed": seed, "probes": probes, "iterations": iterations,
+        "block": block, "tolerance": tolerance,
+    }
+    if checked is not None:
+        meta |= {"asymmetry": checked.asymmetry, "repeats": checked.repeats}
+    nodes, gauss, residuals = _padded(rules)
+    spectrum = Spectrum(step, operator, size, nodes, _reduced(rules, size), gauss, residuals, dict(meta))
+    vectors = comm.all_gather(pairs.vectors.T.contiguous(), size).T.cpu().numpy()
+    eigenpairs = Eigenpairs(
+        step, operator, size, pairs.values, pairs.residuals, pairs.lowest_values, pairs.lowest_residuals,
+        np.ascontiguousarray(vectors), {**meta, "converged": pairs.converged},
+    )
+    return spectrum, eigenpairs
+
+
+def _report(on_matvecs: Callable[[int], None], before: int, matvecs: int) -> None:
+    on_matvecs(before + matvecs)
+
+
+def _space(curvature: Curvature, indices: range, iterations: int, pairs: int, seed: int) -> BlockLanczos:
+    """A Krylov space on the probes `indices` with room for the density and for restarts of `pairs` pairs."""
+    size, width = curvature.problem.size, len(indices)
+    start = probes_module.probes(indices, size, seed, curvature.part)
+    capacity = max((iterations + 1) * width, 2 * pairs + 8 * width)
+    capacity = max(min(capacity, size + width), 2 * width)
+    return BlockLanczos(curvature.matvec, start.to(curvature.vector), capacity, curvature.reduce)
+
+
+def _fresh(curvature: Curvature, block: int, seed: int) -> Tensor:
+    """A random block beyond the numbered probes."""
+    indices = range(2**30, 2**30 + block)
+    return probes_module.probes(indices, curvature.problem.size, seed, curvature.part).to(curvature.vector)
+
+
+def _rule(space: BlockLanczos, iterations: int, on_block: Callable[[int], None]) -> Rule:
+    """Run the recurrence for the density; ends early when the space is invariant (the rule is then exact)."""
+    for _ in range(iterations):
+        if space.ahead == 0 or space.filled + space.ahead > len(space.basis) - space.ahead:
+            break
+        space.expand()
+        on_block(space.matvecs)
+    ritz = space.ritz()
+    return ritz.values, space.start_weights(ritz), ritz.residuals
+
+
+def reduced_weights(rule: Rule, size: int) -> Array:
+    """Variance-reduced weights (b, m): exactly 1/size for each converged isolated Ritz value, the rest rescaled.
+
+    Converged: residual below 1e-4 of the range of Ritz values; isolated: the gap to its neighbours exceeds four
+    residuals (Bhattacharjee et al. 2024, arXiv 2410.21690) and rounding. A Ritz value that stands for a multiple
+    eigenvalue (a null space, say) has far more weight than chi-square noise of a simple one allows and keeps it.
+    """
+    nodes, weights, residuals = rule
+    scale = np.abs(nodes).max(initial=0.0)
+    gaps = np.diff(nodes, prepend=-np.inf, append=np.inf)
+    gap = np.minimum(gaps[:-1], gaps[1:])
+    plausible = weights.mean(axis=0) * size < 2.5 + 14.0 / len(weights)
+    simple = (residuals < 1e-4 * scale) & (gap > np.maximum(4 * residuals, 1e-7 * scale)) & plausible
+    if simple.all():
+        simple = np.zeros_like(simple) if len(nodes) < size else simple
+    rest = weights[:, ~simple].sum(axis=1, keepdims=True)
+    out: Array = np.where(simple, 1.0 / size, weights * (1 - simple.sum() / size) / np.where(rest > 0, rest, 1.0))
+    out /= out.sum(axis=1, keepdims=True)
+    return out
+
+
+def _padded(rules: list[Rule]) -> tuple[Array, Array, Array]:
+    """Rules as (probe, node) arrays: nodes padded with NaN, weights with 0, where a space ended early."""
+    longest = max(len(nodes) for nodes, _, _ in rules)
+    rows: tuple[list[Array], ...] = ([], [], [])
+    for nodes, weights, residuals in rules:
+        pad = longest - len(nodes)
+        for row in weights:
+            rows[0].append(np.pad(nodes, (0, pad), constant_values=np.nan))
+            rows[1].append(np.pad(row, (0, pad)))
+            rows[2].append(np.pad(residuals, (0, pad), constant_values=np.nan))
+    return np.stack(rows[0]), np.stack(rows[1]), np.stack(rows[2])
+
+
+def _reduced(rules: list[Rule], size: int) -> Array:
+    return _padded([(n, reduced_weights((n, w, r), size), r) for n, w, r in rules])[1]
