@@ -51,7 +51,7 @@ endif
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	    echo "landscape needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true)." \
+	    echo "landscape needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo not there)." \
 	         'Name another with: make install PYTHON=python3.12' >&2; exit 5; }
 	@echo '[1/4] environment in $(VENV) ($(PYTHON))'
 	@$(PYTHON) -m venv --clear $(VENV) || { \
@@ -62,7 +62,7 @@ $(VENV)/.installed: pyproject.toml $(VENV)/.created
 	@rm -f $(VENV)/.created $@
 	@echo '[2/4] $(TORCH) (the largest download)'
 	@$(BIN)/python -m pip --disable-pip-version-check install $(TORCH)
-	@echo '[3/4] landscape and what it needs'
+	@echo '[3/4] landscape and what it needs (about a minute)'
 	@$(PIP) install --editable '.[dev]'
 	@touch $(VENV)/.created
 	@echo '$(strip $(TORCH))' > $@
