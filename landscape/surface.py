@@ -56,6 +56,7 @@ class Meter:
 
     def measure(self, vectors: Tensor) -> Columns:
         """Metrics of vectors (points, size): 'loss', and 'accuracy', 'test_loss', 'test_accuracy' where there are."""
+        vectors = vectors.to(self.problem.device, self.problem.dtype)
         pieces = [self._pass(piece) for piece in torch.split(vectors, self.points_per_pass)]
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
@@ -279,6 +280,6 @@ def _centre_error(
     plane: Plane, u: Float64, v: Float64, loss: Float64, centre: float, problem: Problem
 ) -> float:
     """Largest difference between the checkpoint's loss, evaluated plainly, and the surface's value at (0, 0)."""
-    plain = problem.evaluate(plane.origin.to(problem.device))["loss"]
+    plain = problem.evaluate(plane.origin.to(problem.device, problem.dtype))["loss"]
     at_zero = loss[np.flatnonzero(v == 0)][:, np.flatnonzero(u == 0)].ravel()
     return float(np.abs(np.array([centre, *at_zero]) - plain).max())

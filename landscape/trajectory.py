@@ -76,7 +76,8 @@ def trajectory(
     mine = {}
     with comm.together():
         for i in comm.share(range(len(checkpoints))):
-            surface_loss = problem.evaluate(plane.point(*places[i, :2]).to(problem.device))["loss"]
+            projection = plane.point(*places[i, :2]).to(problem.device, problem.dtype)
+            surface_loss = problem.evaluate(projection)["loss"]
             try:
                 problem.load(checkpoints[i].state())
                 mine[i] = (problem.evaluate(problem.weights())["loss"], surface_loss)

@@ -74,6 +74,16 @@ def moved(plane: Plane) -> Plane:
     return Plane(plane.kind, plane.step, plane.labels, plane.origin + 1, plane.directions)
 
 
+def test_a_float32_plane_serves_a_float64_problem() -> None:
+    problem = digits(100)
+    saved = train(problem, 20)
+    plane = pca_plane([problem.vector_from(s.state()) for s in saved], step=20)
+    single, double = (trajectory(p, plane, saved, COMM) for p in (problem, problem.to(dtype=torch.float64)))
+    assert np.allclose(single.loss, double.loss, rtol=1e-5)
+    assert np.allclose(single.surface_loss, double.surface_loss, rtol=1e-5)
+    assert np.array_equal(single.u, double.u)
+
+
 def test_coordinates_cost_no_evaluation_and_match_the_trajectory() -> None:
     problem = quadratic(symmetric(6), torch.ones(6, dtype=torch.float64))
     saved = descent(symmetric(6), torch.ones(6, dtype=torch.float64), 0.1, 4)
