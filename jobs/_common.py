@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from landscape.errors import Stopped
+from landscape.errors import LandscapeError, Stopped
 
 if TYPE_CHECKING:
-    from landscape.parallel import Comm
+    from landscape.parallel import Comm, Progress
     from landscape.problem import Problem
     from landscape.stores.run_directory import Run
 
@@ -62,13 +63,14 @@ def add_problem_settings(parser: Any) -> None:
     )  # fmt: skip
 
 
-def add_computing(parser: argparse.ArgumentParser) -> None:
+def add_computing(parser: argparse.ArgumentParser, *, records: bool = True) -> None:
     group = parser.add_argument_group("computing")
     group.add_argument("--samples", type=positive, help="fixed class-balanced subset of the data (default: all)")
     group.add_argument("--dtype", choices=("float32", "float64"), help="precision (default: the model's own)")
     group.add_argument("--seed", type=natural, default=0, help="of everything random (default: 0)")
     group.add_argument("--threads", type=positive, help="threads a rank (default: 1 under mpirun, else torch's choice)")
-    group.add_argument("--overwrite", action="store_true", help="compute finished records again")
+    if records:
+        group.add_argument("--overwrite", action="store_true", help="compute finished records again")
 
 
 def add_checkpoints(parser: argparse.ArgumentParser, default: str = "all") -> None:
@@ -76,6 +78,27 @@ def add_checkpoints(parser: argparse.ArgumentParser, default: str = "all") -> No
         "--checkpoints", default=default, metavar="WHICH",
         help=f"all, last, first, steps 0,100,200 or a range 100:500:50 (default: {default})",
     )
+
+
+SPECTRUM_OPTIONS = ("operator", "probes", "iterations", "block", "top", "bottom", "tolerance")
+
+
+def add_spectrum(parser: argparse.ArgumentParser, *, probes: int = 4, iterations: int = 50) -> Any:
+    """The options of `spectrum_at`; returns their group."""
+    group = parser.add_argument_group("spectrum")
+    group.add_argument("--operator", default="hessian", help="of landscape/operators (default: hessian)")
+    group.add_argument("--probes", type=positive, default=probes, help=f"random start vectors (default: {probes})")
+    group.add_argument("--iterations", type=positive, default=iterations,
+                       help=f"Lanczos iterations of the density (default: {iterations})")  # fmt: skip
+    group.add_argument("--block", type=positive, default=4, help="probes multiplied at once (default: 4)")
+    group.add_argument("--top", type=natural, default=10, help="largest eigenpairs (default: 10)")
+    group.add_argument("--bottom", type=natural, default=2, help="smallest eigenpairs (default: 2)")
+    group.add_argument("--tolerance", type=float, help="relative residual of an eigenpair (default: by precision)")
+    return group
+
+
+def spectrum_options(args: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(args, name) for name in SPECTRUM_OPTIONS}
 
 
 # ---------------------------------------------------------------------- steps
@@ -91,24 +114,28 @@ def problem_of(run: Run, args: argparse.Namespace) -> tuple[str, dict[str, Any]]
 
 def open_problem(run: Run, args: argparse.Namespace, comm: Comm) -> tuple[Problem, dict[str, Any]]:
     """The run's problem as the command line wants it, and the settings that decide its numbers."""
-    import torch
-
     from landscape.loading import build_problem
-    from landscape.parallel import set_threads
 
-    set_threads(args.threads, comm)
     name, settings = problem_of(run, args)
     with comm.together():
-        problem = build_problem(name, settings)
-        if args.samples is not None:
-            problem = problem.subset(args.samples, args.seed)
-        if args.dtype is not None:
-            problem = problem.to(dtype=getattr(torch, args.dtype))
+        problem = as_asked(build_problem(name, settings), args, comm)
     decided = {
-        "problem": name, "problem_settings": settings, "samples": problem.samples, "seed": args.seed,
+        "problem": name, "problem_settings": settings, "samples": args.samples, "seed": args.seed,
         "dtype": str(problem.dtype).removeprefix("torch."),
     }  # fmt: skip
     return problem, decided
+
+
+def as_asked(problem: Problem, args: argparse.Namespace, comm: Comm) -> Problem:
+    """The problem on the samples, in the precision and with the threads of the command line."""
+    import torch
+
+    from landscape.parallel import set_threads
+
+    set_threads(args.threads, comm)
+    if args.samples is not None:
+        problem = problem.subset(args.samples, args.seed)
+    return problem if args.dtype is None else problem.to(dtype=getattr(torch, args.dtype))
 
 
 def not_finite(checkpoint: Any) -> str | None:
@@ -126,6 +153,60 @@ def not_finite(checkpoint: Any) -> str | None:
     return None
 
 
+def usable(
+    checkpoints: Sequence[Any], comm: Comm, note: Callable[[str], None], refused: list[str] | None = None
+) -> Iterator[Any]:
+    """Checkpoints one by one; those with weights that are not finite are named, put into `refused`, and skipped."""
+    for checkpoint in checkpoints:
+        with comm.together():
+            reason = not_finite(checkpoint)
+        if reason is None:
+            yield checkpoint
+            continue
+        note(f"warning: {reason}")
+        if refused is not None:
+            refused.append(reason)
+
+
+def everywhere(error: LandscapeError) -> LandscapeError:
+    """Mark an error that every rank raises by itself, so that one of them tells it and none is aborted."""
+    error.everywhere = True  # type: ignore[attr-defined]
+    return error
+
+
+def finished(store: Run, key: str, decided: Mapping[str, Any], overwrite: bool) -> bool:
+    """Whether a record exists that was made with the same settings.
+
+    Raises:
+        UsageError: it was made with others.
+    """
+    from landscape.evidence import check_settings
+
+    if overwrite or not store.has(key):
+        return False
+    check_settings(f"the record {key} of '{store.root}'", store.meta(key)["meta"].get("settings"), decided)
+    return True
+
+
+class Parts:
+    """Finished pieces of a record by number; their names carry a hash of what they depend on."""
+
+    def __init__(self, store: Run, key: str, decided: Mapping[str, Any], *arrays: Any) -> None:
+        import numpy as np
+
+        digest = hashlib.sha256(json.dumps(dict(decided), sort_keys=True, default=str).encode())
+        for array in arrays:
+            digest.update(np.ascontiguousarray(array).tobytes())
+        self.store, self.key, self.tag = store, key, digest.hexdigest()[:12]
+
+    def write(self, number: int, arrays: Mapping[str, Any]) -> None:
+        self.store.write_part(self.key, f"{self.tag}-{number:06d}", **arrays)
+
+    def read(self) -> dict[int, dict[str, Any]]:
+        found = self.store.read_parts(self.key)
+        return {int(n.rpartition("-")[2]): a for n, a in found.items() if n.startswith(f"{self.tag}-")}
+
+
 class Counter:
     """How many pieces of a job are on disk."""
 
@@ -134,12 +215,17 @@ class Counter:
 
 
 @contextlib.contextmanager
-def counting(total: int, unit: str, done: int = 0) -> Iterator[Counter]:
-    """A stopped job says what is safe."""
+def counting(total: int, unit: str, done: int = 0, progress: Progress | None = None) -> Iterator[Counter]:
+    """A stopped job says what is safe; the progress is closed with how it ended."""
     counter = Counter(total, unit, done)
+    state = "failed"
     try:
         yield counter
+        state = "done"
     except Stopped as error:
-        raise Stopped(
-            f"{error}; {counter.done} of {counter.total} {unit} are safe; the same command goes on"
-        ) from None
+        state = "stopped"
+        safe = f"{counter.done} of {counter.total} {unit} are safe"
+        raise Stopped(f"{error}; {safe}; the same command goes on") from None
+    finally:
+        if progress is not None:
+            progress.close(state)

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from landscape.errors import ProblemError, Stopped
+from landscape.errors import ProblemError
 
 from . import _common
 
@@ -22,15 +22,7 @@ from . import _common
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="directory of the run")
     _common.add_checkpoints(parser)
-    group = parser.add_argument_group("spectrum")
-    group.add_argument("--operator", default="hessian", help="of landscape/operators (default: hessian)")
-    group.add_argument("--probes", type=_common.positive, default=4, help="random start vectors (default: 4)")
-    group.add_argument("--iterations", type=_common.positive, default=50,
-                       help="Lanczos iterations of the density (default: 50)")  # fmt: skip
-    group.add_argument("--block", type=_common.positive, default=4, help="probes multiplied at once (default: 4)")
-    group.add_argument("--top", type=_common.natural, default=10, help="largest eigenpairs (default: 10)")
-    group.add_argument("--bottom", type=_common.natural, default=2, help="smallest eigenpairs (default: 2)")
-    group.add_argument("--tolerance", type=float, help="relative residual of an eigenpair (default: by precision)")
+    group = _common.add_spectrum(parser)
     group.add_argument("--no-vectors", action="store_true", help="keep no eigenvectors: saves disk, no eigen plane")
     _common.add_problem(parser)
     _common.add_computing(parser)
@@ -48,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         plugins.load("landscape.operators", args.operator)
         checkpoints = of_run(store, args.checkpoints)
     problem, decided = _common.open_problem(store, args, comm)
-    decided |= {k: getattr(args, k) for k in ("probes", "iterations", "block", "top", "bottom", "tolerance")}
+    decided |= _common.spectrum_options(args)
     with comm.together():
         steps = [c.step for c in checkpoints if args.overwrite or not _finished(store, args.operator, c.step, decided)]
     steps = comm.broadcast(steps)  # rank 0's view of the disk counts
@@ -57,9 +49,8 @@ def run(args: argparse.Namespace) -> int:
     if comm.rank == 0:
         print(_summary(store, args.operator, [c.step for c in checkpoints]))
     if refused:
-        error = ProblemError(f"{len(refused)} of {len(checkpoints)} checkpoints were skipped. {refused[0]}")
-        error.everywhere = True  # type: ignore[attr-defined]
-        raise error
+        text = f"{len(refused)} of {len(checkpoints)} checkpoints were skipped. {refused[0]}"
+        raise _common.everywhere(ProblemError(text))
     return 0
 
 
@@ -93,38 +84,20 @@ def _compute(
     def on_matvecs(step: int, matvecs: int) -> None:
         progress.update(counter.done + min(0.95, matvecs / expected), step=step, matvecs=matvecs)
 
-    try:
-        with _common.counting(total, "checkpoints", done) as counter:
-            options = {k: getattr(args, k) for k in ("operator", "probes", "iterations", "block", "top", "bottom",
-                                                     "seed", "tolerance")}  # fmt: skip
-            usable = _usable(missing, comm, progress, refused)
-            for spectrum, eigenpairs in spectra(problem, usable, comm, on_matvecs=on_matvecs, **options):
-                made = evidence(comm.size, settings=decided)
-                if args.no_vectors:
-                    eigenpairs = dataclasses.replace(eigenpairs, vectors=None)
-                for record in (eigenpairs, spectrum) if comm.rank == 0 else ():
-                    store.write(dataclasses.replace(record, meta=made | record.meta))
-                counter.done += 1
-                expected = spectrum.meta["matvecs"]
-                sharpness = float(eigenpairs.values[0]) if len(eigenpairs.values) else float("nan")
-                progress.update(counter.done, step=spectrum.step, sharpness=sharpness)
-    except BaseException as error:
-        progress.close("stopped" if isinstance(error, (Stopped, KeyboardInterrupt)) else "failed")
-        raise
-    progress.close("failed" if refused else "done")
+    with _common.counting(total, "checkpoints", done, progress) as counter:
+        usable = _common.usable(missing, comm, progress.note, refused)
+        options = _common.spectrum_options(args)
+        for spectrum, eigenpairs in spectra(problem, usable, comm, on_matvecs=on_matvecs, seed=args.seed, **options):
+            made = evidence(comm.size, settings=decided)
+            if args.no_vectors:
+                eigenpairs = dataclasses.replace(eigenpairs, vectors=None)
+            for record in (eigenpairs, spectrum) if comm.rank == 0 else ():
+                store.write(dataclasses.replace(record, meta=made | record.meta))
+            counter.done += 1
+            expected = spectrum.meta["matvecs"]
+            sharpness = float(eigenpairs.values[0]) if len(eigenpairs.values) else float("nan")
+            progress.update(counter.done, step=spectrum.step, sharpness=sharpness)
     return refused
-
-
-def _usable(checkpoints: Sequence[Any], comm: Any, progress: Any, refused: list[str]) -> Iterator[Any]:
-    """Checkpoints one by one; those with weights that are not finite are named and skipped."""
-    for checkpoint in checkpoints:
-        with comm.together():
-            reason = _common.not_finite(checkpoint)
-        if reason is None:
-            yield checkpoint
-        else:
-            refused.append(reason)
-            progress.note(f"warning: {reason}")
 
 
 def _summary(store: Any, operator: str, steps: Sequence[int]) -> str:

@@ -62,5 +62,10 @@ def run(arguments: Sequence[str], ranks: int = 1) -> int:
     """Run `landscape ARGUMENTS` to its end; returns its exit code."""
     if ranks > 1 and find_mpirun() is None:
         print("landscape: no mpirun found, running on one process (pip install mpich brings one)", file=sys.stderr)
-    env = environment() if ranks > 1 else None
-    return subprocess.run(landscape_command(arguments, ranks), env=env).returncode
+    process = subprocess.Popen(landscape_command(arguments, ranks), env=environment() if ranks > 1 else None)
+    try:
+        return process.wait()
+    except BaseException:  # stopped: the job must not outlive its launcher
+        process.terminate()
+        process.wait()
+        raise

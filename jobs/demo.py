@@ -1,0 +1,110 @@
+"""Show everything on real data: train, spectra, surfaces, trajectories, a path, a video, then the dashboard.
+
+  landscape demo
+  landscape demo --store demo-store --ranks 2 --no-serve
+
+It trains two networks on scikit-learn's handwritten digits and starts its own ranks, as you would type
+  mpirun -n 2 landscape spectrum demo-store/adam
+
+Every command is printed before it runs. Started again, it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from landscape.errors import LandscapeError, Stopped
+
+from . import _common
+
+RUNS = {
+    "adam": ["--optimizer", "adam", "--set", "lr=0.003", "--seed", "0"],
+    "sgd-momentum": ["--optimizer", "sgd", "--set", "lr=0.05", "--set", "momentum=0.9", "--seed", "1"],
+}
+PLANES = {"adam": ("pca", "eigen", "random"), "sgd-momentum": ("pca", "eigen")}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", "--out", default="demo-store", help="directory to fill (default: demo-store)")
+    parser.add_argument("--ranks", type=_common.positive, default=2, help="MPI processes (default: 2)")
+    parser.add_argument("--no-serve", action="store_true", help="stop before the dashboard")
+    parser.add_argument("--port", type=int, help="of the dashboard (default: 8050 or the next free one)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from landscape.parallel import duration
+
+    started = time.monotonic()
+    commands = _commands(args.store, args.ranks)
+    for number, (what, words, ranks) in enumerate(commands, start=1):
+        _do(f"[{number}/{len(commands)}] {what}", words, ranks)
+    print(_report(args, duration(time.monotonic() - started)), flush=True)
+    if not args.no_serve:
+        try:
+            importlib.import_module("landscape.app.server").serve(args.store, port=args.port)
+        except Stopped:  # stopping is how a server ends
+            print("stopped")
+    return 0
+
+
+def _commands(store: str, ranks: int) -> list[tuple[str, list[str], int]]:
+    """(what it does, its words, its ranks) of every step."""
+    home = {name: f"{store}/{name}" for name in RUNS}
+    train = [
+        (f"train a network on digits with {name}",
+         ["train", "digits_mlp", *settings, "--steps", "600", "--checkpoint-every", "50", "--out", home[name]], 1)
+        for name, settings in RUNS.items()
+    ]  # fmt: skip
+    spectra = [
+        (f"Hessian spectra of {name} at every checkpoint", ["spectrum", home[name], "--probes", "4", "--iterations", "40"],
+         ranks)
+        for name in RUNS
+    ]  # fmt: skip
+    surfaces = [
+        (f"loss surface of {name}, {plane} plane",
+         ["surface", home[name], "--plane", plane, "--points", "51" if plane == "pca" else "41"], ranks)
+        for name, planes in PLANES.items() for plane in planes
+    ]  # fmt: skip
+    paths = [(f"trajectory of {name} on its planes", ["trajectory", home[name]], 1) for name in RUNS]
+    first, second = RUNS
+    between = ["path", home[first], home[second], "--points", "21", "--spectrum", "--probes", "2", "--iterations", "30"]
+    video = ["video", home[first], "--out", f"{store}/{first}.mp4"]
+    return [
+        *train, *spectra, *surfaces, *paths, ("straight path between the two minima", between, ranks),
+        ("video of the training", video, 1),
+    ]  # fmt: skip
+
+
+def _do(what: str, words: list[str], ranks: int) -> None:
+    from landscape import launch
+
+    prefix = f"mpirun -n {ranks} " if launch.mpirun_command(ranks) else ""
+    print(f"{what}\n      {prefix}landscape {shlex.join(words)}", flush=True)
+    if words[0] == "video" and Path(words[-1]).exists():
+        print(f"{words[-1]} is there already", flush=True)
+        return
+    code = launch.run(words, ranks)
+    sys.stdout.flush()
+    if code == Stopped.exit_code:
+        raise Stopped("the demo was stopped; the same command goes on")
+    if code:
+        error = LandscapeError(f"the step above failed (exit code {code}); mend what it says and repeat the command")
+        error.exit_code = code
+        raise error
+
+
+def _report(args: argparse.Namespace, spent: str) -> str:
+    first, second = RUNS
+    return f"""
+Done in {spent}. Everything lies in {args.store}:
+  {args.store}/{first}, {args.store}/{second}   one directory a run: checkpoints, metrics, records
+  {args.store}/{first}.mp4   the training as a video
+Look at it:
+  landscape runs {args.store}
+  landscape dashboard {args.store}
+  landscape export {args.store}/{first} --record eigenpairs --format csv"""

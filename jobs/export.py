@@ -1,0 +1,154 @@
+"""Print a run's records as JSON or CSV.
+
+  landscape export runs/adam --record eigenpairs --format json
+  landscape export runs/adam --record spectrum --format csv --out spectrum.csv
+
+It needs no ranks; the jobs that compute records do, e.g.
+  mpirun -n 4 landscape spectrum runs/adam
+
+JSON is a list with one object a checkpoint or record; NaN is null and the padding of short quadrature rules is left
+out. CSV has one line a value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from landscape.errors import ProblemError, UsageError
+
+KINDS = ("spectrum", "eigenpairs", "surface", "trajectory", "path")
+_MAKERS = {"spectrum": "spectrum RUN", "eigenpairs": "spectrum RUN", "surface": "surface RUN --plane pca",
+           "trajectory": "trajectory RUN", "path": "path RUN OTHER_RUN"}  # fmt: skip
+Object = dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="directory of the run")
+    parser.add_argument("--record", required=True, choices=KINDS, help="what to export")
+    parser.add_argument("--format", choices=("json", "csv"), default="json", help="default: json")
+    parser.add_argument("--only", metavar="NAME", help="one operator or one plane, e.g. hessian or pca")
+    parser.add_argument("--out", metavar="FILE", help="default: standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    from landscape.stores.run_directory import Run, to_json, write_text
+
+    store = Run(args.run)
+    keys = [k for k in store.keys(args.record) if args.only is None or k.startswith(f"{args.record}-{args.only}-")]
+    if not keys:
+        maker = _MAKERS[args.record].replace("RUN", args.run, 1)
+        raise ProblemError(f"run '{args.run}' has no {args.record} record; compute one first: landscape {maker}")
+    objects = [_OBJECTS[args.record](store.read(key)) for key in keys]
+    text = to_json(objects) + "\n" if args.format == "json" else _csv(args.record, objects)
+    if args.out is None:
+        sys.stdout.write(text)
+        return 0
+    if Path(args.out).is_dir():
+        raise UsageError(f"--out '{args.out}' is a directory; name a file")
+    write_text(Path(args.out), text)
+    return 0
+
+
+# ---------------------------------------------------------------------- JSON
+
+
+def _spectrum(record: Any) -> Object:
+    import numpy as np
+
+    rows = [np.isfinite(nodes) for nodes in record.nodes]  # padding is NaN
+    cut = {
+        name: [row[keep].tolist() for row, keep in zip(getattr(record, name), rows, strict=True)]
+        for name in ("nodes", "weights", "residuals", "gauss_weights")
+    }
+    return {"step": record.step, "operator": record.operator, "size": record.size, **cut}
+
+
+def _eigenpairs(record: Any) -> Object:
+    names = ("values", "residuals", "lowest_values", "lowest_residuals")
+    return {"step": record.step, "operator": record.operator, "size": record.size,
+            **{name: getattr(record, name) for name in names}}  # fmt: skip
+
+
+def _surface(record: Any) -> Object:
+    names = ("u", "v", "loss", "accuracy", "test_loss", "test_accuracy")
+    found = {name: getattr(record, name) for name in names if getattr(record, name) is not None}
+    return {"step": record.step, "plane": record.plane, "labels": record.labels, **found}
+
+
+def _trajectory(record: Any) -> Object:
+    names = ("u", "v", "off_plane", "distance", "loss", "surface_loss")
+    return {"plane": record.plane, "origin_step": record.step, "step": record.steps,
+            **{name: getattr(record, name) for name in names}}  # fmt: skip
+
+
+def _path(record: Any) -> Object:
+    names = ("t", "loss", "barrier", "length", "accuracy", "test_loss", "test_accuracy")
+    found = {name: getattr(record, name) for name in names if getattr(record, name) is not None}
+    ends = {name: getattr(record, name) for name in ("run_a", "run_b", "step_a", "step_b", "shape")}
+    spectra = {"spectra": [_spectrum(s) for s in record.spectra]} if record.spectra else {}
+    pairs = {"eigenpairs": [_eigenpairs(e) for e in record.eigenpairs]} if record.eigenpairs else {}
+    return {**ends, **found, **spectra, **pairs}
+
+
+_OBJECTS = {"spectrum": _spectrum, "eigenpairs": _eigenpairs, "surface": _surface, "trajectory": _trajectory,
+            "path": _path}  # fmt: skip
+
+
+# ---------------------------------------------------------------------- CSV
+
+
+def _csv(kind: str, objects: list[Object]) -> str:
+    import csv
+    import io
+
+    rows = [row for item in objects for row in _ROWS[kind](item)]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _spectrum_rows(item: Object) -> Iterator[Object]:
+    for probe, nodes in enumerate(item["nodes"]):
+        for i, node in enumerate(nodes):
+            yield {"step": item["step"], "operator": item["operator"], "probe": probe, "node": node,
+                   "weight": item["weights"][probe][i], "residual": item["residuals"][probe][i]}  # fmt: skip
+
+
+def _eigenpairs_rows(item: Object) -> Iterator[Object]:
+    for end, prefix in (("largest", ""), ("smallest", "lowest_")):
+        pairs = zip(item[f"{prefix}values"], item[f"{prefix}residuals"], strict=True)
+        for index, (value, residual) in enumerate(pairs, start=1):
+            yield {"step": item["step"], "operator": item["operator"], "end": end, "index": index, "value": value,
+                   "residual": residual}  # fmt: skip
+
+
+def _surface_rows(item: Object) -> Iterator[Object]:
+    metrics = [name for name in ("loss", "accuracy", "test_loss", "test_accuracy") if name in item]
+    for row, v in enumerate(item["v"]):
+        for column, u in enumerate(item["u"]):
+            yield {"step": item["step"], "plane": item["plane"], "u": u, "v": v,
+                   **{name: item[name][row][column] for name in metrics}}  # fmt: skip
+
+
+def _trajectory_rows(item: Object) -> Iterator[Object]:
+    names = ("step", "u", "v", "off_plane", "distance", "loss", "surface_loss")
+    for values in zip(*(item[name] for name in names), strict=True):
+        yield {"plane": item["plane"], **dict(zip(names, values, strict=True))}
+
+
+def _path_rows(item: Object) -> Iterator[Object]:
+    metrics = [name for name in ("loss", "accuracy", "test_loss", "test_accuracy") if name in item]
+    for i, t in enumerate(item["t"]):
+        largest = {"sharpness": item["eigenpairs"][i]["values"][0]} if "eigenpairs" in item else {}
+        yield {"run_a": item["run_a"], "run_b": item["run_b"], "t": t, **{n: item[n][i] for n in metrics}, **largest}
+
+
+_ROWS = {"spectrum": _spectrum_rows, "eigenpairs": _eigenpairs_rows, "surface": _surface_rows,
+         "trajectory": _trajectory_rows, "path": _path_rows}  # fmt: skip
