@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,22 +10,21 @@ from matplotlib import patheffects, style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis, YAxis
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, ListedColormap, LogNorm, Normalize
+from matplotlib.colors import ListedColormap
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from numpy.typing import ArrayLike, NDArray
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 
 from . import quadrature
 from .records import Eigenpairs, RunInfo, Spectrum, Surface, Trajectory
+from .scales import LEVELS, Array, LossScale, decimal_ticks, percent, spaced, tick_text, viridis
 
-Array = NDArray[np.float64]
-
-BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"  # Okabe-Ito: 3:1 or more on white
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe-Ito: 3:1 or more on white
 MARKER = "#FF6A00"
 TEXT, MUTED, FAINT, GRID = "#1F2328", "#57606A", "#A0A7AF", "#E6E8EB"
 FLOOR = 1e-4  # lowest density shown: one eigenvalue of a network of a thousand weights is still a visible bump
-LEVELS = 24
 WIDTH_U = 0.12  # standard deviation of the density's kernel, in units of u = asinh(lambda / lambda0)
 
 THEME: dict[str, Any] = {
@@ -45,50 +43,7 @@ def theme() -> Any:
     return style.context(["default", THEME])
 
 
-def viridis() -> Colormap:
-    from matplotlib import colormaps
-
-    return colormaps["viridis"]
-
-
 # ------------------------------------------------------------------ scales and ticks
-
-
-def decimal_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Ticks of a positive log axis within [low, high]: 1-2-5 per decade where they fit, else powers of ten."""
-    first, last = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
-    for digits in ((1, 2, 5), (1, 3), (1,)):
-        ticks = [d * 10.0**k for k in range(first, last + 1) for d in digits]
-        ticks = [t for t in ticks if low * (1 - 1e-9) <= t <= high * (1 + 1e-9)]
-        if len(ticks) <= most:
-            return ticks
-    return ticks[:: -(-len(ticks) // most)]
-
-
-def number(value: float) -> str:
-    """Short text of a number: 0.0784, 9.55, 1,210 or 2.3×10⁻⁶; an em dash where it is not finite."""
-    if not np.isfinite(value):
-        return "—"
-    if value == 0:
-        return "0"
-    if not 1e-4 <= abs(value) < 1e6:
-        digits, power = f"{value:.1e}".split("e")
-        return f"{digits.removesuffix('.0')}×10{_superscript(int(power))}".replace("-", "−")
-    decimals = max(0, 2 - int(np.floor(np.log10(abs(value)))))
-    return f"{value:,.{decimals}f}".replace("-", "−")
-
-
-def tick_text(value: float) -> str:
-    """Text of a log tick: plain between 0.001 and 1000, a power of ten beyond."""
-    if 1e-3 <= abs(value) <= 1e3:
-        return f"{value:g}"
-    power = int(np.floor(np.log10(abs(value)) + 1e-9))
-    digit = value / 10.0**power
-    return ("" if abs(digit - 1) < 1e-6 else f"{digit:g}×") + "10" + _superscript(power)
-
-
-def _superscript(power: int) -> str:
-    return str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def log_axis(axes: Axes, low: float, high: float, most: int = 5) -> None:
@@ -97,48 +52,6 @@ def log_axis(axes: Axes, low: float, high: float, most: int = 5) -> None:
     axes.set_ylim(low, high)
     axes.set_yticks(ticks := decimal_ticks(low, high, most), [tick_text(t) for t in ticks])
     axes.set_yticks([], minor=True)
-
-
-@dataclass(frozen=True)
-class LossScale:
-    """Colour scale of a loss: logarithmic where all are positive, else linear (a GAN's loss may be negative)."""
-
-    low: float
-    high: float
-    log: bool
-
-    @classmethod
-    def of(cls, loss: ArrayLike) -> LossScale:
-        values = np.asarray(loss, dtype=np.float64)
-        values = values[np.isfinite(values)]
-        if not len(values):
-            return cls(0.0, 1.0, False)
-        low, high = float(values.min()), float(np.quantile(values, 0.995))  # one spike must not take all colours
-        log = low > 0
-        low = max(low, 1e-7 * high) if log else low
-        return cls(low, high if high > low else low * 1.01 + 1e-12 if log else low + 1e-12, log)
-
-    def norm(self) -> Normalize:
-        return LogNorm(self.low, self.high) if self.log else Normalize(self.low, self.high)
-
-    def levels(self, count: int = LEVELS) -> Array:
-        space = np.geomspace if self.log else np.linspace
-        return np.asarray(space(self.low, self.high, count + 1))
-
-    def ticks(self) -> tuple[list[float], list[str]]:
-        values = decimal_ticks(self.low, self.high, 7) if self.log else [float(t) for t in self.levels(5)]
-        return values, [tick_text(v) if self.log else number(v) for v in values]
-
-    def colours(self, loss: ArrayLike) -> Array:
-        """RGBA of losses, those beyond the scale in its end colours, grey where not finite."""
-        values = np.asarray(loss, dtype=np.float64)
-        rgba = viridis()(self.norm()(np.clip(np.where(np.isfinite(values), values, self.high), self.low, self.high)))
-        rgba[~np.isfinite(values)] = (0.6, 0.6, 0.6, 1.0)
-        return np.asarray(rgba)
-
-    @property
-    def label(self) -> str:
-        return "training loss (log scale)" if self.log else "training loss"
 
 
 def stability_threshold(info: RunInfo) -> tuple[float, str] | None:
@@ -174,15 +87,6 @@ def axis_label(surface: Surface, axis: int) -> str:
     return f"{label}, units of weight"
 
 
-def percent(share: float) -> str:
-    """'92 %', '0.02 %' or '<0.01 %'."""
-    if not np.isfinite(share):
-        return "—"
-    if 0 < share < 1e-4:
-        return "<0.01 %"
-    return f"{100 * share:.{0 if share >= 0.1 or share == 0 else 1 if share >= 0.01 else 2}f} %"
-
-
 def draw_surface(axes: Axes, surface: Surface, scale: LossScale) -> ContourSet:
     """Filled log-loss contour with thin white lines; hatched where the loss is not finite."""
     u, v = surface.u, surface.v
@@ -194,7 +98,7 @@ def draw_surface(axes: Axes, surface: Surface, scale: LossScale) -> ContourSet:
     if scale.log:
         loss = np.ma.maximum(loss, scale.low)
     filled = axes.contourf(u, v, loss, levels=levels, norm=scale.norm(), cmap=viridis(), extend="both")
-    axes.contour(u, v, loss, levels=levels[1:-1], colors="white", linewidths=0.5, alpha=0.35)
+    axes.contour(u, v, loss, levels=levels[1:-1], colors="white", linewidths=0.5, linestyles="solid", alpha=0.35)
     for side in ("top", "right"):
         axes.spines[side].set_visible(True)
     return filled
@@ -215,6 +119,8 @@ def step_axis(axes: Axes, steps: ArrayLike) -> None:
     at = np.asarray(steps, dtype=np.float64)
     gaps = np.diff(at)
     axes.set_xlabel("optimizer step")
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     if len(gaps) > 3 and np.median(gaps) < 0.4 * gaps.mean():
         first = float(at[at > 0].min())
         axes.set_xscale("symlog", linthresh=first, linscale=0.5)
@@ -240,11 +146,11 @@ def outlined(width: float = 1.6) -> list[patheffects.AbstractPathEffect]:
 
 def draw_ends(axes: Axes, trajectory: Trajectory) -> None:
     """Marks at the first and the last checkpoint, those that lie on the map."""
-    for index, shape, size in ((0, "o", 7.0), (-1, "*", 13.0)):
+    ends = ((0, "o", 7.0, "start"), (-1, "*", 13.0, "end"))
+    for index, shape, size, word in ends[: len(trajectory.steps)]:
         fill, rim = ("white", 0.6) if shape == "*" else ("#00000000", 1.4)
         axes.plot(trajectory.u[index], trajectory.v[index], shape, ms=size, mfc=fill, mec="white", mew=rim,
                   path_effects=outlined(1.4), zorder=4)  # fmt: skip
-    for index, word in ((0, "start"), (-1, "end")):
         right = trajectory.u[index] < np.mean(axes.get_xlim())
         axes.annotate(word, (trajectory.u[index], trajectory.v[index]), (0, -11), textcoords="offset points",
                       color="white", fontsize=9, ha="left" if right else "right", va="top", annotation_clip=True,
@@ -270,8 +176,11 @@ def lambda_axis(axis: Axis, low: float, high: float, operator: str, lambda0: flo
     """Ticks and title of the asinh eigenvalue axis on u in [low, high]; the limits are the caller's."""
     ends = quadrature.from_asinh([low, high], lambda0)
     values, texts = quadrature.asinh_ticks(float(ends[0]), float(ends[1]), lambda0)
-    axis.set_ticks(quadrature.to_asinh(values, lambda0), texts)
-    gap = "\n" if isinstance(axis, YAxis) else " "
+    upright = isinstance(axis, YAxis)
+    at = quadrature.to_asinh(values, lambda0)
+    kept = spaced(at, (high - low) * (0.05 if upright else 0.085))
+    axis.set_ticks(at[kept], [texts[i] for i in kept])
+    gap = "\n" if upright else " "
     axis.set_label_text(f"{operator_name(operator)} eigenvalue λ{gap}(loss / weight², asinh scale)")
 
 

@@ -17,9 +17,10 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from . import drawing, quadrature
-from .drawing import BLUE, FAINT, FLOOR, GREEN, MUTED, ORANGE, Array, LossScale
+from . import drawing, quadrature, scales
+from .drawing import BLUE, FAINT, FLOOR, GREEN, MUTED, ORANGE
 from .records import Eigenpairs, Path, Spectrum, Surface, Trajectory
+from .scales import Array, LossScale
 
 P = ParamSpec("P")
 
@@ -97,12 +98,12 @@ def _density_map(axes: Axes, at: Array, spectra: Sequence[Spectrum]) -> None:
     density = np.stack([quadrature.asinh_density(s, grid, width_u=drawing.WIDTH_U) for s in spectra], axis=1)
     density = np.maximum(density, FLOOR)
     norm = LogNorm(FLOOR, max(float(density.max()), 10 * FLOOR))
-    axes.pcolormesh(edges(at), edges(grid), density, norm=norm, cmap=drawing.viridis(), rasterized=True)
+    axes.pcolormesh(edges(at), edges(grid), density, norm=norm, cmap=scales.viridis(), rasterized=True)
     axes.set_ylim(*u_range)
     drawing.lambda_axis(axes.yaxis, *u_range, spectra[0].operator)
-    bar = axes.figure.colorbar(ScalarMappable(norm, drawing.viridis()), ax=axes, pad=0.02)
-    ticks = drawing.decimal_ticks(float(norm.vmin or FLOOR), float(norm.vmax or 1), 6)
-    bar.set_ticks(ticks, labels=[("≤" if t <= FLOOR * 1.001 else "") + drawing.tick_text(t) for t in ticks])
+    bar = axes.figure.colorbar(ScalarMappable(norm, scales.viridis()), ax=axes, pad=0.02)
+    ticks = scales.decimal_ticks(float(norm.vmin or FLOOR), float(norm.vmax or 1), 6)
+    bar.set_ticks(ticks, labels=[("≤" if t <= FLOOR * 1.001 else "") + scales.tick_text(t) for t in ticks])
     bar.ax.minorticks_off()
     bar.set_label("density per unit asinh(λ/λ₀)")
 
@@ -135,7 +136,7 @@ def _barrier(axes: Axes, path: Path) -> None:
     if np.isfinite(rise).any():
         top = int(np.nanargmax(rise))
         axes.vlines(path.t[top], chord[top], path.loss[top], color=MUTED, lw=1.2)
-    axes.set_title(f"Barrier {drawing.number(path.barrier)} between {path.run_a} and {path.run_b}")
+    axes.set_title(f"Barrier {scales.number(path.barrier)} between {path.run_a} and {path.run_b}")
     axes.set_ylabel("loss")
     axes.legend(frameon=False, fontsize=9)
     axes.grid(True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,17 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 from matplotlib.text import Text
 from numpy.typing import ArrayLike
 
 from . import drawing, quadrature
-from .drawing import BLUE, FAINT, FLOOR, MARKER, MUTED, ORANGE, Array, LossScale, number
+from .drawing import BLUE, FAINT, FLOOR, MARKER, MUTED, ORANGE
 from .errors import UsageError
 from .motion import Moment, Scene, Track
+from .scales import Array, LossScale, number, percent
 
 INCHES = 7.2  # height of the picture: sizes in points are chosen for it and scale with the pixels
 CARDS = ((0.455, "step"), (0.625, "training loss"), (0.74, "off-plane share"), (0.875, "sharpness λ max"))
@@ -79,6 +82,10 @@ class Film:
         pixels: memoryview = self.canvas.buffer_rgba()
         return pixels
 
+    def save(self, path: Path, i: int) -> None:
+        """One frame as a PNG file."""
+        imsave(path, np.asarray(self.frame(i)), format="png", dpi=self.figure.dpi)
+
     # -- parts: each is set up once and moved for every frame
 
     def _axes(self, left: float, bottom: float, width: float, height: float, **kwargs: Any) -> Axes:
@@ -111,22 +118,23 @@ class Film:
     def _move_header(self, m: Moment) -> None:
         about = "≈ " if m.between else ""
         steps = len(self.scene.trajectory.steps)
-        texts = (f"{m.step:,.0f}", about + number(m.loss), about + drawing.percent(m.off_plane), number(m.sharpness))
-        guess = "≈ " if m.spectrum_between[0] != m.spectrum_between[1] else ""
+        texts = (f"{m.step:,.0f}", about + number(m.loss), about + percent(m.off_plane), number(m.sharpness))
+        guess = "" if m.measured else "≈ "
         for text, value in zip(self.values, (*texts[:3], guess + texts[3]), strict=True):
             text.set_text(value)
-        self.notes[0].set_text(f"interpolated, {m.between[0]:,} to {m.between[1]:,}" if m.between
-                               else f"checkpoint {m.passed} of {steps}")  # fmt: skip
+        note = f"interpolated {m.between[0]:,}–{m.between[1]:,}" if m.between else f"checkpoint {m.passed} of {steps}"
+        self.notes[0].set_text(note if len(note) <= 28 else "interpolated")
         self.notes[0].set_color(ORANGE if m.between else MUTED)
         self.notes[1].set_text("interpolated" if m.between else "all samples")
 
     def _surface(self) -> None:
         scene, trajectory = self.scene, self.scene.trajectory
-        self.map = self._axes(0.062, 0.09, 0.39, 0.70)
+        self.map = self._axes(0.068, 0.09, 0.384, 0.70)
         self.scale = LossScale.of(scene.surface.loss)
         drawing.draw_surface(self.map, scene.surface, self.scale)
         drawing.draw_loss_bar(self.figure, self.scale, cax=self._axes(0.459, 0.09, 0.010, 0.70))
         drawing.draw_ends(self.map, trajectory)
+        self.map.locator_params(nbins=7)
         self.map.set_title(drawing.surface_title(scene.surface, trajectory))
         self.corners = np.column_stack([trajectory.u, trajectory.v])  # (checkpoint, 2)
         self.colours = self.scale.colours(trajectory.loss)
@@ -184,9 +192,9 @@ class Film:
         height = FLOOR * (self.spectrum.get_ylim()[1] / FLOOR) ** 0.10
         self.sticks.set_segments([[(u, FLOOR), (u, height)] for u in at])
         first, last = m.spectrum_between
-        held = "nearest: step" if not first <= m.step <= last else "step"
-        self.when.set_text(f"{held} {first:,}" if first == last else f"interpolated\n{first:,} to {last:,}")
-        self.when.set_color(MUTED if first == last else ORANGE)
+        exact = f"step {first:,}" if m.measured else f"nearest: step {first:,}"
+        self.when.set_text(exact if first == last else f"interpolated\n{first:,}–{last:,}")
+        self.when.set_color(MUTED if m.measured else ORANGE)
 
     def _curves(self) -> None:
         t, track = self.scene.trajectory, self.track
@@ -206,12 +214,13 @@ class Film:
             self.sharps.axhline(limit[0], color=MUTED, lw=1, ls=(0, (5, 4)))
             self.sharps.text(0.995, limit[0], limit[1], transform=self.sharps.get_yaxis_transform(), ha="right",
                              va="bottom", size=9, color=MUTED)  # fmt: skip
-        curve_range(self.sharps, np.append(track.sharpness, limit[0] if limit and shown else 0.0), log=False)
+        curve_range(self.sharps, np.append(track.sharpness, 1.12 * limit[0] if limit and shown else 0.0), log=False)
         self.sharps.set_ylabel("λ max\n(loss / weight²)", size=9)
         drawing.step_axis(self.sharps, track.steps)
         self.losses.tick_params(labelbottom=False)
         self.losses.set_xlabel("")
-        self.figure.align_ylabels([self.spectrum, self.losses, self.sharps])
+        for axes, place in ((self.spectrum, -0.117), (self.losses, -0.095), (self.sharps, -0.095)):
+            axes.yaxis.set_label_coords(place, 0.5)
         self.cursors = [axes.axvline(0, color=MUTED, lw=1) for axes in (self.losses, self.sharps)]
         self.points = [axes.plot([], [], "o", ms=7, mfc=colour, mec="white", mew=1.4, clip_on=False)[0]
                        for axes, colour in ((self.losses, BLUE), (self.sharps, ORANGE))]  # fmt: skip

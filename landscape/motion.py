@@ -174,7 +174,12 @@ class Moment:
     tops: Array  # largest eigenvalues
     nodes: Array
     weights: Array
-    spectrum_between: tuple[int, int]  # equal where the density was measured, not interpolated
+    spectrum_between: tuple[int, int]  # equal where the density is that of one checkpoint
+
+    @property
+    def measured(self) -> bool:
+        """Whether the density and the sharpness were measured at this very step."""
+        return self.spectrum_between == (self.step, self.step)
 
 
 class Track:

@@ -123,9 +123,8 @@ def poster(
     if step is not None and not steps[0] <= step <= steps[-1]:
         raise UsageError(f"step {step} lies outside the trajectory: {steps[0]} to {steps[-1]}")
     film = Film(scene, [*steps, steps[-1] if step is None else step], width=width, height=height)  # a video's axes
-    film.frame(len(steps))
     with publishing(target) as part:
-        film.canvas.print_png(part)
+        film.save(part, len(steps))
     return target
 
 

@@ -43,7 +43,7 @@ COMMON = ("landscape", "landscape.errors", "landscape.plugins")
 
 RECORDS = ("landscape.records", "landscape.quadrature")
 STORES = ("landscape.stores", "landscape.stores.*")
-FIGURES = tuple(f"landscape.{name}" for name in ("video", "film", "motion", "figures", "drawing"))
+FIGURES = tuple(f"landscape.{name}" for name in ("video", "film", "motion", "figures", "drawing", "scales"))
 KRYLOV = ("landscape.lanczos", "landscape.probes")
 PROBLEMS = (
     "landscape.problem", "landscape.checkpoints", "landscape.problems", "landscape.problems.*",
