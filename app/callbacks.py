@@ -1,0 +1,175 @@
+"""The few callbacks that join URL, slider, plots and polling; each is a line or two around a plain function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dash import ALL, Dash, Input, Output, State, ctx, html, no_update
+from dash import ClientsideFunction as Client
+from dash.development.base_component import Component
+
+from landscape.errors import LandscapeError
+
+from . import progress, router, shell
+from .reading import Reader
+from .view import Page, Place
+
+SLIDER = {"type": "slider", "index": ALL}
+CONTROL = {"type": "control", "name": ALL, "default": ALL}
+
+
+def graphs(kind: str) -> dict[str, Any]:
+    return {"type": kind, "card": ALL}
+
+
+def register(app: Dash, reader: Reader) -> None:
+    """Connect an app to the store behind `reader`."""
+    _register_browser_side(app)
+
+    @app.callback(  # type: ignore[untyped-decorator]
+        Output("page", "children"),
+        Output("nav", "children"),
+        Output("badge", "children"),
+        Output("info", "data"),
+        Output("signature", "data"),
+        Output("jobs", "children"),
+        Input("place", "data"),
+        prevent_initial_call=True,
+    )
+    def show(place: Any) -> tuple[Any, ...]:
+        return show_place(reader, place_of(place))
+
+    @app.callback(  # type: ignore[untyped-decorator]
+        Output(graphs("graph"), "figure"),
+        Output(graphs("title"), "children"),
+        Output(graphs("caption"), "children"),
+        Output({"type": "kpis", "index": ALL}, "children"),
+        Input(SLIDER, "value"),
+        State("place", "data"),
+        State("info", "data"),
+        prevent_initial_call=True,
+    )
+    def move(values: list[Any], place: Any, info: Any) -> tuple[Any, ...]:
+        cards, titles, captions, kpis = (list(group) for group in ctx.outputs_list)
+        try:
+            _module, page = router.resolve(reader, place_of(place))
+        except LandscapeError:
+            return tuple([no_update] * len(group) for group in (cards, titles, captions, kpis))
+        index = chosen(page, values, info)
+        return (
+            [moved(page, g["id"]["card"], index) for g in cards],
+            [text(page, "title", g["id"]["card"], index) for g in titles],
+            [text(page, "caption", g["id"]["card"], index) for g in captions],
+            [shell.attempt(lambda: shell.kpi_row(page.kpis(index)), no_update) for _ in kpis],
+        )
+
+    @app.callback(  # type: ignore[untyped-decorator]
+        Output("changed", "data"),
+        Output("jobs", "children", allow_duplicate=True),
+        Input("tick", "n_intervals"),
+        State("place", "data"),
+        State("signature", "data"),
+        State("info", "data"),
+        prevent_initial_call=True,
+    )
+    def poll(_ticks: Any, _place: Any, signature: Any, info: Any) -> tuple[Any, Any]:
+        runs = [r for r in (info or {}).get("runs", []) if isinstance(r, str)]
+        now = shell.attempt(lambda: reader.signature(runs), signature)
+        return (no_update if now == signature else now), shell.attempt(lambda: progress.banner(reader, runs), [])
+
+
+def _register_browser_side(app: Dash) -> None:
+    def client(name: str, *arguments: Any, **options: Any) -> None:
+        app.clientside_callback(Client("landscape", name), *arguments, **options)
+
+    client(
+        "locate",
+        Output("place", "data"),
+        Input("tick", "id"),
+        Input(CONTROL, "value"),
+        Input("changed", "data"),
+        State(CONTROL, "id"),
+    )
+    client("address", Output("address", "data"), Input("info", "data"), Input(SLIDER, "value"))
+    client(
+        "click",
+        Output(SLIDER, "value"),
+        Input(graphs("graph"), "clickData"),
+        State("info", "data"),
+        State(SLIDER, "value"),
+        prevent_initial_call=True,
+    )
+
+
+# ------------------------------------------------------------------ plain functions
+
+
+def place_of(data: Any) -> Place:
+    data = data if isinstance(data, dict) else {}
+    return Place.parse(data.get("path"), data.get("search"), data.get("theme"))
+
+
+def show_place(reader: Reader, place: Place) -> tuple[Any, ...]:
+    """Everything that changes when the reader goes to a URL."""
+    try:
+        module, page = router.resolve(reader, place)
+        content = shell.render(page, place)
+    except LandscapeError as error:
+        module, page = None, None
+        content = shell.message("Not found", f"{str(error)[:1].upper()}{str(error)[1:]}.".replace("..", "."))
+        content.append(shell.link("All runs", "/", className="button"))
+    except Exception:
+        shell.log.exception("page %s could not be made", place.path)
+        module, page = None, None
+        content = shell.message("This page could not be made", "The server's log says why; other pages go on working.")
+    runs = list(page.runs) if page else []
+    badge: list[Component] = [html.Span(page.badge, className="badge")] if page and page.badge else []
+    return (
+        content,
+        shell.navigation(router.navigation(module, page)),
+        badge,
+        info_of(page),
+        shell.attempt(lambda: reader.signature(runs), ""),
+        shell.attempt(lambda: progress.banner(reader, runs), []),
+    )
+
+
+def info_of(page: Page | None) -> dict[str, Any]:
+    """What the scripts in the browser need to know about the page."""
+    if page is None:
+        return {"title": "Not found", "runs": [], "slider": None}
+    s = page.slider
+    known = s and {
+        "name": s.name,
+        "values": list(s.values),
+        "texts": list(s.texts),
+        "index": s.index,
+        "log": s.log,
+        "label": s.label,
+    }
+    return {"title": page.title, "runs": list(page.runs), "slider": known or None}
+
+
+def chosen(page: Page, values: list[Any], info: Any) -> int:
+    """Index of the slider's value on this page, even where checkpoints were added since it was drawn."""
+    if page.slider is None or not page.slider.values:
+        return 0
+    try:
+        wanted = float(info["slider"]["values"][int(values[0])])
+    except (TypeError, KeyError, IndexError, ValueError):
+        return page.index
+    return min(range(len(page.slider.values)), key=lambda i: abs(page.slider.values[i] - wanted))  # type: ignore[union-attr]
+
+
+def moved(page: Page, name: str, index: int) -> Any:
+    card = page.card(name)
+    if card is None or card.move is None:
+        return no_update
+    move = card.move
+    return shell.attempt(lambda: move(index), no_update)
+
+
+def text(page: Page, what: str, name: str, index: int) -> Any:
+    card = page.card(name)
+    value = getattr(card, what, None)
+    return shell.attempt(lambda: value(index), no_update) if callable(value) else no_update

@@ -1,0 +1,218 @@
+"""What several pages of one run share: its steps, losses, curvature and the commands that would compute more."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dash import dcc, html
+from numpy.typing import NDArray
+
+from landscape import records
+from landscape.errors import LandscapeError
+from landscape.stores import run_directory
+from landscape.stores.run_directory import Run
+
+from . import facts
+from .reading import THIS, Reader, Series
+from .view import Place, Slider
+
+Array = NDArray[np.float64]
+WIDTHS = {"0.06": "narrow", "0.12": "medium", "0.25": "wide", "0.5": "very wide"}
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One run as a page sees it: read lazily, every part cached by the reader."""
+
+    reader: Reader
+    place: Place
+    run_id: str
+    run: Run
+    info: records.RunInfo
+
+    @classmethod
+    def open(cls, reader: Reader, place: Place, run_id: str) -> Scene:
+        run = reader.run(run_id)
+        return cls(reader, place, run_id, run, reader.info(run))
+
+    # -- controls
+
+    @property
+    def theme(self) -> str:
+        return self.place.theme
+
+    @property
+    def log(self) -> bool:
+        return self.place.choice("x", ("linear", "log")) == "log"
+
+    @property
+    def width(self) -> float:
+        return self.place.number("width", 0.12, 0.03, 1.0)
+
+    @functools.cached_property
+    def operators(self) -> list[str]:
+        return self.reader.operators(self.run)
+
+    @property
+    def operator(self) -> str:
+        return self.place.choice("op", self.operators or ["hessian"])
+
+    # -- data
+
+    @functools.cached_property
+    def series(self) -> Series:
+        return self.reader.series(self.run, self.operator)
+
+    @functools.cached_property
+    def pairs(self) -> dict[int, records.Eigenpairs]:
+        return self.reader.eigenpairs(self.run, self.operator)
+
+    @functools.cached_property
+    def curvature(self) -> list[facts.Curvature]:
+        return _curvature(self.series, tuple(self.pairs.values()))
+
+    @functools.cached_property
+    def steps(self) -> list[int]:
+        """Every step that can be selected: checkpoints and whatever has a spectrum or eigenpairs."""
+        found = {
+            *self.run.checkpoint_steps(),
+            *self.run.steps("spectrum", self.operator),
+            *self.run.steps("eigenpairs", self.operator),
+        }
+        return sorted(found)
+
+    @property
+    def slider(self) -> Slider:
+        return Slider(
+            "step",
+            self.steps,
+            [f"{s:,}" for s in self.steps],
+            "Checkpoint (optimizer step)",
+            self.place.nearest("step", self.steps),
+            self.log,
+        )
+
+    def step(self, index: int) -> int:
+        return self.steps[index] if 0 <= index < len(self.steps) else 0
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, Array]:
+        return self.reader.metrics(self.run)
+
+    @functools.cached_property
+    def losses(self) -> tuple[Array, Array]:
+        """Steps and training losses, as recorded at every step."""
+        steps = self.metrics.get("step", np.empty(0))
+        loss = self.metrics.get("loss", np.full(len(steps), np.nan))
+        known = _between(loss)
+        return steps[known], loss[known]
+
+    def at(self, name: str, step: int) -> float:
+        """A metric at the recorded step nearest below or at `step`; NaN where there is none."""
+        steps, values = self.metrics.get("step", np.empty(0)), self.metrics.get(name)
+        if values is None:
+            return float("nan")
+        good = np.isfinite(values) & (steps <= step)
+        return float(values[good][-1]) if good.any() else float("nan")
+
+    def loss_at(self, step: int) -> float:
+        """The checkpoint's own loss where a job measured it, else the recorded one."""
+        for plane in ("eigen", "pca", "random"):
+            trajectory = self.trajectory(plane)
+            if trajectory is not None and step in trajectory.steps:
+                return float(trajectory.loss[list(trajectory.steps).index(step)])
+        recorded = self.at("loss", step)
+        if np.isfinite(recorded):
+            return recorded
+        value = self.run.checkpoint_meta(step).get("loss")
+        return float(value) if isinstance(value, (int, float)) else float("nan")
+
+    def curvature_at(self, step: int) -> facts.Curvature | None:
+        return next((c for c in self.curvature if c.step == step), None)
+
+    @functools.cached_property
+    def threshold(self) -> facts.Threshold:
+        return facts.threshold(self.info)
+
+    # -- planes
+
+    def planes(self) -> list[tuple[str, int]]:
+        """(plane, step of its origin) of every finished surface."""
+        found = []
+        for key in self.run.keys("surface"):
+            plane, _dash, step = key.removeprefix("surface-").rpartition("-")
+            if plane and step.isdigit():
+                found.append((plane, int(step)))
+        order = ["eigen", "pca", "random"]
+        return sorted(found, key=lambda p: (order.index(p[0]) if p[0] in order else 9, p[0], p[1]))
+
+    def trajectory(self, plane: str, origin: int | None = None) -> records.Trajectory | None:
+        """The newest readable trajectory of a plane, or the one of an origin."""
+        steps = self.run.steps("trajectory", plane)
+        for step in reversed(steps if origin is None else [s for s in steps if s == origin]):
+            try:
+                found: records.Trajectory = self.reader.record(self.run, run_directory.trajectory_key(plane, step))
+                return found
+            except LandscapeError:
+                continue
+        return None
+
+    # -- what to type
+
+    @property
+    def place_on_disk(self) -> str:
+        root = Path(self.run.root)
+        here = Path.cwd()
+        return shlex.quote(str(root.relative_to(here) if root.is_relative_to(here) and root != here else root))
+
+    def command(self, job: str, *arguments: str, ranks: int = 2) -> str:
+        return " ".join([f"mpirun -n {ranks} landscape {job} {self.place_on_disk}", *arguments])
+
+
+_known: dict[tuple[int, ...], tuple[Any, list[facts.Curvature]]] = {}
+
+
+def _curvature(series: Series, pairs: tuple[records.Eigenpairs, ...]) -> list[facts.Curvature]:
+    """Cached by identity, which the reader keeps stable while files do not change (records hold arrays: no hash)."""
+    key = (id(series), *map(id, pairs))
+    if key not in _known:
+        if len(_known) >= 64:
+            _known.clear()
+        # the inputs are kept with the answer, so that no id is given to another object meanwhile
+        _known[key] = ((series, pairs), facts.over_training(series, {p.step: p for p in pairs}))
+    return _known[key][1]
+
+
+def _between(loss: Array) -> NDArray[np.bool_]:
+    """True from the first finite loss on: a NaN there is a fact about the training, not a step without a record."""
+    finite = np.isfinite(loss)
+    first = int(finite.argmax()) if finite.any() else len(loss)
+    return np.arange(len(loss)) >= first
+
+
+def badge(scene: Scene) -> str:
+    name = scene.info.name if scene.run_id == THIS else scene.run_id
+    return f"{scene.info.problem.rpartition('/')[2]} / {name}"
+
+
+def control(name: str, default: str, label: str, choices: dict[str, str], value: str) -> html.Label:
+    """A labelled choice whose value lives in the URL."""
+    return html.Label(
+        [
+            label,
+            dcc.Dropdown(
+                options=[{"label": text, "value": key} for key, text in choices.items()],
+                value=value,
+                clearable=False,
+                searchable=False,
+                id={"type": "control", "name": name, "default": default},
+                className="choice",
+            ),
+        ],
+        className="knob",
+    )

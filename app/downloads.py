@@ -1,0 +1,104 @@
+"""CSV and HTML of any card, by plain GET: `/data/<card>.csv?page=<path of the page>&step=...`."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import flask
+import numpy as np
+
+from landscape.errors import LandscapeError
+
+from . import router, shell
+from .reading import Reader
+from .view import Card, Missing, Page, Place, Table
+
+
+def register(server: flask.Flask, reader: Reader) -> None:
+    """Add the route to the web server."""
+
+    @server.get("/data/<name>.<kind>")
+    def data(name: str, kind: str) -> flask.Response:
+        try:
+            return answer(reader, name, kind)
+        except (LandscapeError, Missing) as error:
+            return refuse(str(error))
+        except Exception:
+            shell.log.exception("%s.%s could not be made", name, kind)
+            return refuse("the file could not be made; the server's log says why")
+
+
+def answer(reader: Reader, name: str, kind: str) -> flask.Response:
+    """The file of a card, or of a table, of the page named in the query.
+
+    Raises:
+        LandscapeError: no such page, run, card or file type.
+        Missing: the card has nothing to show.
+    """
+    query = flask.request.query_string.decode("ascii", "replace")
+    place = Place.parse(flask.request.args.get("page", "/"), query, flask.request.args.get("theme"))
+    _module, page = router.resolve(reader, place)
+    card = page.card(name)
+    if kind == "csv" and name in page.tables:
+        return _file(csv_text(page.tables[name](), [page.title]), "text/csv; charset=utf-8", f"{name}.csv")
+    if card is None:
+        raise router.NoPage(f"the page has no plot '{name[:40]}'")
+    if kind == "csv":
+        comments = [
+            f"{shell.text_of(card.title, page.index)}: {page.title}",
+            shell.text_of(card.caption, page.index),
+            f"page {place.path}",
+        ]
+        return _file(csv_text(card.table(page.index), comments), "text/csv; charset=utf-8", f"{name}.csv")
+    if kind == "html":
+        return _file(html_text(page, card), "text/html; charset=utf-8", f"{name}.html")
+    raise router.NoPage(f"'{kind[:20]}' is no file type: csv or html")
+
+
+def _file(text: str, kind: str, name: str) -> flask.Response:
+    response = flask.Response(text, mimetype=kind.partition(";")[0], content_type=kind)
+    response.headers.set("Content-Disposition", "attachment", filename=name)
+    return response
+
+
+def refuse(sentence: str) -> flask.Response:
+    return flask.Response(sentence + "\n", status=404, content_type="text/plain; charset=utf-8")
+
+
+def csv_text(table: Table, comments: Sequence[str]) -> str:
+    """Comment lines with the provenance, a header with units, one row an entry; NaN is an empty field."""
+    stream = io.StringIO()
+    for comment in comments:
+        stream.write(f"# {' '.join(comment.split())}\n")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(list(table))
+    columns = [list(_plain(c)) for c in table.values()]
+    writer.writerows([c[i] if i < len(c) else "" for c in columns] for i in range(max(map(len, columns), default=0)))
+    return stream.getvalue()
+
+
+def _plain(column: Sequence[Any]) -> Sequence[Any]:
+    values = column.tolist() if isinstance(column, np.ndarray) else column
+    return ["" if v is None or (isinstance(v, float) and math.isnan(v)) else v for v in values]
+
+
+def html_text(page: Page, card: Card) -> str:
+    """One file that needs no network: the figure with plotly inside, its title and its caption."""
+    figure = card.draw(page.index)
+    figure.update_layout(
+        title={"text": shell.text_of(card.title, page.index), "font": {"size": 15}, "x": 0.02},
+        margin={"t": 56},
+        paper_bgcolor=None,
+    )
+    body = figure.to_html(include_plotlyjs=True, full_html=False, config={"displaylogo": False})
+    caption = html.escape(shell.text_of(card.caption, page.index))
+    title = html.escape(page.title)
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>'
+        f'<body style="font-family:sans-serif;margin:2em">{body}<p>{caption}</p></body></html>\n'
+    )

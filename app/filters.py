@@ -1,0 +1,60 @@
+"""The runs table's search line: `optimizer=SGD lmax<5 mlp`; never an error, whatever is typed."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_TOKEN = re.compile(r"(\w+)(<=|>=|!=|=|<|>)(.+)", re.DOTALL)
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+    "=": operator.eq,
+    "!=": operator.ne,
+}
+
+
+def matches(row: Mapping[str, Any], text: str) -> bool:
+    """Whether a row satisfies every word: `name=value`, `name<number`, or a part of any of its texts."""
+    return all(_word(row, word) for word in text.split()[:20])
+
+
+def _word(row: Mapping[str, Any], word: str) -> bool:
+    found = _TOKEN.fullmatch(word)
+    if found and found[1].lower() in row:
+        return _compare(row[found[1].lower()], found[2], found[3])
+    return any(word.lower() in value.lower() for value in row.values() if isinstance(value, str))
+
+
+def _compare(have: Any, sign: str, wanted: str) -> bool:
+    if isinstance(have, str):
+        same = wanted.lower() in have.lower()
+        return same if sign == "=" else not same if sign == "!=" else False
+    try:
+        number = float(wanted.replace("−", "-"))
+    except ValueError:
+        return sign == "!="
+    if have is None or not math.isfinite(have):
+        return sign == "!="
+    if sign in ("=", "!="):
+        return math.isclose(have, number, rel_tol=1e-3, abs_tol=1e-12) == (sign == "=")
+    return _COMPARE[sign](have, number)
+
+
+def order(rows: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+    """Rows by a column; a leading minus is descending; missing values come last either way."""
+    name = key.lstrip("-")
+    known = [r for r in rows if name in r and not _missing(r[name])]
+    rest = [r for r in rows if name not in r or _missing(r[name])]
+    texts = any(isinstance(r[name], str) for r in known)
+    known.sort(key=lambda r: str(r[name]).lower() if texts else r[name], reverse=key.startswith("-"))
+    return known + rest
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))

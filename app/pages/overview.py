@@ -1,0 +1,220 @@
+"""Run overview: key numbers at the selected step, training, spectra, surface, and where all of it comes from."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+from dash import html
+from dash.development.base_component import Component
+
+from .. import facts, surfaces
+from ..common import Scene, badge
+from ..plots import training
+from ..reading import Reader
+from ..spectra import density_card, heat_card
+from ..style import move_cursor, number, step_position
+from ..view import Card, Kpi, Missing, Page, Place, href
+
+NAME, ORDER = "Overview", 1
+
+
+def match(parts: tuple[str, ...]) -> bool:
+    return len(parts) == 2 and parts[0] == "run"
+
+
+def link(run: str | None, _page: Page | None = None) -> str | None:
+    return href("run", run) if run else None
+
+
+def build(reader: Reader, place: Place) -> Page:
+    scene = Scene.open(reader, place, place.parts[1])
+    cards = [training_card(scene), heat_card(scene), surfaces.card(scene, *surfaces.first(scene)), density_card(scene)]
+    return Page(
+        f"{badge(scene)}: overview",
+        runs=[scene.run_id],
+        run=scene.run_id,
+        badge=badge(scene),
+        slider=scene.slider,
+        kpis=lambda i: kpis(scene, i),
+        cards=cards,
+        after=[provenance(scene)],
+    )
+
+
+# ------------------------------------------------------------------ key numbers
+
+
+def kpis(scene: Scene, index: int) -> list[Kpi]:
+    """Step, loss, sharpness, smallest eigenvalue, trace, off-plane share."""
+    step = scene.step(index)
+    curvature = scene.curvature_at(step)
+    return [
+        Kpi(
+            "Step", f"{step:,}", f"checkpoint {index + 1} of {len(scene.steps)}" if scene.steps else "no checkpoint yet"
+        ),
+        loss_kpi(scene, step),
+        sharpness_kpi(scene, curvature),
+        lowest_kpi(curvature),
+        trace_kpi(curvature),
+        plane_kpi(scene, step),
+    ]
+
+
+def loss_kpi(scene: Scene, step: int) -> Kpi:
+    accuracy = scene.at("accuracy", step)
+    rate = facts.learning_rate(scene.info)
+    hint = (
+        f"accuracy {100 * accuracy:.1f} %"
+        if math.isfinite(accuracy)
+        else (f"{scene.info.optimizer}, η = {number(rate)}" if rate else scene.info.optimizer)
+    )
+    return Kpi("Train loss", number(scene.loss_at(step)), hint)
+
+
+def sharpness_kpi(scene: Scene, c: facts.Curvature | None) -> Kpi:
+    label = "Sharpness λmax"
+    if c is None or not math.isfinite(c.sharpness):
+        return Kpi(label, "–", "no spectrum at this step")
+    if not c.converged:
+        return Kpi(label, number(c.sharpness, 4), f"± {number(c.sharpness_residual, 2)}: not converged", "warn")
+    limit = scene.threshold.value
+    if limit is None or limit <= 0:
+        return Kpi(label, number(c.sharpness, 4), scene.threshold.text)
+    share = c.sharpness / limit
+    text = f"{100 * share:.0f} % of {scene.threshold.formula} = {number(limit)}"
+    return Kpi(
+        label,
+        number(c.sharpness, 4),
+        f"{text}, {'stable' if share <= 1 else 'above it'}",
+        "good" if share <= 1 else "warn",
+    )
+
+
+def lowest_kpi(c: facts.Curvature | None) -> Kpi:
+    if c is None or not math.isfinite(c.lowest):
+        return Kpi("Smallest λmin", "–", "no spectrum at this step")
+    return Kpi("Smallest λmin", number(c.lowest), c.saddle_text, "warn" if c.saddle else "good")
+
+
+def trace_kpi(c: facts.Curvature | None) -> Kpi:
+    if c is None or not math.isfinite(c.trace):
+        return Kpi("Trace", "–", "no spectrum at this step")
+    spread = f"± {number(c.trace_half, 2)} (95 %), " if math.isfinite(c.trace_half) else "one probe, "
+    return Kpi("Trace", number(c.trace), f"{spread}{c.size:,} weights")
+
+
+def plane_kpi(scene: Scene, step: int) -> Kpi:
+    plane, origin = surfaces.first(scene)
+    trajectory = scene.trajectory(plane, origin)
+    if trajectory is None or step not in trajectory.steps:
+        return Kpi("Off the plane", "–", "no trajectory at this step")
+    k = list(trajectory.steps).index(step)
+    if trajectory.distance[k] <= 0:
+        return Kpi("Off the plane", "0 %", f"origin of the {surfaces.TITLES.get(plane, plane)} plane")
+    share = float(trajectory.off_plane[k] / trajectory.distance[k])
+    return Kpi(
+        "Off the plane",
+        f"{100 * share:.0f} %",
+        f"{number(float(trajectory.off_plane[k]))} of {number(float(trajectory.distance[k]))} from the origin",
+        "warn" if share > 0.5 else "",
+    )
+
+
+# ------------------------------------------------------------------ training
+
+
+def training_card(scene: Scene) -> Card:
+    limit = scene.threshold.value
+
+    def draw(i: int) -> Any:
+        steps, loss = scene.losses
+        if not len(steps):
+            raise Missing(
+                "No training metrics yet: they appear after the first step of a running training, or record them with",
+                "recorder.step(loss=loss)",
+            )
+        curvature = scene.curvature
+        limits = np.full(len(curvature), limit) if limit is not None else None
+        return training.figure(
+            steps,
+            loss,
+            curvature,
+            threshold=limits,
+            label=scene.threshold.text,
+            selected=scene.step(i),
+            log=scene.log,
+            theme=scene.theme,
+        )
+
+    def caption(_i: int) -> str:
+        if not scene.curvature:
+            return f"Training loss at every step. For sharpness and negative curvature: {scene.command('spectrum')}"
+        tau = max(c.tau for c in scene.curvature)
+        line = "its stability threshold" if limit is not None else scene.threshold.text
+        return (
+            f"Loss at every step; sharpness, with {line}; estimated share of eigenvalues below −{number(tau, 1)}. "
+            "Click selects, arrow keys step."
+        )
+
+    def table(_i: int) -> dict[str, Any]:
+        steps, loss = scene.losses
+        c = scene.curvature
+        return {
+            "step": steps.astype(int),
+            "train loss": loss,
+            "checkpoint step": [x.step for x in c],
+            "sharpness [loss per squared unit of weight]": [x.sharpness for x in c],
+            "residual of sharpness": [x.sharpness_residual for x in c],
+            "smallest eigenvalue": [x.lowest for x in c],
+            "trace": [x.trace for x in c],
+            "half width of its 95 % interval": [x.trace_half for x in c],
+            "share of spectrum below -tau": [x.negative for x in c],
+        }
+
+    return Card(
+        "training",
+        "Training",
+        draw,
+        caption,
+        table,
+        move=lambda i: move_cursor(float(step_position([scene.step(i)], scene.log)[0])),
+        about="Training loss, sharpness and share of negative eigenvalues against the optimizer step",
+    )
+
+
+# ------------------------------------------------------------------ provenance
+
+
+def provenance(scene: Scene) -> html.Section:
+    """Everything needed to defend or repeat the numbers."""
+    info = scene.info
+    found = info.meta.get("versions")
+    versions = found if isinstance(found, dict) else {}
+    entries: list[tuple[str, Any]] = [
+        ("Problem", f"{info.problem} {_settings(info.problem_settings)}".strip()),
+        ("Optimizer", f"{info.optimizer} {_settings(info.settings)}".strip()),
+        ("Weights", f"{info.size:,}"),
+        ("Seed", "–" if info.seed is None else str(info.seed)),
+        ("Checkpoints", f"{len(scene.run.checkpoint_steps()):,}, every {info.every:,} steps"),
+        ("Started", info.created.replace("T", " ")),
+        ("Finished", (info.finished or "not yet").replace("T", " ")),
+        ("Versions", ", ".join(f"{k} {v}" for k, v in versions.items()) or "–"),
+        ("Commit", str(info.meta.get("commit") or "–")),
+        ("Host", str(info.meta.get("host") or "–")),
+    ]
+    rows: list[Component] = [html.Div([html.Dt(k), html.Dd(v)]) for k, v in entries if v != "–"]
+    command = info.meta.get("command")
+    if command:
+        rows.append(html.Div([html.Dt("Command"), html.Dd(html.Code(str(command)))], className="full"))
+    return html.Section(
+        [html.Div(html.H2("Where this comes from"), className="head"), html.Dl(rows, className="facts")],
+        className="card",
+    )
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    shown = {k: v for k, v in settings.items() if v not in (None, False, 0, 0.0)}
+    return ", ".join(f"{k} = {v if isinstance(v, str) else json.dumps(v)}" for k, v in shown.items())

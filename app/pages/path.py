@@ -1,0 +1,280 @@
+"""The path between two minima: loss, accuracy, barrier and spectrum along it."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from landscape import quadrature, records
+from landscape.errors import ProblemError
+from landscape.stores import run_directory
+
+from .. import facts, shell
+from ..common import Scene
+from ..plots import along
+from ..plots import density as density_plot
+from ..reading import THIS, Reader, Series
+from ..style import move_cursor, number
+from ..view import Card, Kpi, Missing, Page, Place, Slider, href
+
+NAME, ORDER = "Path", 4
+
+
+def match(parts: tuple[str, ...]) -> bool:
+    return len(parts) in (2, 3) and parts[0] == "path"
+
+
+def link(run: str | None, page: Page | None = None) -> str | None:
+    if page is not None and page.slider is not None and page.slider.name == "t" and len(page.runs) == 2:
+        return href("path", *page.runs)
+    return href("path", run) if run else None
+
+
+# ------------------------------------------------------------------ which paths exist
+
+
+def paths_of(reader: Reader, run: run_directory.Run) -> list[tuple[str, str]]:
+    """(key, id of the other run) of every path that starts at a run."""
+    names = {r.name: run_id for run_id, r in reversed(reader.runs())}
+    cleaned = {re.sub(r"[^A-Za-z0-9._+-]", "_", name): run_id for name, run_id in names.items()}
+    found = []
+    for key in run.keys("path"):
+        try:
+            other = str(run.meta(key).get("run_b", ""))
+        except ProblemError:
+            other = key.split("-", 2)[-1]
+        found.append((key, names.get(other) or names.get(other.rpartition("/")[2]) or cleaned.get(other) or other))
+    return found
+
+
+def build(reader: Reader, place: Place) -> Page:
+    scene = Scene.open(reader, place, place.parts[1])
+    found = paths_of(reader, scene.run)
+    if len(place.parts) == 2:
+        if not found:
+            return none_yet(scene, None)
+        return one(scene, found[0][1], [k for k, b in found if b == found[0][1]], found)
+    other = place.parts[2]
+    keys = [k for k, b in found if b == other]
+    if not keys:
+        reader.run(other)  # an unknown run is 'not found', not 'not computed'
+        return none_yet(scene, other)
+    return one(scene, other, keys, found)
+
+
+def name_of(run_id: str, scene: Scene) -> str:
+    return scene.info.name if run_id == THIS else run_id
+
+
+def none_yet(scene: Scene, other: str | None) -> Page:
+    target = "RUN_B" if other is None else str(scene.place_on_disk if other == scene.run_id else _disk(scene, other))
+    sentence = (
+        f"No path from {name_of(scene.run_id, scene)} to "
+        f"{'another run' if other is None else other} yet. Follow the straight line between their last checkpoints with"
+    )
+    content = shell.message("Path between two minima", sentence, scene.command("path", target, "--spectrum"))
+    return Page(
+        f"{scene.run_id}: path",
+        runs=[scene.run_id],
+        run=scene.run_id,
+        badge=name_of(scene.run_id, scene),
+        after=content,
+    )
+
+
+def _disk(scene: Scene, other: str) -> str:
+    return Scene.open(scene.reader, scene.place, other).place_on_disk
+
+
+# ------------------------------------------------------------------ the page
+
+
+@dataclass(frozen=True, eq=False)
+class Road:
+    scene: Scene
+    other: str
+    path: records.Path
+    series: Series | None
+    curvature: list[facts.Curvature]
+
+    @property
+    def names(self) -> tuple[str, str]:
+        return name_of(self.scene.run_id, self.scene), self.other
+
+
+_series: dict[int, tuple[records.Path, Series, list[facts.Curvature]]] = {}
+
+
+def road(scene: Scene, other: str, key: str) -> Road:
+    """A path with its spectra as a series indexed by point; kept while the record is the same object."""
+    path: records.Path = scene.reader.record(scene.run, key)
+    if id(path) not in _series:
+        if len(_series) > 16:
+            _series.clear()
+        spectra = dict(enumerate(path.spectra)) if len(path.spectra) == len(path.t) else {}
+        pairs = list(path.eigenpairs) if len(path.eigenpairs) == len(path.t) else [None] * len(path.t)
+        series = Series("hessian", spectra)
+        curves = [
+            facts.curvature(i, spectra.get(i), pair) for i, pair in enumerate(pairs) if spectra or pair is not None
+        ]
+        _series[id(path)] = (path, series, curves)
+    _path, series, curves = _series[id(path)]
+    return Road(scene, other, path, series if series.spectra else None, curves)
+
+
+def one(scene: Scene, other: str, keys: list[str], found: list[tuple[str, str]]) -> Page:
+    shapes = [k.split("-", 2)[1] for k in keys]
+    key = keys[shapes.index(scene.place.choice("shape", shapes))]
+    choice = [
+        shell.tabs(
+            "From " + name_of(scene.run_id, scene) + " to",
+            [(b, href("path", scene.run_id, b), b == other) for b in dict.fromkeys(b for _k, b in found)],
+        )
+    ]
+    if len(shapes) > 1:
+        choice.append(
+            shell.tabs(
+                "Shape", [(s, href("path", scene.run_id, other, shape=s), s == shapes[keys.index(key)]) for s in shapes]
+            )
+        )
+    r = road(scene, other, key)
+    t = [float(x) for x in r.path.t]
+    middle = {**scene.place.query, "t": scene.place.query.get("t", "0.5")}
+    index = Place(scene.place.path, scene.place.parts, middle).nearest("t", t)
+    texts = [f"{x:.3g}" for x in t]
+    texts[0], texts[-1] = "0: A", "1: B"
+    return Page(
+        f"{r.names[0]} → {other}: path",
+        runs=[scene.run_id, other],
+        run=scene.run_id,
+        badge=f"{r.names[0]} → {other}",
+        slider=Slider("t", t, texts, "Position t on the path", index),
+        kpis=lambda i: kpis(r, i),
+        tabs=choice,
+        cards=[along_card(r), *([density_card(r)])],
+    )
+
+
+def kpis(r: Road, i: int) -> list[Kpi]:
+    path = r.path
+    ends = (float(path.loss[0]), float(path.loss[-1]))
+    higher = max(ends)
+    connected = path.barrier <= 0.1 * abs(higher)
+    found = [
+        Kpi("Position t", f"{path.t[i]:.2f}", f"A is {r.names[0]}, step {path.step_a:,}; B is step {path.step_b:,}"),
+        Kpi("Train loss", number(float(path.loss[i])), f"ends {number(ends[0])} and {number(ends[1])}"),
+        Kpi(
+            "Barrier",
+            number(path.barrier),
+            "linearly connected: within 10 % of the higher end"
+            if connected
+            else "not linearly connected: above 10 % of the higher end",
+            "good" if connected else "warn",
+        ),
+    ]
+    if path.accuracy is not None:
+        test = "" if path.test_accuracy is None else f"test {100 * path.test_accuracy[i]:.1f} %"
+        found.append(Kpi("Train accuracy", f"{100 * path.accuracy[i]:.1f} %", test))
+    c = next((x for x in r.curvature if x.step == i), None)
+    if c is not None:
+        first, last = r.curvature[0], r.curvature[-1]
+        found.append(
+            Kpi(
+                "Sharpness λmax", number(c.sharpness, 4), f"ends {number(first.sharpness)} and {number(last.sharpness)}"
+            )
+        )
+        if math.isfinite(c.negative):
+            found.append(
+                Kpi(
+                    "Negative eigenvalues",
+                    f"≈ {c.negative_count:,}",
+                    f"ends {first.negative_count:,} and {last.negative_count:,} of {c.size:,}",
+                )
+            )
+    return [*found, Kpi("Distance ‖θB − θA‖", number(path.length), f"{path.shape} path, {len(path.t)} points")]
+
+
+def along_card(r: Road) -> Card:
+    path = r.path
+
+    def caption(_i: int) -> str:
+        what = "Loss, accuracy, sharpness and eigenvalue density" if r.series else "Loss and accuracy"
+        end = (
+            ""
+            if r.series
+            else f" For spectra along it: {r.scene.command('path', _disk(r.scene, r.other), '--spectrum')}"
+        )
+        return f"{what} at {len(path.t)} points of the {path.shape} path; dotted: the chord, from which the barrier is measured.{end}"
+
+    def table(_i: int) -> dict[str, Any]:
+        columns: dict[str, Any] = {"t": path.t, "train loss": path.loss}
+        for name, values in (
+            ("train accuracy", path.accuracy),
+            ("test loss", path.test_loss),
+            ("test accuracy", path.test_accuracy),
+        ):
+            if values is not None:
+                columns[name] = values
+        if len(r.curvature) == len(path.t):
+            columns |= {
+                "sharpness [loss per squared unit of weight]": [c.sharpness for c in r.curvature],
+                "smallest eigenvalue": [c.lowest for c in r.curvature],
+                "trace": [c.trace for c in r.curvature],
+            }
+        return columns
+
+    return Card(
+        "along",
+        "Along the path",
+        lambda i: along.figure(
+            path,
+            r.curvature,
+            r.series,
+            width=r.scene.width,
+            selected=float(path.t[i]),
+            names=r.names,
+            theme=r.scene.theme,
+        ),
+        caption,
+        table,
+        move=lambda i: move_cursor(float(path.t[i])),
+        about="Loss, accuracy and spectrum along the path",
+    )
+
+
+def density_card(r: Road) -> Card:
+    def need() -> Series:
+        if r.series is None:
+            raise Missing(
+                "No spectra along this path yet. Compute them with",
+                r.scene.command("path", _disk(r.scene, r.other), "--spectrum"),
+            )
+        return r.series
+
+    def parts(i: int) -> dict[str, Any]:
+        pairs = r.path.eigenpairs[i] if len(r.path.eigenpairs) == len(r.path.t) else None
+        ticks = np.empty(0) if pairs is None else np.concatenate([pairs.values, pairs.lowest_values])
+        return {"density": need().density(i, r.scene.width), "eigenvalues": ticks}
+
+    def table(i: int) -> dict[str, Any]:
+        return {
+            "eigenvalue [loss per squared unit of weight]": quadrature.from_asinh(need().grid),
+            "density per unit asinh(eigenvalue/1e-3)": need().density(i, r.scene.width),
+        }
+
+    def caption(i: int) -> str:
+        return f"{facts.evidence(need().spectra[i])}; ticks: extreme eigenvalues; shaded: negative curvature."
+
+    return Card(
+        "density",
+        lambda i: f"Spectrum at t = {r.path.t[i]:.2f}",
+        lambda i: density_plot.figure(need().grid, **parts(i), theme=r.scene.theme, height=360),
+        caption,
+        table,
+        move=lambda i: density_plot.move(need().grid, **parts(i)),
+        about="Eigenvalue density at the selected point of the path",
+    )

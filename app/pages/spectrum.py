@@ -1,0 +1,153 @@
+"""Spectrum: density over training and at the selected step, and the extreme eigenvalues one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import facts, shell
+from ..common import WIDTHS, Scene, badge, control
+from ..plots import scree
+from ..reading import Reader
+from ..spectra import density_card, heat_card
+from ..style import number
+from ..view import Card, Kpi, Missing, Page, Place, href
+from . import overview
+
+NAME, ORDER = "Spectrum", 2
+
+
+def match(parts: tuple[str, ...]) -> bool:
+    return len(parts) == 3 and parts[0] == "run" and parts[2] == "spectrum"
+
+
+def link(run: str | None, _page: Page | None = None) -> str | None:
+    return href("run", run, "spectrum") if run else None
+
+
+def build(reader: Reader, place: Place) -> Page:
+    scene = Scene.open(reader, place, place.parts[1])
+    return Page(
+        f"{badge(scene)}: spectrum",
+        runs=[scene.run_id],
+        run=scene.run_id,
+        badge=badge(scene),
+        slider=scene.slider,
+        kpis=lambda i: kpis(scene, i),
+        tabs=tabs(scene),
+        cards=[heat_card(scene, wide=True, height=360), density_card(scene), scree_card(scene)],
+    )
+
+
+def tabs(scene: Scene) -> list[Any]:
+    def url(**changes: str) -> str:
+        kept = {
+            "op": scene.operator if scene.place.query.get("op") else "",
+            "x": "log" if scene.log else "",
+            "width": scene.place.query.get("width", ""),
+        }
+        return href("run", scene.run_id, "spectrum", **{**kept, **changes})
+
+    found = [shell.tabs("Steps", [("linear", url(x=""), not scene.log), ("log", url(x="log"), scene.log)])]
+    if len(scene.operators) > 1:
+        entries = [(o.replace("_", " "), url(op=o), o == scene.operator) for o in scene.operators]
+        found.insert(0, shell.tabs("Operator", entries))
+    width = f"{scene.width:g}"
+    choices = dict(WIDTHS) if width in WIDTHS else {**WIDTHS, width: "chosen"}
+    texts = {key: f"{key} ({name})" for key, name in sorted(choices.items(), key=lambda c: float(c[0]))}
+    found.append(control("width", "0.12", "Kernel width in asinh(λ/λ₀)", texts, width))
+    return found
+
+
+def kpis(scene: Scene, index: int) -> list[Kpi]:
+    step = scene.step(index)
+    c = scene.curvature_at(step)
+    return [
+        Kpi(
+            "Step", f"{step:,}", f"checkpoint {index + 1} of {len(scene.steps)}" if scene.steps else "no checkpoint yet"
+        ),
+        overview.sharpness_kpi(scene, c),
+        overview.lowest_kpi(c),
+        overview.trace_kpi(c),
+        negative_kpi(c),
+        effort_kpi(scene, step),
+    ]
+
+
+def negative_kpi(c: facts.Curvature | None) -> Kpi:
+    if c is None or not np.isfinite(c.negative):
+        return Kpi("Negative share", "–", "no spectrum at this step")
+    return Kpi("Negative share", f"{100 * c.negative:.2g} %", f"of {c.size:,} eigenvalues below −{number(c.tau, 1)}")
+
+
+def effort_kpi(scene: Scene, step: int) -> Kpi:
+    spectrum = scene.series.spectra.get(step)
+    if spectrum is None:
+        return Kpi("Products", "–", "no spectrum at this step")
+    matvecs, seconds = spectrum.meta.get("matvecs"), spectrum.meta.get("seconds")
+    hint = f"{seconds:.3g} s" if isinstance(seconds, (int, float)) else ""
+    ranks = spectrum.meta.get("ranks")
+    hint += f" on {ranks} rank{'s' if ranks != 1 else ''}" if isinstance(ranks, int) and hint else ""
+    return Kpi(
+        "Products", number(float(matvecs)) if isinstance(matvecs, (int, float)) else "–", hint or "with the operator"
+    )
+
+
+def scree_card(scene: Scene) -> Card:
+    def need() -> None:
+        if not scene.pairs:
+            raise Missing(
+                "No eigenpairs of this run yet. Compute the ten largest and their residuals with",
+                scene.command("spectrum", "--top 10"),
+            )
+
+    def message(step: int) -> str:
+        return "" if step in scene.pairs else f"No eigenpairs at step {step:,}"
+
+    def draw(i: int) -> Any:
+        need()
+        ends = [v for p in scene.pairs.values() for v in (*p.values, *p.lowest_values) if np.isfinite(v)]
+        return scree.figure(
+            scene.pairs.get(scene.step(i)),
+            top=top(),
+            low=max(len(p.lowest_values) for p in scene.pairs.values()),
+            reach=(min(ends, default=-1.0), max(ends, default=1.0)),
+            message=message(scene.step(i)),
+            theme=scene.theme,
+        )
+
+    def top() -> int:
+        return max((len(p.values) for p in scene.pairs.values()), default=0)
+
+    def caption(i: int) -> str:
+        pairs = scene.pairs.get(scene.step(i))
+        if pairs is None:
+            return f"Compute: {scene.command('spectrum', f'--top 10 --checkpoints {scene.step(i)}')}"
+        worst = float(np.max(np.concatenate([pairs.residuals, pairs.lowest_residuals]), initial=0))
+        return (
+            f"{len(pairs.values)} largest and {len(pairs.lowest_values)} smallest eigenvalues; bars are residual bounds "
+            f"(largest {number(worst, 2)}); below, the ratio of neighbours: a tall bar is a gap. {facts.evidence(pairs)}"
+        )
+
+    def table(i: int) -> dict[str, Any]:
+        need()
+        pairs = scene.pairs.get(scene.step(i))
+        if pairs is None:
+            raise Missing(message(scene.step(i)))
+        low = len(pairs.lowest_values)
+        return {
+            "index": [*range(1, len(pairs.values) + 1), *range(pairs.size, pairs.size - low, -1)],
+            "eigenvalue [loss per squared unit of weight]": [*pairs.values, *pairs.lowest_values],
+            "residual": [*pairs.residuals, *pairs.lowest_residuals],
+        }
+
+    return Card(
+        "scree",
+        lambda i: f"Extreme eigenvalues at step {scene.step(i):,}",
+        draw,
+        caption,
+        table,
+        move=lambda i: scree.move(scene.pairs.get(scene.step(i)), top=top(), message=message(scene.step(i))),
+        about="Largest and smallest eigenvalues with residual bounds",
+    )

@@ -1,0 +1,143 @@
+"""Surface and trajectory on a plane of directions, flat or raised, and what the projection hides."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import facts, shell, surfaces
+from ..common import Scene, badge
+from ..plots import projection
+from ..reading import Reader
+from ..style import move_cursor, number, step_position
+from ..view import Card, Kpi, Missing, Page, Place, href
+from . import overview
+
+NAME, ORDER = "Surface", 3
+PLANES = ("eigen", "pca", "random")
+
+
+def match(parts: tuple[str, ...]) -> bool:
+    return len(parts) in (3, 4) and parts[0] == "run" and parts[2] == "surface"
+
+
+def link(run: str | None, _page: Page | None = None) -> str | None:
+    return href("run", run, "surface") if run else None
+
+
+def build(reader: Reader, place: Place) -> Page:
+    scene = Scene.open(reader, place, place.parts[1])
+    planes = scene.planes()
+    plane = place.parts[3][:40] if len(place.parts) == 4 else surfaces.first(scene)[0]
+    origins = [s for p, s in planes if p == plane]
+    wanted = place.choice("origin", [str(s) for s in origins] or [""], str(origins[-1]) if origins else "")
+    origin = int(wanted) if wanted else None
+    view = place.choice("view", ("2d", "3d"))
+    surface = surfaces.card(scene, plane, origin, view=view, square=view == "2d", height=620)
+    return Page(
+        f"{badge(scene)}: surface",
+        runs=[scene.run_id],
+        run=scene.run_id,
+        badge=badge(scene),
+        slider=scene.slider,
+        kpis=lambda i: kpis(scene, plane, origin, i),
+        tabs=tabs(scene, plane, origins, origin, view),
+        cards=[surface, projection_card(scene, plane, origin)],
+    )
+
+
+def tabs(scene: Scene, plane: str, origins: list[int], origin: int | None, view: str) -> list[Any]:
+    def url(to: str, **query: str) -> str:
+        return href("run", scene.run_id, "surface", to, **query)
+
+    known = [*PLANES, *sorted({p for p, _s in scene.planes()} - {*PLANES})]
+    raised = "3d" if view == "3d" else ""
+    kept = str(origin) if origin is not None and scene.place.query.get("origin") else ""
+    found = [shell.tabs("Plane", [(surfaces.TITLES.get(p, p), url(p, view=raised), p == plane) for p in known])]
+    if len(origins) > 1:
+        shown = origins if len(origins) <= 8 else origins[:: -(-len(origins) // 8)]
+        entries = [(f"{s:,}", url(plane, view=raised, origin=str(s)), s == origin) for s in shown]
+        found.append(shell.tabs("Through step", entries))
+    views = [("2-D", url(plane, origin=kept), view == "2d"), ("3-D", url(plane, origin=kept, view="3d"), view == "3d")]
+    return [*found, shell.tabs("View", views)]
+
+
+def kpis(scene: Scene, plane: str, origin: int | None, index: int) -> list[Kpi]:
+    step = scene.step(index)
+    first = [
+        Kpi(
+            "Step", f"{step:,}", f"checkpoint {index + 1} of {len(scene.steps)}" if scene.steps else "no checkpoint yet"
+        ),
+        overview.loss_kpi(scene, step),
+    ]
+    trajectory = scene.trajectory(plane, origin) if origin is not None else None
+    if trajectory is None or step not in trajectory.steps:
+        return first
+    k = list(trajectory.steps).index(step)
+    true, on_plane = float(trajectory.loss[k]), float(trajectory.surface_loss[k])
+    ratio = on_plane / true if true else math.nan
+    off, far = float(trajectory.off_plane[k]), float(trajectory.distance[k])
+    return [
+        *first,
+        Kpi(
+            "Loss on the plane",
+            number(on_plane),
+            f"{number(ratio)} × the true loss",
+            "warn" if abs(ratio - 1) > 0.5 else "",
+        ),
+        Kpi(
+            "Off the plane",
+            number(off),
+            f"{100 * off / far:.0f} % of the distance from the origin" if far > 0 else "this is the origin",
+        ),
+        Kpi(
+            "Coordinates",
+            f"{number(float(trajectory.u[k]))}, {number(float(trajectory.v[k]))}",
+            "u, v in units of weight",
+        ),
+    ]
+
+
+def projection_card(scene: Scene, plane: str, origin: int | None) -> Card:
+    def need() -> Any:
+        trajectory = scene.trajectory(plane, origin) if origin is not None else None
+        if trajectory is None or not len(trajectory.steps):
+            raise Missing(
+                "No trajectory on this plane yet. Project the checkpoints with",
+                scene.command("trajectory", f"--plane {plane}"),
+            )
+        return trajectory
+
+    def caption(_i: int) -> str:
+        trajectory = need()
+        low, high = facts.projection_ratio(trajectory)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.nanmax(np.where(trajectory.distance > 0, trajectory.off_plane / trajectory.distance, 0))
+        return (
+            f"Above: loss of each checkpoint and of its projection; where they differ, the surface misleads "
+            f"({number(low)} to {number(high)} ×). Below: distance that the projection hides, at most {100 * share:.0f} %."
+        )
+
+    def table(_i: int) -> dict[str, Any]:
+        t = need()
+        return {
+            "step": t.steps,
+            "u [unit of weight]": t.u,
+            "v [unit of weight]": t.v,
+            "distance from the plane [unit of weight]": t.off_plane,
+            "distance from the origin [unit of weight]": t.distance,
+            "train loss": t.loss,
+            "loss at the projection": t.surface_loss,
+        }
+
+    return Card(
+        "projection-over",
+        "What the projection hides",
+        lambda i: projection.figure(need(), selected=scene.step(i), log=scene.log, theme=scene.theme, height=620),
+        caption,
+        table,
+        move=lambda i: move_cursor(float(step_position([scene.step(i)], scene.log)[0])),
+        about="True loss against the loss on the plane, and the distance from the plane, against the optimizer step",
+    )

@@ -1,0 +1,113 @@
+"""Eigenvalue density at one step on an asinh axis, with the extreme eigenvalues as ticks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from dash import Patch
+from numpy.typing import NDArray
+
+from landscape import quadrature
+
+from ..style import CEILING, FLOOR, asinh_axis, colour, log_axis, note
+from ..style import figure as empty_figure
+
+Array = NDArray[np.float64]
+NOTHING = np.empty(0)
+
+
+def figure(
+    grid: Array,
+    density: Array | None,
+    *,
+    eigenvalues: Array = NOTHING,
+    threshold: float | None = None,
+    label: str = "",
+    message: str = "",
+    theme: str = "light",
+    height: int = 306,
+) -> go.Figure:
+    """`density` (len(grid),) per unit u, or None with a `message`; `eigenvalues` are marked on the axis."""
+    fig = empty_figure(theme, height, hovermode="closest", margin={"l": 70, "r": 18, "t": 24, "b": 44})
+    lines = _lines(grid, density, eigenvalues)
+    fig.add_scatter(
+        **lines[0],
+        mode="lines",
+        fill="tozeroy",
+        fillcolor=colour(theme, "fill"),
+        line={"color": colour(theme, "blue"), "width": 1.7},
+        hovertemplate="λ = %{text}: density %{y:.3g}<extra></extra>",
+    )
+    fig.add_scatter(
+        **lines[1],
+        mode="markers",
+        marker={"symbol": "line-ns-open", "size": 11, "color": colour(theme, "orange"), "line": {"width": 1.6}},
+        hovertemplate="eigenvalue %{text}<extra></extra>",
+    )
+    low, high = np.log10(FLOOR), np.log10(CEILING)
+    top = float(np.arcsinh(threshold / quadrature.LAMBDA0)) if threshold is not None else None
+    right = max(float(grid[-1]), top + 0.4) if top is not None and top < grid[-1] + 2.5 else float(grid[-1])
+    fig.update_layout(
+        xaxis={**asinh_axis(float(grid[0]), right), "title": {"text": "Hessian eigenvalue λ (asinh axis)"}},
+        yaxis={**log_axis(low, high, 6), "title": {"text": "density per unit asinh(λ/λ₀)"}},
+        shapes=[
+            {
+                "type": "rect",
+                "xref": "x",
+                "yref": "paper",
+                "x0": float(grid[0]),
+                "x1": 0,
+                "y0": 0,
+                "y1": 1,
+                "fillcolor": colour(theme, "shade"),
+                "line": {"width": 0},
+                "layer": "below",
+            }
+        ],
+        annotations=[note(message, theme, visible=density is None)],
+    )
+    if top is not None and top < right:
+        fig.add_shape(
+            type="line",
+            xref="x",
+            x0=top,
+            x1=top,
+            yref="paper",
+            y0=0,
+            y1=1,
+            line={"color": colour(theme, "orange"), "width": 1.4, "dash": "dash"},
+        )
+        fig.add_annotation(
+            x=top,
+            y=1,
+            yref="paper",
+            yanchor="bottom",
+            showarrow=False,
+            text=label,
+            xanchor="right" if top > 0.9 * right else "center",
+            font={"size": 11, "color": colour(theme, "orange")},
+        )
+    return fig
+
+
+def move(grid: Array, density: Array | None, *, eigenvalues: Array = NOTHING, message: str = "") -> Patch:
+    """What another step changes: the curve, the ticks, and the sentence where there is no curve."""
+    patch = Patch()
+    for i, line in enumerate(_lines(grid, density, eigenvalues)):
+        for name, value in line.items():
+            patch["data"][i][name] = value
+    patch["layout"]["annotations"][0]["text"] = message
+    patch["layout"]["annotations"][0]["visible"] = density is None
+    return patch
+
+
+def _lines(grid: Array, density: Array | None, eigenvalues: Array) -> tuple[dict[str, Any], dict[str, Any]]:
+    if density is None:
+        return {"x": [], "y": [], "text": []}, {"x": [], "y": [], "text": []}
+    texts = [f"{v:.3g}" for v in quadrature.from_asinh(grid)]
+    curve = {"x": np.round(grid, 4), "y": np.maximum(density, FLOOR).astype(np.float32), "text": texts}
+    u = quadrature.to_asinh(eigenvalues)
+    ticks = {"x": u, "y": np.full(len(u), FLOOR * 1.45), "text": [f"{v:.5g}" for v in eigenvalues]}
+    return curve, ticks

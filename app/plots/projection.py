@@ -1,0 +1,79 @@
+"""What projecting hides: the true loss against the loss on the plane, and the distance from the plane."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+from landscape import records
+
+from ..style import colour, cursor, linear_axis, log_axis, log_range, step_axis, step_position
+from ..style import figure as empty_figure
+
+
+def figure(
+    trajectory: records.Trajectory, *, selected: float = 0.0, log: bool = False, theme: str = "light", height: int = 306
+) -> go.Figure:
+    fig = empty_figure(
+        theme, height, hovermode="x", showlegend=True, margin={"l": 66, "r": 16, "t": 34, "b": 44}, legend={"y": 1.005}
+    )
+    x = step_position(trajectory.steps, log)
+    positive = bool(np.nanmin(np.minimum(trajectory.loss, trajectory.surface_loss)) > 0)
+    pairs = (
+        ("true loss", trajectory.loss, "blue", "lines", {}),
+        ("loss on the plane", trajectory.surface_loss, "orange", "markers", {"symbol": "circle-open"}),
+    )
+    for name, y, shade, mode, extra in pairs:
+        fig.add_scatter(
+            x=x,
+            y=y,
+            customdata=trajectory.steps,
+            mode=mode,
+            name=name,
+            line={"color": colour(theme, shade), "width": 1.7},
+            marker={"color": colour(theme, shade), "size": 6, **extra},
+            hovertemplate=f"step %{{customdata:,}}: {name} %{{y:.4g}}<extra></extra>",
+        )
+    for name, y, shade, dash in (
+        ("distance from the plane", trajectory.off_plane, "green", "solid"),
+        ("distance from its origin", trajectory.distance, "muted", "dot"),
+    ):
+        fig.add_scatter(
+            x=x,
+            y=y,
+            customdata=trajectory.steps,
+            mode="lines",
+            name=name,
+            yaxis="y2",
+            line={"color": colour(theme, shade), "width": 1.7, "dash": dash},
+            hovertemplate=f"step %{{customdata:,}}: {name} %{{y:.4g}}<extra></extra>",
+        )
+    losses = (trajectory.loss, trajectory.surface_loss)
+    fig.update_layout(
+        xaxis={**step_axis(trajectory.steps, log), "anchor": "y2"},
+        yaxis={
+            **(log_axis(*log_range(*losses), 5) if positive else linear_axis(*losses)),
+            "domain": [0.46, 1],
+            "title": {"text": "train loss"},
+        },
+        yaxis2={
+            **linear_axis(trajectory.off_plane, trajectory.distance, zero=True),
+            "domain": [0, 0.38],
+            "anchor": "x",
+            "title": {"text": "distance"},
+        },
+        shapes=[
+            cursor(float(step_position([selected], log)[0]), colour(theme, "cursor")),
+            {
+                "type": "line",
+                "xref": "paper",
+                "yref": "paper",
+                "x0": 0,
+                "x1": 1,
+                "y0": 0.46,
+                "y1": 0.46,
+                "line": {"color": colour(theme, "axis"), "width": 1},
+            },
+        ],
+    )
+    return fig

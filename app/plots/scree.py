@@ -1,0 +1,134 @@
+"""The extreme eigenvalues in order, with residual bars, and the gaps between neighbours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from dash import Patch
+from numpy.typing import NDArray
+
+from landscape import quadrature, records
+
+from ..style import asinh_axis, colour, note
+from ..style import figure as empty_figure
+
+Array = NDArray[np.float64]
+
+
+def figure(
+    pairs: records.Eigenpairs | None,
+    *,
+    top: int,
+    low: int,
+    reach: tuple[float, float],
+    message: str = "",
+    theme: str = "light",
+    height: int = 306,
+) -> go.Figure:
+    """`top` and `low` are the largest counts of the run and `reach` its (smallest, largest) eigenvalue: fixed axes."""
+    fig = empty_figure(theme, height, hovermode="closest", margin={"l": 66, "r": 16, "t": 14, "b": 44})
+    upper, lower, gaps = _lines(pairs, top)
+    style = {"mode": "markers", "hovertemplate": "%{customdata}<extra></extra>"}
+    fig.add_scatter(**upper, **style, marker={"size": 7, "color": colour(theme, "blue")})
+    fig.add_scatter(**lower, **style, marker={"size": 7, "color": colour(theme, "orange"), "symbol": "diamond"})
+    fig.add_bar(
+        **gaps,
+        yaxis="y2",
+        marker={"color": colour(theme, "muted")},
+        width=0.55,
+        hovertemplate="%{customdata}<extra></extra>",
+    )
+    u = quadrature.to_asinh(list(reach))
+    places, texts = _index_ticks(top, low)
+    fig.update_layout(
+        xaxis={
+            "range": [0.3, top + low + (1.7 if low else 0.7)],
+            "tickmode": "array",
+            "tickvals": places,
+            "ticktext": texts,
+            "title": {"text": "index: 1 is the largest" + (", n the smallest" if low else "")},
+            "anchor": "y2",
+        },
+        yaxis={
+            **asinh_axis(float(u[0]) - 0.7, float(u[1]) + 0.7),
+            "domain": [0.33, 1],
+            "title": {"text": "eigenvalue λ"},
+        },
+        yaxis2={
+            "domain": [0, 0.25],
+            "title": {"text": "λ<sub>i</sub> / λ<sub>i+1</sub>"},
+            "range": [1, 4.2],
+            "nticks": 4,
+            "anchor": "x",
+        },
+        annotations=[note(message, theme, visible=pairs is None)],
+        barmode="overlay",
+    )
+    return fig
+
+
+def move(pairs: records.Eigenpairs | None, *, top: int, message: str = "") -> Patch:
+    patch = Patch()
+    for i, line in enumerate(_lines(pairs, top)):
+        for name, value in line.items():
+            patch["data"][i][name] = value
+    patch["layout"]["annotations"][0]["text"] = message
+    patch["layout"]["annotations"][0]["visible"] = pairs is None
+    return patch
+
+
+def _index_ticks(top: int, low: int) -> tuple[list[float], list[str]]:
+    every = max(1, -(-top // 10))
+    shown = [i for i in range(1, top + 1) if i == 1 or i % every == 0]
+    places, texts = [float(i) for i in shown], [str(i) for i in shown]
+    for k in range(low):
+        if k in (0, low - 1):
+            places.append(float(top + 1 + low - k))
+            texts.append("n" if k == 0 else f"n−{k}")
+    return places, texts
+
+
+def _lines(pairs: records.Eigenpairs | None, top: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    nothing: dict[str, Any] = {"x": [], "y": [], "customdata": []}
+    if pairs is None:
+        return nothing, dict(nothing), dict(nothing)
+    index = np.arange(1, len(pairs.values) + 1)
+    count = len(pairs.lowest_values)
+    behind = top + 1 + count - np.arange(count)
+    names = ["n" if k == 0 else f"n−{k}" for k in range(count)]
+    return (
+        _points(index, [str(i) for i in index], pairs.values, pairs.residuals),
+        _points(behind, names, pairs.lowest_values, pairs.lowest_residuals),
+        _gaps(index, pairs.values),
+    )
+
+
+def _points(x: NDArray[np.int64], names: list[str], values: Array, residuals: Array) -> dict[str, Any]:
+    u = quadrature.to_asinh(values)
+    bound = np.nan_to_num(residuals)
+    return {
+        "x": x,
+        "y": u,
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "array": quadrature.to_asinh(values + bound) - u,
+            "arrayminus": u - quadrature.to_asinh(values - bound),
+            "width": 4,
+            "thickness": 1.3,
+        },
+        "customdata": [f"λ[{n}] = {v:.5g} ± {r:.1g}" for n, v, r in zip(names, values, residuals, strict=True)],
+    }
+
+
+def _gaps(index: NDArray[np.int64], values: Array) -> dict[str, Any]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = values[:-1] / values[1:]
+    good = (values[1:] > 0) & np.isfinite(ratio)
+    return {
+        "x": index[:-1][good] + 0.5,
+        "y": ratio[good],
+        "customdata": [f"λ[{i}] / λ[{i + 1}] = {r:.3g}" for i, r in zip(index[:-1][good], ratio[good], strict=True)],
+    }

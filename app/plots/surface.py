@@ -1,0 +1,137 @@
+"""Loss on a plane as filled contours of log10 loss, with the projected trajectory and the selected step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from dash import Patch
+from numpy.typing import NDArray
+
+from landscape import records
+
+from ..style import MARKER, colour, log_ticks, nice_ticks
+from ..style import figure as empty_figure
+
+Array = NDArray[np.float64]
+LEVELS = 24
+
+
+def heights(loss: Array) -> tuple[Array, bool]:
+    """log10 of a positive loss, else the loss itself, and which of the two it is."""
+    finite = loss[np.isfinite(loss)]
+    log = bool(len(finite)) and bool(finite.min() > 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (np.log10(loss) if log else loss), log
+
+
+def scale(z: Array, log: bool) -> dict[str, Any]:
+    """Colour range and ticks (in loss) shared by the flat and the raised picture."""
+    finite = z[np.isfinite(z)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    if high - low < 1e-9:
+        low, high = low - 0.5, high + 0.5
+    values, texts = log_ticks(low, high, 6) if log else ([float(v) for v in nice_ticks(low, high)], None)
+    places = [float(np.log10(v)) for v in values] if log else values
+    return {"low": low, "high": high, "ticks": places, "texts": texts or [f"{v:g}" for v in values]}
+
+
+def figure(
+    surface: records.Surface,
+    trajectory: records.Trajectory | None = None,
+    *,
+    selected: int = -1,
+    square: bool = False,
+    theme: str = "light",
+    height: int = 306,
+) -> go.Figure:
+    """`selected` is the marked checkpoint's place in the trajectory (-1: none)."""
+    fig = empty_figure(theme, height, hovermode="closest", margin={"l": 58, "r": 92, "t": 10, "b": 46})
+    z, log = heights(surface.loss)
+    s = scale(z, log)
+    fig.add_contour(
+        x=surface.u,
+        y=surface.v,
+        z=z.astype(np.float32),
+        colorscale="Viridis",
+        zmin=s["low"],
+        zmax=s["high"],
+        contours={"start": s["low"], "end": s["high"], "size": (s["high"] - s["low"]) / LEVELS},
+        line={"color": "rgba(255,255,255,0.45)", "width": 0.6},
+        hoverinfo="skip",
+        connectgaps=False,
+        colorbar={
+            "tickvals": s["ticks"],
+            "ticktext": s["texts"],
+            "title": {"text": "train loss", "side": "right", "font": {"size": 11}},
+            "thickness": 11,
+            "outlinewidth": 0,
+            "ticks": "",
+            "x": 1.01,
+            "tickfont": {"size": 11},
+        },
+    )
+    if trajectory is not None:
+        _add_path(fig, trajectory)
+    point = marker(trajectory, selected)
+    fig.add_scatter(
+        **point,
+        mode="markers",
+        hoverinfo="skip",
+        marker={"size": 13, "color": MARKER, "line": {"color": "white", "width": 2.2}},
+    )
+    axes: dict[str, Any] = {"zeroline": False, "showgrid": False, "constrain": "domain"}
+    fig.update_layout(
+        xaxis={**axes, "range": _ends(surface.u), "title": {"text": surface.labels[0] if surface.labels else "u"}},
+        yaxis={
+            **axes,
+            "range": _ends(surface.v),
+            "title": {"text": surface.labels[1] if len(surface.labels) > 1 else "v"},
+            **({"scaleanchor": "x"} if square else {}),
+        },
+        plot_bgcolor=colour(theme, "grid"),
+    )
+    return fig
+
+
+def _add_path(fig: go.Figure, trajectory: records.Trajectory) -> None:
+    few = len(trajectory.steps) <= 250
+    texts = [
+        f"step {step:,}<br>loss {true:.4g}, on the plane {flat:.4g}<br>{off:.3g} off the plane"
+        for step, true, flat, off in zip(
+            trajectory.steps, trajectory.loss, trajectory.surface_loss, trajectory.off_plane, strict=True
+        )
+    ]
+    fig.add_scatter(
+        x=trajectory.u, y=trajectory.v, mode="lines", line={"color": "rgba(0,0,0,0.35)", "width": 4.6}, hoverinfo="skip"
+    )
+    fig.add_scatter(
+        x=trajectory.u,
+        y=trajectory.v,
+        customdata=trajectory.steps,
+        text=texts,
+        mode="lines+markers",
+        line={"color": "white", "width": 2.4},
+        marker={"color": "white", "size": 5.5 if few else 3},
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
+def marker(trajectory: records.Trajectory | None, selected: int) -> dict[str, list[float]]:
+    if trajectory is None or not 0 <= selected < len(trajectory.steps):
+        return {"x": [], "y": []}
+    return {"x": [float(trajectory.u[selected])], "y": [float(trajectory.v[selected])]}
+
+
+def move(trajectory: records.Trajectory | None, selected: int) -> Patch:
+    """Another step moves the last trace, the marker, and nothing else."""
+    patch = Patch()
+    place = 3 if trajectory is not None else 1
+    for name, value in marker(trajectory, selected).items():
+        patch["data"][place][name] = value
+    return patch
+
+
+def _ends(values: Array) -> list[float]:
+    return [float(values.min()), float(values.max())]

@@ -1,0 +1,195 @@
+"""Cached reading: every file is read once for each time it changes, and nothing before it is asked for."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape import quadrature, records
+from landscape.errors import LandscapeError, ProblemError
+from landscape.stores import run_directory
+from landscape.stores.run_directory import Run
+
+from .style import base_eight
+
+Array = NDArray[np.float64]
+Stamp = tuple[int, int]
+THIS = "~"  # the id of a store that is itself a run: '.' would vanish from a URL
+BINS = 400
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_mtime_ns, found.st_size)
+
+
+@functools.lru_cache(maxsize=4096)
+def _record(root: str, key: str, stamp: Stamp) -> Any:
+    return Run(root).read(key)
+
+
+@functools.lru_cache(maxsize=64)
+def _metrics(root: str, stamp: Stamp) -> dict[str, Array]:
+    return Run(root).metrics()
+
+
+@functools.lru_cache(maxsize=1024)
+def _run(root: str, stamp: Stamp) -> tuple[Run, records.RunInfo]:
+    run = Run(root)
+    return run, run.info
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """All readable spectra of one run and operator, by step; unreadable ones keep their sentence."""
+
+    operator: str
+    spectra: dict[int, records.Spectrum]
+    damaged: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> list[int]:
+        return list(self.spectra)
+
+    @functools.cached_property
+    def grid(self) -> Array:
+        """Common u axis of all steps, shape (BINS,)."""
+        ends = [quadrature.to_asinh([n.min(), n.max()]) for n in map(_finite_nodes, self.spectra.values()) if len(n)]
+        low, high = (min(e[0] for e in ends), max(e[1] for e in ends)) if ends else (-5.0, 5.0)
+        return np.linspace(min(low, -1.5) - 0.6, max(high, 1.5) + 0.6, BINS)
+
+    def density(self, step: int, width: float) -> Array:
+        return _density(self, step, width)
+
+    def heat(self, width: float) -> NDArray[np.uint8]:
+        return _heat(self, width)  # (BINS, step)
+
+
+def _finite_nodes(spectrum: records.Spectrum) -> Array:
+    return spectrum.nodes[np.isfinite(spectrum.nodes) & (spectrum.weights > 0)]
+
+
+@functools.lru_cache(maxsize=2048)
+def _density(series: Series, step: int, width: float) -> Array:
+    return quadrature.asinh_density(series.spectra[step], series.grid, width_u=width)
+
+
+@functools.lru_cache(maxsize=16)
+def _heat(series: Series, width: float) -> NDArray[np.uint8]:
+    if not series.spectra:
+        return np.zeros((BINS, 0), dtype=np.uint8)
+    return base_eight(np.stack([series.density(step, width) for step in series.steps], axis=1))
+
+
+@functools.lru_cache(maxsize=64)
+def _series(root: str, operator: str, stamps: tuple[tuple[int, str, Stamp], ...]) -> Series:
+    good: dict[int, records.Spectrum] = {}
+    damaged: dict[int, str] = {}
+    for step, key, stamp in stamps:
+        try:
+            good[step] = _record(root, key, stamp)
+        except LandscapeError as error:
+            damaged[step] = str(error)
+    return Series(operator, good, damaged)
+
+
+class Reader:
+    """The one door between pages and disk."""
+
+    def __init__(self, store: str | os.PathLike[str]) -> None:
+        self.store = Path(store).resolve()
+
+    # -- runs
+
+    def runs(self) -> list[tuple[str, Run]]:
+        """Ids and runs, by id; unreadable runs are left out."""
+        return [(self.id_of(run), run) for run in run_directory.runs(self.store)]
+
+    def id_of(self, run: Run) -> str:
+        relative = run.root.resolve()
+        if relative == self.store:
+            return THIS
+        return relative.relative_to(self.store).as_posix() if relative.is_relative_to(self.store) else run.name
+
+    def run(self, run_id: str) -> Run:
+        """The run of an id.
+
+        Raises:
+            ProblemError: no such run, or the id leaves the store.
+        """
+        parts = run_id.split("/")
+        if "\0" in run_id or len(run_id) > 1000 or any(p in ("", ".", "..") or p.startswith(".") for p in parts):
+            raise ProblemError(f"'{run_id[:80]}' is no run of this store")
+        if run_id != THIS and not (self.store / run_id / "run.json").is_file():
+            raise ProblemError(f"there is no run '{run_id[:80]}' in this store")
+        return run_directory.find(self.store, "." if run_id == THIS else run_id)
+
+    def info(self, run: Run) -> records.RunInfo:
+        return _run(str(run.root), _stamp(run.root / "run.json"))[1]
+
+    # -- records
+
+    def record(self, run: Run, key: str) -> Any:
+        """A record without its vectors.
+
+        Raises:
+            ProblemError: no such record, or it is damaged.
+        """
+        return _record(str(run.root), key, self._key_stamp(run, key))
+
+    def metrics(self, run: Run) -> dict[str, Array]:
+        return _metrics(str(run.root), _stamp(run.root / "metrics.jsonl"))
+
+    def operators(self, run: Run) -> list[str]:
+        """Operators with a spectrum or eigenpairs, hessian first."""
+        found = {k.split("-", 1)[1].rpartition("-")[0] for kind in ("spectrum", "eigenpairs") for k in run.keys(kind)}
+        return sorted((o for o in found if o), key=lambda o: (o != "hessian", o))
+
+    def series(self, run: Run, operator: str) -> Series:
+        steps = run.steps("spectrum", operator)
+        keys = [run_directory.spectrum_key(operator, step) for step in steps]
+        stamps = tuple((s, k, self._key_stamp(run, k)) for s, k in zip(steps, keys, strict=True))
+        return _series(str(run.root), operator, stamps)
+
+    def eigenpairs(self, run: Run, operator: str) -> dict[int, records.Eigenpairs]:
+        """Readable eigenpairs by step."""
+        found = {}
+        for step in run.steps("eigenpairs", operator):
+            try:
+                found[step] = self.record(run, run_directory.eigenpairs_key(operator, step))
+            except LandscapeError:
+                continue  # the card that shows this step says so
+        return found
+
+    def _key_stamp(self, run: Run, key: str) -> Stamp:
+        directory = run.directory(key)
+        meta, arrays = _stamp(directory / "meta.json"), _stamp(directory / "arrays.npz")
+        return (meta[0] + arrays[0], meta[1] + arrays[1])
+
+    # -- live
+
+    def signature(self, run_ids: list[str]) -> str:
+        """Changes when a page of these runs would look different; costs a few directory listings."""
+        if not run_ids:
+            return json.dumps([(i, self._run_signature(r)) for i, r in self.runs()])
+        found = []
+        for run_id in run_ids:
+            try:
+                found.append((run_id, self._run_signature(self.run(run_id))))
+            except LandscapeError:
+                found.append((run_id, ()))
+        return json.dumps(found)
+
+    def _run_signature(self, run: Run) -> tuple[Any, ...]:
+        places = (run.root / "records", run.root / "checkpoints", run.root / "run.json")
+        return tuple(_stamp(p)[0] for p in places)

@@ -1,0 +1,42 @@
+"""Which page a URL means: the pages folder is the registry, tried in the order of their ORDER."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from landscape import plugins
+from landscape.errors import LandscapeError
+
+from .reading import Reader
+from .view import Page, Place
+
+PACKAGE = f"{__package__}.pages"
+
+
+def modules() -> list[Any]:
+    """Page modules in navigation order. Each has NAME, ORDER, match(parts), build(reader, place), link(run)."""
+    return sorted((plugins.load(PACKAGE, name) for name in plugins.names(PACKAGE)), key=lambda m: m.ORDER)
+
+
+class NoPage(LandscapeError):
+    """The URL names nothing that exists."""
+
+
+def resolve(reader: Reader, place: Place) -> tuple[Any, Page]:
+    """The page module of a place and its page.
+
+    Raises:
+        LandscapeError: no page has this URL, or its run does not exist or cannot be read.
+    """
+    for module in modules():
+        if module.match(place.parts):
+            return module, module.build(reader, place)
+    raise NoPage(f"there is no page '{place.path[:80]}'")
+
+
+def navigation(here: Any, page: Page | None) -> list[tuple[str, str | None, bool]]:
+    """Name, URL (None: greyed) and whether it is the present page, for every page."""
+    run = page.run if page else None
+    entries: Sequence[Any] = modules()
+    return [(m.NAME, m.link(run, page), m is here) for m in entries]

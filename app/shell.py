@@ -1,0 +1,250 @@
+"""From a page to components: header, navigation, key numbers, slider, cards and their empty states."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import plotly.graph_objects as go
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from landscape.errors import LandscapeError
+
+from .view import Card, Kpi, Missing, Page, Place, Slider
+
+T = TypeVar("T")
+log = logging.getLogger("landscape.app")
+MODEBAR = {"displayModeBar": False, "responsive": True, "showTips": False}
+
+
+def link(text: Any, url: str, *, keep: str = "", **attributes: Any) -> html.A:
+    """A link inside the app; `keep` names query parameters of the present URL that travel along."""
+    return html.A(text, href=url, **{"data-keep": keep}, **attributes)
+
+
+def frame() -> html.Div:
+    """The part of the page that never changes."""
+    return html.Div(
+        [
+            html.A("Skip to content", href="#main", className="skip"),
+            html.Header(
+                [
+                    link("Landscape", "/", className="brand"),
+                    html.Div(id="badge", className="badge-place"),
+                    html.Div(
+                        [
+                            html.Button("Copy link", id="copy-link", className="button", type="button"),
+                            html.Button("Dark", id="theme-button", className="button", type="button"),
+                        ],
+                        className="actions",
+                    ),
+                ],
+                className="top",
+            ),
+            html.Nav(id="nav", className="side", **{"aria-label": "Pages"}),
+            html.Main([html.Div(id="jobs", **{"aria-live": "polite"}), html.Div(id="page")], id="main"),
+            dcc.Store(id="place"),
+            dcc.Store(id="info"),
+            dcc.Store(id="signature"),
+            dcc.Store(id="address"),
+            dcc.Store(id="changed"),
+            dcc.Interval(id="tick", interval=2500),
+        ],
+        className="frame",
+    )
+
+
+def navigation(entries: Sequence[tuple[str, str | None, bool]]) -> list[Component]:
+    """Links (name, url, is the present page); those without a url are greyed and say why."""
+    found: list[Component] = []
+    for name, url, here in entries:
+        if url is None:
+            found.append(html.Span(name, className="off", title=f"Choose a run first, then {name}"))
+        else:
+            here_attribute = {"aria-current": "page"} if here else {}
+            found.append(link(name, url, keep="step", className="here" if here else "", **here_attribute))
+    return found
+
+
+def render(page: Page, place: Place) -> list[Component]:
+    """The main part of a page."""
+    index = page.index
+    parts: list[Component] = [html.H1(page.title, className="hidden")]
+    parts += page.before
+    kpis: Sequence[Kpi] = attempt(lambda: page.kpis(index), [])
+    if kpis:
+        parts.append(html.Div(kpi_row(kpis), className="kpis", id={"type": "kpis", "index": "main"}))
+    if page.slider and len(page.slider.values) > 1:
+        parts.append(slider(page.slider))
+    if page.tabs:
+        parts.append(html.Div(list(page.tabs), className="tabs"))
+    if page.cards:
+        parts.append(html.Div([card(c, index, place) for c in page.cards], className="cards"))
+    parts += page.after
+    return parts
+
+
+def attempt(make: Callable[[], T], otherwise: T) -> T:
+    """Run a piece of a page; a fault in it costs that piece, never the page, and goes to the log."""
+    try:
+        return make()
+    except (LandscapeError, Missing):
+        return otherwise
+    except Exception:
+        log.exception("a part of the page could not be made")
+        return otherwise
+
+
+# ------------------------------------------------------------------ key numbers and slider
+
+
+def kpi_row(kpis: Sequence[Kpi]) -> list[Component]:
+    return [
+        html.Div(
+            [
+                html.Div(k.label, className="label"),
+                html.Div(k.value, className="value"),
+                html.Div(k.hint, className=f"hint {k.tone}"),
+            ],
+            className="kpi",
+        )
+        for k in kpis
+    ]
+
+
+def slider(model: Slider) -> html.Div:
+    """One stop a value; labels only where there is room."""
+    last = len(model.values) - 1
+    stride = max(1, -(-last // 9))
+    labelled = [i for i in range(0, last + 1, stride) if i == last or last - i >= stride * 0.7] + [last]
+    marks: dict[int, Any] = {i: model.texts[i] for i in labelled}
+    return html.Div(
+        dcc.Slider(
+            id={"type": "slider", "index": "main"},
+            min=0,
+            max=last,
+            step=1,
+            value=model.index,
+            marks=marks,
+            updatemode="drag",
+            allow_direct_input=False,
+            included=True,
+            className="steps",
+        ),
+        className="slider",
+        title=f"{model.label}: drag, or use the arrow keys",
+        **{"data-label": model.label},
+    )
+
+
+# ------------------------------------------------------------------ cards
+
+
+def text_of(text: str | Callable[[int], str], index: int) -> str:
+    return text if isinstance(text, str) else text(index)
+
+
+def card(model: Card, index: int, place: Place) -> html.Section:
+    """Title, downloads, plot and caption; or the sentence that says why there is no plot."""
+    try:
+        figure = model.draw(index)
+        title, caption = text_of(model.title, index), text_of(model.caption, index)
+    except Missing as empty:
+        return _empty(model, index, empty.sentence, empty.command)
+    except LandscapeError as error:
+        return _empty(model, index, str(error), "")
+    except Exception:
+        log.exception("card %s could not be drawn", model.name)
+        return _empty(model, index, "This plot could not be drawn; the server's log says why.", "")
+    return html.Section(
+        [
+            html.Div(
+                [
+                    html.H2(title, id={"type": "title", "card": model.name}),
+                    html.Div([*model.controls], className="controls"),
+                    html.Div(downloads(model, place), className="downloads"),
+                ],
+                className="head",
+            ),
+            html.Div(
+                dcc.Graph(
+                    id={"type": "graph", "card": model.name},
+                    figure=figure,
+                    config=MODEBAR,
+                    style={"height": f"{height_of(figure)}px"},
+                ),
+                role="img",
+                className="plot",
+                **{"aria-label": model.about or caption, "data-card": model.name},
+            ),
+            html.P(caption, className="caption", id={"type": "caption", "card": model.name}),
+        ],
+        className="card wide" if model.wide else "card",
+        **{"data-card": model.name},
+    )
+
+
+def height_of(figure: go.Figure) -> int:
+    return int(figure.layout.height or 320)
+
+
+def downloads(model: Card, place: Place) -> list[Component]:
+    """CSV and HTML come from the server, SVG from the picture in the page."""
+    from .view import href
+
+    def url(kind: str) -> str:
+        return href("data", f"{model.name}.{kind}", page=place.path, theme=place.theme, **dict(place.query))
+
+    name = str(model.name)
+    return [
+        html.A("CSV", href=url("csv"), download=f"{name}.csv", **{"data-keep": "step t", "data-file": "1"}),
+        html.Button("SVG", type="button", className="svg", **{"data-svg": name}),
+        html.A("HTML", href=url("html"), download=f"{name}.html", **{"data-keep": "step t", "data-file": "1"}),
+    ]
+
+
+def _empty(model: Card, index: int, sentence: str, command: str) -> html.Section:
+    title = model.title if isinstance(model.title, str) else attempt(lambda: text_of(model.title, index), model.name)
+    return html.Section(
+        [
+            html.Div(html.H2(title), className="head"),
+            html.Div(empty(sentence, command), className="plot"),
+        ],
+        className="card wide" if model.wide else "card",
+        **{"data-card": model.name},
+    )
+
+
+def empty(sentence: str, command: str = "") -> html.Div:
+    """An empty state: one sentence and, where there is one, the exact command to type."""
+    children: list[Component] = [html.P(sentence)]
+    if command:
+        children.append(html.Pre(html.Code(command), tabIndex="0"))
+    return html.Div(children, className="empty")
+
+
+def message(title: str, sentence: str, command: str = "") -> list[Component]:
+    """A page that is only a sentence."""
+    return [html.Section([html.H1(title), empty(sentence, command)], className="card wide message")]
+
+
+def tabs(label: str, entries: Sequence[tuple[str, str, bool]]) -> html.Div:
+    """A row of links of which one is the present choice."""
+    return html.Div(
+        [
+            html.Span(label, className="tabs-label"),
+            *(
+                link(
+                    text,
+                    url,
+                    keep="step t",
+                    className="tab here" if here else "tab",
+                    **({"aria-current": "true"} if here else {}),
+                )
+                for text, url, here in entries
+            ),
+        ],
+        className="tab-row",
+    )

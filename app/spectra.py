@@ -1,0 +1,161 @@
+"""The spectrum cards, shown on the overview and on the spectrum page."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape import quadrature
+
+from . import facts
+from .common import Scene
+from .plots import density as density_plot
+from .plots import spectrum_over
+from .style import move_cursor, step_position
+from .view import Card, Missing
+
+Array = NDArray[np.float64]
+
+
+def nearest_text(scene: Scene, step: int) -> str:
+    """Why there is no spectrum at a step, and where the nearest ones are."""
+    damaged = scene.series.damaged.get(step)
+    if damaged:
+        return "<br>".join(_wrap(damaged, 70))
+    have = scene.series.steps
+    below = [s for s in have if s < step][-1:]
+    above = [s for s in have if s > step][:1]
+    near = " and ".join(f"{s:,}" for s in below + above)
+    return f"No spectrum at step {step:,}" + (f"; nearest: {near}" if near else "")
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width)[:6]
+
+
+def need_spectra(scene: Scene) -> None:
+    """Raise what an empty spectrum card says."""
+    if scene.series.spectra:
+        return
+    if scene.series.damaged:
+        raise Missing(
+            f"None of the spectra can be read: {next(iter(scene.series.damaged.values()))}", scene.command("spectrum")
+        )
+    if not scene.steps:
+        raise Missing("This run has no checkpoints yet; its spectra can be computed once there is one.")
+    raise Missing(
+        "No spectra of this run yet. Compute them with the line below; each one appears here when it is finished.",
+        scene.command("spectrum"),
+    )
+
+
+def heat_card(scene: Scene, *, wide: bool = False, height: int = 306) -> Card:
+    limit = scene.threshold.value
+
+    def draw(i: int) -> Any:
+        need_spectra(scene)
+        steps = np.array(scene.series.steps, dtype=np.float64)
+        sharpness = np.array([getattr(scene.curvature_at(s), "sharpness", np.nan) for s in scene.series.steps])
+        return spectrum_over.figure(
+            steps,
+            scene.series.grid,
+            scene.series.heat(scene.width),
+            sharpness=sharpness,
+            threshold=limit,
+            label=scene.threshold.text,
+            selected=scene.step(i),
+            log=scene.log,
+            theme=scene.theme,
+            height=height,
+        )
+
+    def caption(_i: int) -> str:
+        text = (
+            f"Eigenvalue density of the {scene.operator.replace('_', ' ')} at {len(scene.series.steps)} checkpoints; "
+            f"asinh axis, linear inside ±λ₀ = ±10⁻³; white: λmax. Click to select."
+        )
+        return text + damage_text(scene)
+
+    def table(_i: int) -> dict[str, Any]:
+        need_spectra(scene)
+        columns: dict[str, Any] = {
+            "eigenvalue [loss per squared unit of weight]": quadrature.from_asinh(scene.series.grid)
+        }
+        for s in scene.series.steps:
+            columns[f"density per unit asinh(eigenvalue/1e-3) at step {s}"] = scene.series.density(s, scene.width)
+        return columns
+
+    return Card(
+        "spectrum-over",
+        "Spectrum over training",
+        draw,
+        caption,
+        table,
+        move=lambda i: move_cursor(float(step_position([scene.step(i)], scene.log)[0])),
+        wide=wide,
+        about="Heatmap of the eigenvalue density against the optimizer step",
+    )
+
+
+def damage_text(scene: Scene) -> str:
+    damaged = scene.series.damaged
+    if not damaged:
+        return ""
+    return f" Left out, because damaged: {len(damaged)} of {len(damaged) + len(scene.series.spectra)} spectra (step {min(damaged):,}): {next(iter(damaged.values()))}."
+
+
+def density_card(scene: Scene, *, height: int = 306) -> Card:
+    def ticks(step: int) -> Array:
+        pairs = scene.pairs.get(step)
+        return np.empty(0) if pairs is None else np.concatenate([pairs.values, pairs.lowest_values])
+
+    def parts(i: int) -> dict[str, Any]:
+        step = scene.step(i)
+        here = step in scene.series.spectra
+        return {
+            "density": scene.series.density(step, scene.width) if here else None,
+            "eigenvalues": ticks(step) if here else np.empty(0),
+            "message": "" if here else nearest_text(scene, step),
+        }
+
+    def draw(i: int) -> Any:
+        need_spectra(scene)
+        return density_plot.figure(
+            scene.series.grid,
+            **parts(i),
+            threshold=scene.threshold.value,
+            theme=scene.theme,
+            label=scene.threshold.formula,
+            height=height,
+        )
+
+    def caption(i: int) -> str:
+        spectrum = scene.series.spectra.get(scene.step(i))
+        if spectrum is None:
+            return f"Other steps are shown. Compute this one: {scene.command('spectrum', f'--checkpoints {scene.step(i)}')}"
+        count = len(ticks(scene.step(i)))
+        text = f"{facts.evidence(spectrum)}; Gaussian of width {scene.width:g} in asinh(λ/10⁻³); integrates to 1"
+        return text + (f"; ticks: {count} extreme eigenvalues" if count else "") + "; shaded: negative curvature."
+
+    def table(i: int) -> dict[str, Any]:
+        need_spectra(scene)
+        spectrum = scene.series.spectra.get(scene.step(i))
+        if spectrum is None:
+            raise Missing(nearest_text(scene, scene.step(i)))
+        return {
+            "eigenvalue [loss per squared unit of weight]": quadrature.from_asinh(scene.series.grid),
+            "density per unit asinh(eigenvalue/1e-3)": scene.series.density(spectrum.step, scene.width),
+        }
+
+    return Card(
+        "density",
+        lambda i: f"Spectrum at step {scene.step(i):,}",
+        draw,
+        caption,
+        table,
+        move=lambda i: density_plot.move(scene.series.grid, **parts(i)),
+        about="Eigenvalue density at the selected step",
+    )
