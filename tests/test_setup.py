@@ -81,6 +81,8 @@ def test_make_demo_serves_unless_told_not_to(serve: str, flag: bool) -> None:
     assert "--store 'elsewhere'" in demo
     assert "--ranks 3" in demo
     assert ("--no-serve" in demo) is flag
+    assert "--port" not in demo
+    assert "--port 8051" in run("make", "--dry-run", "demo", "PORT=8051").stdout
 
 
 @needs_make
