@@ -220,6 +220,8 @@ def extremes(
         size: dimension of the operator.
     """
     top, bottom = min(top, size), min(bottom, size - min(top, size))
+    if not space.filled:
+        space.expand()
     while True:
         ritz = space.ritz()
         m = len(ritz.values)

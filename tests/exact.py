@@ -1,0 +1,90 @@
+"""Exact references shared by tests: small problems on real data and their dense float64 matrices."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from landscape import launch, plugins
+from landscape.problem import Problem
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+def digits(samples: int | None = None) -> tuple[Tensor, Tensor]:
+    """The sklearn digits: inputs (n, 64) in [0, 1] and labels (n,)."""
+    inputs, labels = load_digits(return_X_y=True)
+    return torch.tensor(inputs / 16, dtype=torch.float32)[:samples], torch.tensor(labels)[:samples]
+
+
+@functools.cache
+def trained_mlp_state(hidden: int = 32, epochs: int = 30) -> dict[str, Tensor]:
+    """Weights of a tanh MLP after Adam epochs on the digits; the same on every call."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, hidden), nn.Tanh(), nn.Linear(hidden, 10))
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    inputs, labels = digits()
+    for _ in range(epochs):
+        order = torch.randperm(len(labels))
+        for start in range(0, len(labels), 64):
+            chosen = order[start : start + 64]
+            optimizer.zero_grad()
+            F.cross_entropy(model(inputs[chosen]), labels[chosen]).backward()
+            optimizer.step()
+    return {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+
+def mlp_problem(
+    dtype: torch.dtype = torch.float64, hidden: int = 32, epochs: int = 30, samples: int | None = None, **settings: int
+) -> Problem:
+    """The digits MLP (2,410 weights for hidden=32) at trained weights."""
+    model = nn.Sequential(nn.Linear(64, hidden), nn.Tanh(), nn.Linear(hidden, 10))
+    problem = Problem(model, F.cross_entropy, digits(samples), name="digits MLP", **settings)
+    problem.load(trained_mlp_state(hidden, epochs))
+    return problem.to(dtype=dtype)
+
+
+def dense(problem: Problem, operator: str = "hessian") -> NDArray[np.float64]:
+    """The operator's matrix (size, size) in float64, from one product with the identity a batch."""
+    exact = problem.to(dtype=torch.float64)
+    prepare = plugins.load("landscape.operators", operator).prepare
+    total = torch.zeros(exact.size, exact.size, dtype=torch.float64)
+    for batch in exact.batches:
+        product = prepare(exact, exact.weights(), batch)
+        total += product(torch.eye(exact.size, dtype=torch.float64)) * (exact.count(batch) / exact.samples)
+    return ((total + total.T) / 2).numpy()
+
+
+@functools.cache
+def mlp_eigenvalues() -> NDArray[np.float64]:
+    """All 2,410 eigenvalues of the trained digits MLP's Hessian, ascending (exact to float64)."""
+    return np.linalg.eigvalsh(dense(mlp_problem(batch_size=2000)))
+
+
+def matrix_with(eigenvalues: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
+    """A symmetric matrix with these eigenvalues and random eigenvectors."""
+    q, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(len(eigenvalues),) * 2))
+    return (q * eigenvalues) @ q.T
+
+
+def mpirun(ranks: int, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """Run `python ARGUMENTS` under `mpirun -n RANKS` (also for one rank); skips without an mpirun."""
+    found = launch.find_mpirun()
+    if found is None:
+        pytest.skip("no mpirun: install the extra [mpi] or a site MPI")
+    words = launch.mpirun_command(ranks) or [found, "-n", "1"]
+    environment = {**launch.environment(), "PYTHONPATH": str(PROGRAMS.parent)}
+    return subprocess.run(
+        [*words, sys.executable, *arguments],
+        capture_output=True, text=True, timeout=timeout, env=environment, check=False,
+    )

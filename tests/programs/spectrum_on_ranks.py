@@ -1,0 +1,23 @@
+"""Run under mpirun: the spectrum of the trained digits MLP, written by rank 0 to the file named first."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import torch
+from exact import mlp_problem
+
+from landscape import parallel
+from landscape.spectrum import spectrum_at
+
+target, dtype, operator = sys.argv[1:4]
+comm = parallel.world()
+parallel.set_threads(None, comm)
+problem = mlp_problem(getattr(torch, dtype), hidden=16, epochs=10, samples=1000, batch_size=128)
+spectrum, pairs = spectrum_at(problem, problem.weights(), comm, operator=operator)
+if comm.rank == 0:
+    np.savez(
+        target, nodes=spectrum.nodes, weights=spectrum.weights, values=pairs.values,
+        lowest=pairs.lowest_values, vectors=pairs.vectors, ranks=comm.size,
+    )

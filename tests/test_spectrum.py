@@ -1,0 +1,255 @@
+"""The engine against dense float64 matrices: eigenpairs, densities, operators, precision, ranks, self-checks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from exact import PROGRAMS, dense, digits, mlp_eigenvalues, mlp_problem, mpirun
+from scipy.stats import wasserstein_distance
+from torch import nn
+from torch.nn import functional as F
+
+from landscape import plugins, quadrature
+from landscape.curvature import Curvature, self_check
+from landscape.errors import ProblemError, UsageError
+from landscape.parallel import Comm
+from landscape.problem import Problem
+from landscape.spectrum import reduced_weights, spectra, spectrum_at
+
+every_operator = pytest.mark.parametrize("operator", plugins.names("landscape.operators"))
+COMM = Comm()
+
+
+@pytest.mark.parametrize(("dtype", "accuracy"), [(torch.float32, 1e-6), (torch.float64, 1e-10)])
+def test_top_ten_eigenvalues_of_the_digits_mlp(dtype, accuracy):
+    problem = mlp_problem(dtype)
+    _, pairs = spectrum_at(problem, problem.weights(), COMM)
+    exact = mlp_eigenvalues()
+    assert (np.abs(pairs.values - exact[::-1][:10]) / exact[::-1][:10]).max() < accuracy
+    assert np.abs(pairs.lowest_values - exact[:2]).max() < accuracy * exact[-1]
+    assert pairs.meta["converged"]
+    assert (np.abs(pairs.values - exact[::-1][:10]) <= pairs.residuals + 40 * torch.finfo(dtype).eps * exact[-1]).all()
+
+
+def test_density_of_the_digits_mlp_within_100_products():
+    problem = mlp_problem(torch.float32)
+    spectrum, _ = spectrum_at(problem, problem.weights(), COMM, probes=4, iterations=25, top=0, bottom=0, check=False)
+    assert spectrum.meta["matvecs"] <= 100
+    exact = mlp_eigenvalues()
+    nodes, weights = quadrature.measure(spectrum)
+    error = wasserstein_distance(exact, nodes, None, weights) / (exact[-1] - exact[0])
+    assert error < 2.5e-4
+
+
+def test_eigenvectors_satisfy_their_equation():
+    problem = mlp_problem(hidden=8, epochs=3, samples=300)
+    matrix = dense(problem)
+    _, pairs = spectrum_at(problem, problem.weights(), COMM, top=5, bottom=2)
+    values = np.concatenate([pairs.values, pairs.lowest_values])
+    assert np.abs(pairs.vectors @ matrix - values[:, None] * pairs.vectors).max() < 1e-8
+    np.testing.assert_allclose(pairs.vectors @ pairs.vectors.T, np.eye(7), atol=1e-12)
+
+
+@every_operator
+@pytest.mark.parametrize(("dtype", "accuracy"), [(torch.float32, 2e-6), (torch.float64, 1e-12)])
+def test_operator_products_equal_the_dense_matrix(operator, dtype, accuracy):
+    problem = mlp_problem(dtype, hidden=6, epochs=3, samples=250, batch_size=64)
+    matrix = dense(problem, operator)
+    block = torch.randn(problem.size, 3, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    product = Curvature(problem, problem.weights(), COMM, operator).matvec(block)
+    exact = matrix @ block.double().numpy()
+    assert np.abs(product.double().numpy() - exact).max() < accuracy * np.abs(exact).max()
+
+
+def test_softmax_regression_has_its_closed_form():
+    inputs, labels = (t.double() if t.is_floating_point() else t for t in digits(200))
+    inputs = inputs[:, 20:26]
+    problem = Problem(nn.Linear(6, 10, bias=False).double(), F.cross_entropy, (inputs, labels), batch_size=64)
+    p = torch.softmax(inputs @ problem.weights().view(10, 6).T, dim=1)
+    inner = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]  # (n, 10, 10)
+    exact = torch.einsum("nab,ni,nj->aibj", inner, inputs, inputs).reshape(60, 60) / 200
+    for operator in ("hessian", "gauss_newton"):  # the model is linear, so they agree
+        np.testing.assert_allclose(dense(problem, operator), exact.numpy(), atol=1e-14)
+
+
+def test_linear_regression_has_its_closed_form():
+    inputs, labels = (t.double() for t in digits(100))
+    problem = Problem(
+        nn.Linear(64, 1, bias=False).double(), lambda o, t: 0.5 * (o[:, 0] - t).square().mean(), (inputs, labels)
+    )
+    exact = np.linalg.eigvalsh((inputs.T @ inputs / 100).numpy())
+    _, pairs = spectrum_at(problem, problem.weights(), COMM, top=4, bottom=1)
+    np.testing.assert_allclose(pairs.values, exact[::-1][:4], rtol=1e-12)
+
+
+def test_gauss_newton_of_a_trained_network_has_no_negative_eigenvalue_where_the_hessian_has():
+    problem = mlp_problem(hidden=6, epochs=3, samples=250)
+    assert np.linalg.eigvalsh(dense(problem, "gauss_newton"))[0] > -1e-12
+    assert np.linalg.eigvalsh(dense(problem))[0] < -1e-4
+
+
+def test_layer_norm_is_exact():
+    # Reverse over forward differentiation is silently wrong for LayerNorm; central differences are not.
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 7), nn.LayerNorm(7), nn.Tanh(), nn.Linear(7, 10)).double()
+    inputs, labels = digits(50)
+    problem = Problem(model, F.cross_entropy, (inputs.double(), labels))
+    theta, step = problem.weights(), 1e-5
+
+    def gradient(vector):
+        vector = vector.clone().requires_grad_(True)
+        return torch.autograd.grad(problem.batch_loss(vector, problem.batches[0]), vector)[0]
+
+    v = torch.randn(problem.size, dtype=torch.float64)
+    difference = (gradient(theta + step * v) - gradient(theta - step * v)) / (2 * step)
+    product = Curvature(problem, theta, COMM).matvec(v[:, None])[:, 0]
+    torch.testing.assert_close(product, difference, rtol=1e-4, atol=1e-6)
+
+
+def test_attention_is_twice_differentiable():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+    model = nn.Sequential(nn.Unflatten(1, (8, 8)), layer, nn.Flatten(), nn.Linear(64, 10))
+    problem = Problem(model, F.cross_entropy, digits(40))
+    assert self_check(Curvature(problem, problem.weights(), COMM)).asymmetry < 1e-4
+
+
+@pytest.mark.parametrize("batch_size", [1000, 333, 64, 7])
+def test_the_size_of_batches_does_not_matter(batch_size):
+    reference = mlp_problem(hidden=6, epochs=3, samples=100)
+    problem = mlp_problem(hidden=6, epochs=3, samples=100, batch_size=batch_size)
+    np.testing.assert_allclose(dense(problem), dense(reference), atol=1e-15)
+
+
+def test_the_order_of_checkpoints_does_not_matter():
+    class Checkpoint:
+        def __init__(self, step):
+            self.step = step
+
+        def load_into(self, problem):
+            torch.manual_seed(self.step)
+            problem.load({k: 0.3 * torch.randn_like(v) for k, v in problem.state().items()})
+
+    def run(steps):
+        problem = mlp_problem(hidden=4, epochs=1, samples=60)
+        found = spectra(problem, map(Checkpoint, steps), COMM, iterations=5, top=2, bottom=1)
+        return {s.step: (s.nodes, p.values) for s, p in found}
+
+    one, other = run([1, 2, 3]), run([3, 1, 2])
+    for step in one:
+        np.testing.assert_array_equal(one[step][0], other[step][0])
+        np.testing.assert_array_equal(one[step][1], other[step][1])
+
+
+@every_operator
+def test_probes_beyond_a_block_and_small_operators(operator):
+    inputs, labels = digits(30)
+    problem = Problem(nn.Linear(3, 2), F.cross_entropy, (inputs[:, 20:23], labels % 2), batch_size=8).to(
+        dtype=torch.float64
+    )
+    exact = np.linalg.eigvalsh(dense(problem, operator))
+    spectrum, pairs = spectrum_at(problem, problem.weights(), COMM, operator=operator, probes=6, iterations=20)
+    assert spectrum.nodes.shape[0] == 6
+    np.testing.assert_allclose(spectrum.weights.sum(axis=1), 1, atol=1e-12)
+    np.testing.assert_allclose(pairs.values, exact[::-1], atol=1e-12)  # 8 weights: fewer than the ten asked for
+    assert all(np.nanmin(np.abs(exact - node)) < 1e-10 for node in spectrum.nodes[np.isfinite(spectrum.nodes)])
+
+
+def test_a_null_space_keeps_its_mass():
+    nodes = np.array([0.0, 1.0, 2.0])
+    weights = np.array([[0.9, 0.06, 0.04], [0.92, 0.05, 0.03]])
+    reduced = reduced_weights((nodes, weights, np.full(3, 1e-12)), size=50)
+    np.testing.assert_allclose(reduced[:, 1:], 1 / 50)
+    np.testing.assert_allclose(reduced[:, 0], 48 / 50)
+
+
+def test_trace_interval_holds_the_trace():
+    problem = mlp_problem(torch.float32)
+    spectrum, _ = spectrum_at(problem, problem.weights(), COMM, iterations=40, top=0, bottom=0, check=False)
+    mean, half = quadrature.trace(spectrum)
+    exact = mlp_eigenvalues().sum()
+    assert abs(mean - exact) < max(2 * half, 0.02 * exact)
+    assert half < 0.2 * exact
+
+
+# ------------------------------------------------------------------ ranks
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(("dtype", "accuracy"), [("float32", 1e-5), ("float64", 1e-10)])
+def test_one_two_and_four_ranks_give_the_same_spectrum(tmp_path, dtype, accuracy):
+    found = {}
+    for ranks in (1, 2, 4):
+        target = tmp_path / f"{ranks}.npz"
+        done = mpirun(ranks, str(PROGRAMS / "spectrum_on_ranks.py"), str(target), dtype, "hessian")
+        assert done.returncode == 0, done.stderr
+        found[ranks] = dict(np.load(target))
+        assert int(found[ranks]["ranks"]) == ranks
+    for ranks in (2, 4):
+        scale = np.abs(found[1]["nodes"]).max()
+        for name in ("nodes", "values", "lowest"):
+            assert np.abs(found[ranks][name] - found[1][name]).max() < accuracy * scale, name
+        assert np.abs(found[ranks]["weights"] - found[1]["weights"]).max() < 100 * accuracy
+        np.testing.assert_allclose(found[ranks]["vectors"], found[1]["vectors"], atol=1e-3 if dtype == "float32" else 1e-8)
+
+
+# ------------------------------------------------------------------ self-checks
+
+
+class _Dropout(nn.Module):
+    def forward(self, x):
+        return F.dropout(x, 0.5, training=True)
+
+
+class _WrongBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return 2 * g * x + x.roll(1, dims=-1) / len(x)  # no gradient of anything: its derivative is a permutation
+
+
+class _Wrong(nn.Module):
+    def forward(self, x):
+        return _WrongBackward.apply(x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "sentence"), [(_Dropout(), "random numbers"), (_Wrong(), "not symmetric")], ids=["dropout", "backward"]
+)
+def test_a_problem_that_lies_is_rejected_with_the_fix(layer, sentence):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 6), layer, nn.Linear(6, 10))
+    problem = Problem(model, F.cross_entropy, digits(60))
+    with pytest.raises(ProblemError, match=sentence):
+        spectrum_at(problem, problem.weights(), COMM, iterations=3)
+
+
+def test_a_product_that_is_not_finite_is_rejected():
+    problem = Problem(nn.Linear(64, 10), lambda o, t: (o * 0).sum(dim=1).sqrt().mean(), digits(30))
+    with pytest.raises(ProblemError, match="not finite"):
+        spectrum_at(problem, problem.weights(), COMM, iterations=3)
+
+
+@pytest.mark.parametrize("wrong", [{"probes": 0}, {"iterations": 0}, {"block": 0}, {"top": -1}])
+def test_numbers_out_of_range_are_named(wrong):
+    problem = mlp_problem(hidden=4, epochs=1, samples=60)
+    with pytest.raises(UsageError, match=f"{next(iter(wrong))} must be at least"):
+        spectrum_at(problem, problem.weights(), COMM, **wrong)
+
+
+def test_unknown_operator_lists_the_choices():
+    problem = mlp_problem(hidden=4, epochs=1, samples=60)
+    with pytest.raises(UsageError, match="hessian"):
+        spectrum_at(problem, problem.weights(), COMM, operator="hesian")
+
+
+def test_gauss_newton_needs_outputs():
+    problem = Problem.from_batch_loss(nn.Linear(64, 10), lambda m, b: F.cross_entropy(m(b[0]), b[1]), digits(30))
+    with pytest.raises(ProblemError, match="outputs"):
+        spectrum_at(problem, problem.weights(), COMM, operator="gauss_newton", iterations=2)
