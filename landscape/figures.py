@@ -149,32 +149,36 @@ def _sharpness(path: Path) -> list[float]:
     return [drawing.top_eigenvalue(s, p) for s, p in zip(spectra, pairs, strict=True)]
 
 
+def _accuracy(axes: Axes, path: Path) -> None:
+    for values, style, label in ((path.accuracy, "-", "training"), (path.test_accuracy, "--", "test")):
+        if values is not None:
+            axes.plot(path.t, values, color=GREEN, lw=1.6, ls=style, label=label)
+    axes.set_ylabel("accuracy")
+    axes.legend(frameon=False, fontsize=9)
+    axes.grid(True)
+
+
+def _sharpness_panel(axes: Axes, path: Path) -> None:
+    axes.plot(path.t, _sharpness(path), color=ORANGE, lw=1.6)
+    axes.set_ylabel("λ max\n(loss / weight²)")
+    axes.grid(True)
+
+
 @themed
 def path_figure(path: Path) -> Figure:
     """Loss with barrier, accuracy, sharpness and density (those that were computed) along a path between two minima."""
-    rows = 1 + (path.accuracy is not None) + bool(path.eigenpairs or path.spectra) + bool(path.spectra)
-    figure = _new(6.4, 2.2 + 1.5 * (rows - 1) + (0.8 if path.spectra else 0))
-    heights = [2.0, *[1.2] * (rows - 1)]
-    if path.spectra:
-        heights[-1] = 2.4
-    panels = iter(np.atleast_1d(figure.subplots(rows, 1, sharex=True, height_ratios=heights)))
-    _barrier(next(panels), path)
-    if path.accuracy is not None:
-        axes = next(panels)
-        axes.plot(path.t, path.accuracy, color=GREEN, lw=1.6, label="training")
-        if path.test_accuracy is not None:
-            axes.plot(path.t, path.test_accuracy, color=GREEN, lw=1.2, ls="--", label="test")
-            axes.legend(frameon=False, fontsize=9)
-        axes.set_ylabel("accuracy")
-        axes.grid(True)
+    parts: list[tuple[float, Callable[[Axes, Path], None]]] = [(2.0, _barrier)]
+    if path.accuracy is not None or path.test_accuracy is not None:
+        parts.append((1.2, _accuracy))
     if path.eigenpairs or path.spectra:
-        axes = next(panels)
-        axes.plot(path.t, _sharpness(path), color=ORANGE, lw=1.6)
-        axes.set_ylabel("λ max\n(loss / weight²)")
-        axes.grid(True)
+        parts.append((1.2, _sharpness_panel))
     if path.spectra:
-        axes = next(panels)
-        _density_map(axes, path.t, path.spectra)
-    axes.set_xlabel(f"position t on the {path.shape} path: 0 is {path.run_a}, 1 is {path.run_b}")
-    axes.set_xlim(path.t[0], path.t[-1])
+        parts.append((2.4, lambda axes, path: _density_map(axes, path.t, path.spectra)))
+    heights = [height for height, _ in parts]
+    figure = _new(6.4, 0.8 + 1.1 * sum(heights))
+    panels = np.atleast_1d(figure.subplots(len(parts), 1, sharex=True, height_ratios=heights))
+    for axes, (_, draw) in zip(panels, parts, strict=True):
+        draw(axes, path)
+    panels[-1].set_xlabel(f"position t on the {path.shape} path: 0 is {path.run_a}, 1 is {path.run_b}")
+    panels[-1].set_xlim(path.t[0], path.t[-1])
     return figure

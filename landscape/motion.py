@@ -134,7 +134,7 @@ def transport(a: Measure, b: Measure) -> Transport:
 
 
 def clock(checkpoints: ArrayLike, frames: int, pace: str = "checkpoints") -> Array:
-    """Step shown by each frame, shape (frames,): the first and the last are held a little, checkpoints are hit exactly.
+    """Step shown by each frame, shape (frames,): both ends are held a little, checkpoints are hit exactly.
 
     Pace 'checkpoints' gives every interval between checkpoints the same time (log-spaced checkpoints then show the
     fast beginning slowly); 'steps' runs at constant steps a second.
@@ -150,9 +150,10 @@ def clock(checkpoints: ArrayLike, frames: int, pace: str = "checkpoints") -> Arr
     ruler = index if pace == "checkpoints" else at
     places = np.linspace(ruler[0], ruler[-1], moving)
     steps = np.interp(places, ruler, at)
-    if len(at) > 1 and moving > 1:  # the frame nearest to a checkpoint shows that checkpoint
+    if len(at) > 1:  # the frame nearest to a checkpoint shows that checkpoint
         nearest = np.rint((ruler - ruler[0]) / (ruler[-1] - ruler[0]) * (moving - 1)).astype(int)
         steps[nearest] = at
+    steps[0], steps[-1] = at[0], at[-1]  # in this order: a single frame shows the end
     return np.concatenate([np.full(head, steps[0]), steps, np.full(tail, at[-1])])
 
 
