@@ -53,15 +53,15 @@ def asinh_density(spectrum: Spectrum, grid_u: ArrayLike, lambda0: float = LAMBDA
 
 
 def asinh_ticks(low: float, high: float, lambda0: float = LAMBDA0) -> tuple[list[float], list[str]]:
-    """Tick eigenvalues (not u) at 0 and +-10^k within [low, high], with their texts; at most about nine."""
+    """Tick eigenvalues (not u) at 0 and +-10^k within [low, high], with their texts; at most eleven."""
     if not (np.isfinite(low) and np.isfinite(high) and low <= high):
         raise ValueError(f"ticks need a finite range, got [{low}, {high}]")
     first = int(np.ceil(np.log10(lambda0))) + 1
     last = int(np.floor(np.log10(max(abs(low), abs(high), 10.0**first))))
-    step = max(1, (last - first + 1) // 4)
+    step = max(1, -(-(last - first + 1) // 5))  # at most five powers a side
     powers = [10.0**k for k in range(first, last + 1) if (last - k) % step == 0]
-    values = [-p for p in reversed(powers) if -p >= low] + ([0.0] if low <= 0 <= high else [])
-    values += [p for p in powers if p <= high]
+    signed = [-p for p in reversed(powers)] + [0.0] + powers
+    values = [v for v in signed if low <= v <= high]
     return values, [_power_text(v) for v in values]
 
 
