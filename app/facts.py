@@ -99,10 +99,10 @@ class Curvature:
         if not math.isfinite(self.lowest):
             return "not computed"
         if not self.saddle:
-            return f"none below {limit}: minimum to that accuracy"
+            return f"none < {limit}: minimum"
         count = max(self.negative_count, 1)
-        about = "≈ " if self.source == "spectrum" or math.isfinite(self.negative) else "at least "
-        return f"{about}{count:,} of {self.size:,} below {limit}: saddle"
+        about = "≈ " if math.isfinite(self.negative) else "at least "
+        return f"{about}{count:,} of {self.size:,} < {limit}: saddle"
 
 
 def curvature(step: int, spectrum: records.Spectrum | None, pairs: records.Eigenpairs | None) -> Curvature:

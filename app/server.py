@@ -107,17 +107,19 @@ def _add_headers(app: Dash) -> None:
         "Cross-Origin-Opener-Policy": "same-origin",
     }
 
-    @app.server.after_request
     def secure(response: flask.Response) -> flask.Response:
         for name, value in headers.items():
             response.headers.setdefault(name, value)
         return response
 
-    @app.server.before_request
-    def no_traversal() -> flask.Response | None:
-        # dash answers a component path with '..' by an exception, which would be a 500
-        path = flask.request.path
-        return downloads.refuse("not found") if ".." in path.split("/") or "\0" in path else None
+    app.server.after_request(secure)
+    app.server.before_request(refuse_traversal)
+
+
+def refuse_traversal() -> flask.Response | None:
+    """Answer 404 to component paths with '..', for which dash raises, which would be a 500."""
+    path = flask.request.path
+    return downloads.refuse("not found") if ".." in path.split("/") or "\0" in path else None
 
 
 # ------------------------------------------------------------------ running it

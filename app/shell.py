@@ -181,7 +181,7 @@ def card(model: Card, index: int, place: Place) -> html.Section:
             ),
             html.P(caption, className="caption", id={"type": "caption", "card": model.name}),
         ],
-        className="card wide" if model.wide else "card",
+        className=f"card {model.span}".rstrip(),
         **{"data-card": model.name},
     )
 
@@ -212,7 +212,7 @@ def _empty(model: Card, index: int, sentence: str, command: str) -> html.Section
             html.Div(html.H2(title), className="head"),
             html.Div(empty(sentence, command), className="plot"),
         ],
-        className="card wide" if model.wide else "card",
+        className=f"card {model.span}".rstrip(),
         **{"data-card": model.name},
     )
 
@@ -240,7 +240,7 @@ def tabs(label: str, entries: Sequence[tuple[str, str, bool]]) -> html.Div:
                     text,
                     url,
                     keep="step t",
-                    className="tab here" if here else "tab",
+                    className="choice-tab here" if here else "choice-tab",
                     **({"aria-current": "true"} if here else {}),
                 )
                 for text, url, here in entries

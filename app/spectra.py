@@ -52,7 +52,14 @@ def need_spectra(scene: Scene) -> None:
     )
 
 
-def heat_card(scene: Scene, *, wide: bool = False, height: int = 306) -> Card:
+def operator_name(operator: str) -> str:
+    """The operator as people write it."""
+    return {"hessian": "Hessian", "gauss_newton": "Gauss-Newton matrix", "fisher": "Fisher matrix"}.get(
+        operator, operator.replace("_", " ")
+    )
+
+
+def heat_card(scene: Scene, *, span: str = "", height: int = 300) -> Card:
     limit = scene.threshold.value
 
     def draw(i: int) -> Any:
@@ -74,8 +81,8 @@ def heat_card(scene: Scene, *, wide: bool = False, height: int = 306) -> Card:
 
     def caption(_i: int) -> str:
         text = (
-            f"Eigenvalue density of the {scene.operator.replace('_', ' ')} at {len(scene.series.steps)} checkpoints; "
-            f"asinh axis, linear inside ±λ₀ = ±10⁻³; white: λmax. Click to select."
+            f"Density of the {operator_name(scene.operator)} at {len(scene.series.steps)} checkpoints; "
+            "asinh axis, linear inside ±λ₀ = ±10⁻³; white: λmax."
         )
         return text + damage_text(scene)
 
@@ -95,7 +102,7 @@ def heat_card(scene: Scene, *, wide: bool = False, height: int = 306) -> Card:
         caption,
         table,
         move=lambda i: move_cursor(float(step_position([scene.step(i)], scene.log)[0])),
-        wide=wide,
+        span=span,
         about="Heatmap of the eigenvalue density against the optimizer step",
     )
 
@@ -104,10 +111,11 @@ def damage_text(scene: Scene) -> str:
     damaged = scene.series.damaged
     if not damaged:
         return ""
-    return f" Left out, because damaged: {len(damaged)} of {len(damaged) + len(scene.series.spectra)} spectra (step {min(damaged):,}): {next(iter(damaged.values()))}."
+    count = len(damaged) + len(scene.series.spectra)
+    return f" Left out, because damaged: {len(damaged)} of {count} spectra; {damaged[min(damaged)]}."
 
 
-def density_card(scene: Scene, *, height: int = 306) -> Card:
+def density_card(scene: Scene, *, height: int = 300) -> Card:
     def ticks(step: int) -> Array:
         pairs = scene.pairs.get(step)
         return np.empty(0) if pairs is None else np.concatenate([pairs.values, pairs.lowest_values])
@@ -135,7 +143,8 @@ def density_card(scene: Scene, *, height: int = 306) -> Card:
     def caption(i: int) -> str:
         spectrum = scene.series.spectra.get(scene.step(i))
         if spectrum is None:
-            return f"Other steps are shown. Compute this one: {scene.command('spectrum', f'--checkpoints {scene.step(i)}')}"
+            command = scene.command("spectrum", f"--checkpoints {scene.step(i)}")
+            return f"Other steps are shown. Compute this one: {command}"
         count = len(ticks(scene.step(i)))
         text = f"{facts.evidence(spectrum)}; Gaussian of width {scene.width:g} in asinh(λ/10⁻³); integrates to 1"
         return text + (f"; ticks: {count} extreme eigenvalues" if count else "") + "; shaded: negative curvature."

@@ -77,7 +77,7 @@ def card(
     *,
     view: str = "2d",
     square: bool = False,
-    height: int = 306,
+    height: int = 300,
     title: str = "Loss surface and trajectory",
 ) -> Card:
     """Surface, trajectory and marker; `view` '3d' raises it."""
@@ -99,7 +99,9 @@ def card(
         return flat.move(path, selected(path, scene.step(i)))
 
     def caption(_i: int) -> str:
-        return caption_of(scene, read(scene, plane, origin), trajectory())
+        surface = read(scene, plane, origin)
+        stretched = square and view == "2d" and not flat.one_scale(surface)
+        return caption_of(scene, surface, trajectory()) + (" The axes have different scales." if stretched else "")
 
     def table(_i: int) -> dict[str, Any]:
         surface = read(scene, plane, origin)

@@ -90,7 +90,7 @@ class Card:
     caption: str | Callable[[int], str]
     table: Callable[[int], Table]
     move: Callable[[int], Patch] | None = None
-    wide: bool = False
+    span: str = ""  # 'wide' takes both columns, 'tall' two rows
     controls: Sequence[Component] = ()
     about: str = ""  # what the picture shows, for screen readers
 

@@ -153,11 +153,8 @@ def training_card(scene: Scene) -> Card:
         if not scene.curvature:
             return f"Training loss at every step. For sharpness and negative curvature: {scene.command('spectrum')}"
         tau = max(c.tau for c in scene.curvature)
-        line = "its stability threshold" if limit is not None else scene.threshold.text
-        return (
-            f"Loss at every step; sharpness, with {line}; estimated share of eigenvalues below −{number(tau, 1)}. "
-            "Click selects, arrow keys step."
-        )
+        line = "with its threshold" if limit is not None else f"({scene.threshold.text})"
+        return f"Loss of every step; sharpness {line}; share of eigenvalues < −{number(tau, 1)}. Click selects."
 
     def table(_i: int) -> dict[str, Any]:
         steps, loss = scene.losses

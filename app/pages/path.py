@@ -15,7 +15,7 @@ from landscape.stores import run_directory
 
 from .. import facts, shell
 from ..common import Scene
-from ..plots import along
+from ..plots import along, scree
 from ..plots import density as density_plot
 from ..reading import THIS, Reader, Series
 from ..style import move_cursor, number
@@ -102,6 +102,11 @@ class Road:
     curvature: list[facts.Curvature]
 
     @property
+    def pairs(self) -> list[records.Eigenpairs]:
+        """Eigenpairs of every point, or nothing."""
+        return self.path.eigenpairs if len(self.path.eigenpairs) == len(self.path.t) else []
+
+    @property
     def names(self) -> tuple[str, str]:
         return name_of(self.scene.run_id, self.scene), self.other
 
@@ -155,7 +160,7 @@ def one(scene: Scene, other: str, keys: list[str], found: list[tuple[str, str]])
         slider=Slider("t", t, texts, "Position t on the path", index),
         kpis=lambda i: kpis(r, i),
         tabs=choice,
-        cards=[along_card(r), *([density_card(r)])],
+        cards=[along_card(r), density_card(r), *([scree_card(r)] if r.pairs else [])],
     )
 
 
@@ -165,14 +170,12 @@ def kpis(r: Road, i: int) -> list[Kpi]:
     higher = max(ends)
     connected = path.barrier <= 0.1 * abs(higher)
     found = [
-        Kpi("Position t", f"{path.t[i]:.2f}", f"A is {r.names[0]}, step {path.step_a:,}; B is step {path.step_b:,}"),
+        Kpi("Position t", f"{path.t[i]:.2f}", f"A: step {path.step_a:,}, B: step {path.step_b:,}"),
         Kpi("Train loss", number(float(path.loss[i])), f"ends {number(ends[0])} and {number(ends[1])}"),
         Kpi(
             "Barrier",
             number(path.barrier),
-            "linearly connected: within 10 % of the higher end"
-            if connected
-            else "not linearly connected: above 10 % of the higher end",
+            "linearly connected" if connected else "not linearly connected",
             "good" if connected else "warn",
         ),
     ]
@@ -208,7 +211,8 @@ def along_card(r: Road) -> Card:
             if r.series
             else f" For spectra along it: {r.scene.command('path', _disk(r.scene, r.other), '--spectrum')}"
         )
-        return f"{what} at {len(path.t)} points of the {path.shape} path; dotted: the chord, from which the barrier is measured.{end}"
+        rule = f"the barrier {number(path.barrier)} is measured from it; connected means at most 10 % of the higher end"
+        return f"{what} at {len(path.t)} points of the {path.shape} path. Dotted: the chord; {rule}.{end}"
 
     def table(_i: int) -> dict[str, Any]:
         columns: dict[str, Any] = {"t": path.t, "train loss": path.loss}
@@ -243,6 +247,7 @@ def along_card(r: Road) -> Card:
         table,
         move=lambda i: move_cursor(float(path.t[i])),
         about="Loss, accuracy and spectrum along the path",
+        span="tall" if r.pairs else "",
     )
 
 
@@ -256,7 +261,7 @@ def density_card(r: Road) -> Card:
         return r.series
 
     def parts(i: int) -> dict[str, Any]:
-        pairs = r.path.eigenpairs[i] if len(r.path.eigenpairs) == len(r.path.t) else None
+        pairs = r.pairs[i] if r.pairs else None
         ticks = np.empty(0) if pairs is None else np.concatenate([pairs.values, pairs.lowest_values])
         return {"density": need().density(i, r.scene.width), "eigenvalues": ticks}
 
@@ -272,9 +277,28 @@ def density_card(r: Road) -> Card:
     return Card(
         "density",
         lambda i: f"Spectrum at t = {r.path.t[i]:.2f}",
-        lambda i: density_plot.figure(need().grid, **parts(i), theme=r.scene.theme, height=360),
+        lambda i: density_plot.figure(need().grid, **parts(i), theme=r.scene.theme, height=300),
         caption,
         table,
         move=lambda i: density_plot.move(need().grid, **parts(i)),
         about="Eigenvalue density at the selected point of the path",
     )
+
+
+def scree_card(r: Road) -> Card:
+    pairs = r.pairs
+    top, low = max(len(p.values) for p in pairs), max(len(p.lowest_values) for p in pairs)
+    ends = [v for p in pairs for v in (*p.values, *p.lowest_values) if np.isfinite(v)]
+    reach = (min(ends, default=-1.0), max(ends, default=1.0))
+
+    def table(i: int) -> dict[str, Any]:
+        p = pairs[i]
+        return {"eigenvalue [loss per squared unit of weight]": [*p.values, *p.lowest_values],
+                "residual": [*p.residuals, *p.lowest_residuals]}  # fmt: skip
+
+    return Card(
+        "scree", lambda i: f"Extreme eigenvalues at t = {r.path.t[i]:.2f}",
+        lambda i: scree.figure(pairs[i], top=top, low=low, reach=reach, theme=r.scene.theme),
+        "Largest and smallest eigenvalues with residual bounds; below, the ratio of neighbours: a tall bar is a gap.",
+        table, move=lambda i: scree.move(pairs[i], top=top), about="Extreme eigenvalues at the selected point",
+    )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shlex
 from collections import Counter
 from typing import Any
 
@@ -46,11 +47,13 @@ def link(_run: str | None, _page: Page | None = None) -> str:
 def build(reader: Reader, place: Place) -> Page:
     rows = [row(reader, run_id, run) for run_id, run in reader.runs()]
     if not rows:
+        where = shlex.quote(str(reader.store))
         content = shell.message(
             "No runs yet",
-            f"No runs in {reader.store} yet. Make one in a minute with the first line, or record your own training with the "
+            f"No runs in {reader.store} yet. Make some in a minute with the first line, or train one yourself with the "
             "second; this page updates by itself.",
-            f"landscape demo --out {reader.store}\nlandscape train digits_mlp --optimizer SGD --set lr=0.1 --out {reader.store}/my-run",
+            f"landscape demo --out {where}\n"
+            f"landscape train digits_mlp --optimizer SGD --set lr=0.1 --out {where}/my-run",
         )
         return Page("Runs", after=content)
     query = place.query.get("q", "")
@@ -121,7 +124,7 @@ def last_curvature(reader: Reader, run: Run) -> facts.Curvature | None:
 
 
 def records_text(run: Run, checkpoints: int) -> str:
-    counts = Counter(key.split("-", 1)[0] for key in run.keys())
+    counts = Counter(key.split("-", 1)[0] for key in run.keys())  # noqa: SIM118  a method, no mapping
     names = {"spectrum": "spectra", "surface": "surfaces", "path": "paths"}
     parts = [f"{checkpoints} checkpoints"]
     parts += [f"{counts[k]} {names[k] if counts[k] != 1 else k}" for k in names if counts[k]]
@@ -249,8 +252,8 @@ def sparkline(loss: np.ndarray[Any, Any], width: int = 96, height: int = 24) -> 
     down = 2 + (height - 4) * (y.max() - y) / max(y.max() - y.min(), 1e-12)
     points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across, down, strict=True))
     svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"><polyline points="{points}" fill="none" '
-        f'stroke="#3B86D8" stroke-width="1.6" stroke-linejoin="round"/></svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"><polyline points="{points}" '
+        f'fill="none" stroke="#3B86D8" stroke-width="1.6" stroke-linejoin="round"/></svg>'
     )
     source = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
     return html.Img(

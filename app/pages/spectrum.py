@@ -36,7 +36,7 @@ def build(reader: Reader, place: Place) -> Page:
         slider=scene.slider,
         kpis=lambda i: kpis(scene, i),
         tabs=tabs(scene),
-        cards=[heat_card(scene, wide=True, height=360), density_card(scene), scree_card(scene)],
+        cards=[heat_card(scene, span="wide", height=360), density_card(scene), scree_card(scene)],
     )
 
 
@@ -126,8 +126,9 @@ def scree_card(scene: Scene) -> Card:
             return f"Compute: {scene.command('spectrum', f'--top 10 --checkpoints {scene.step(i)}')}"
         worst = float(np.max(np.concatenate([pairs.residuals, pairs.lowest_residuals]), initial=0))
         return (
-            f"{len(pairs.values)} largest and {len(pairs.lowest_values)} smallest eigenvalues; bars are residual bounds "
-            f"(largest {number(worst, 2)}); below, the ratio of neighbours: a tall bar is a gap. {facts.evidence(pairs)}"
+            f"{len(pairs.values)} largest and {len(pairs.lowest_values)} smallest eigenvalues; bars are residual "
+            f"bounds (largest {number(worst, 2)}); below, the ratio of neighbours: a tall bar is a gap. "
+            f"{facts.evidence(pairs)}"
         )
 
     def table(i: int) -> dict[str, Any]:

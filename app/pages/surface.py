@@ -117,7 +117,8 @@ def projection_card(scene: Scene, plane: str, origin: int | None) -> Card:
             share = np.nanmax(np.where(trajectory.distance > 0, trajectory.off_plane / trajectory.distance, 0))
         return (
             f"Above: loss of each checkpoint and of its projection; where they differ, the surface misleads "
-            f"({number(low)} to {number(high)} ×). Below: distance that the projection hides, at most {100 * share:.0f} %."
+            f"({number(low)} to {number(high)} ×). Below: the distance that the projection hides, "
+            f"at most {100 * share:.0f} %."
         )
 
     def table(_i: int) -> dict[str, Any]:

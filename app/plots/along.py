@@ -42,7 +42,7 @@ def figure(
     shares = [{_loss: 1.15, _accuracy: 0.75, _sharpness: 0.85, _density: 1.75}[p] for p in panels]
     fig = empty_figure(
         theme,
-        height or int(70 + 120 * sum(shares)),
+        height or max(int(70 + 120 * sum(shares)), 690 if path.eigenpairs else 0),
         hovermode="x",
         showlegend=True,
         margin={"l": 66, "r": 16, "t": 34, "b": 46},

@@ -27,7 +27,7 @@ def figure(
     label: str = "",
     message: str = "",
     theme: str = "light",
-    height: int = 306,
+    height: int = 300,
 ) -> go.Figure:
     """`density` (len(grid),) per unit u, or None with a `message`; `eigenvalues` are marked on the axis."""
     fig = empty_figure(theme, height, hovermode="closest", margin={"l": 70, "r": 18, "t": 24, "b": 44})

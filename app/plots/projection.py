@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 
@@ -19,7 +21,7 @@ def figure(
     )
     x = step_position(trajectory.steps, log)
     positive = bool(np.nanmin(np.minimum(trajectory.loss, trajectory.surface_loss)) > 0)
-    pairs = (
+    pairs: tuple[tuple[str, Any, str, str, dict[str, Any]], ...] = (
         ("true loss", trajectory.loss, "blue", "lines", {}),
         ("loss on the plane", trajectory.surface_loss, "orange", "markers", {"symbol": "circle-open"}),
     )

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 from dash import Patch
+from numpy.typing import NDArray
 
 from landscape import records
 
 from ..style import MARKER, colour
 from ..style import figure as empty_figure
-from .surface import heights, scale
+from .surface import heights, interpolated, scale
+
+Array = NDArray[np.float64]
+LIFT = 0.02  # of the height: what lies on the surface must not be cut by its facets
+PIECES = 16  # of a line between two checkpoints, so that it follows the surface
 
 
 def figure(
@@ -21,104 +28,78 @@ def figure(
     theme: str = "light",
     height: int = 620,
 ) -> go.Figure:
+    """`selected` is the marked checkpoint's place in the trajectory (-1: none)."""
     fig = empty_figure(theme, height, margin={"l": 0, "r": 76, "t": 0, "b": 0})
     z, log = heights(surface.loss)
     s = scale(z, log)
-    step = (s["high"] - s["low"]) / 12
-    fig.add_surface(
-        x=surface.u,
-        y=surface.v,
-        z=z.astype(np.float32),
-        colorscale="Viridis",
-        cmin=s["low"],
-        cmax=s["high"],
-        hoverinfo="skip",
-        contours={
-            "z": {
-                "show": True,
-                "start": s["low"],
-                "end": s["high"],
-                "size": step,
-                "color": "rgba(255,255,255,0.75)",
-                "width": 1.5,
-            }
-        },
-        lighting={"ambient": 0.75, "diffuse": 0.55, "specular": 0.05, "roughness": 0.9},
-        colorbar={
-            "tickvals": s["ticks"],
-            "ticktext": s["texts"],
-            "title": {"text": "train loss", "side": "right", "font": {"size": 11}},
-            "thickness": 11,
-            "outlinewidth": 0,
-            "len": 0.7,
-            "x": 1.0,
-            "tickfont": {"size": 11},
-        },
-    )
-    lift = 0.012 * (s["high"] - s["low"])  # so that the line is not cut by the facets under it
+    fig.add_surface(**_skin(surface, z, s))
     if trajectory is not None:
-        path, _log = heights(trajectory.surface_loss)
         fig.add_scatter3d(
-            x=trajectory.u,
-            y=trajectory.v,
-            z=path + lift,
-            customdata=trajectory.steps,
-            mode="lines",
-            line={"color": MARKER, "width": 6},
-            hovertemplate="step %{customdata:,}<extra></extra>",
+            **_line(surface, z, s, trajectory), mode="lines", line={"color": MARKER, "width": 6}, hoverinfo="skip"
         )
     fig.add_scatter3d(
-        **marker(trajectory, selected, lift),
-        mode="markers",
-        hoverinfo="skip",
-        marker={"size": 6, "color": "white", "line": {"color": MARKER, "width": 3}},
-    )
-    axis = {
-        "gridcolor": colour(theme, "grid"),
-        "linecolor": colour(theme, "axis"),
-        "showbackground": False,
-        "zeroline": False,
-        "tickfont": {"size": 10},
-        "showspikes": False,
-    }
-    three = s["ticks"][:: max(1, -(-len(s["ticks"]) // 3))]
-    texts = s["texts"][:: max(1, -(-len(s["ticks"]) // 3))]
-    fig.update_layout(
-        scene={
-            "xaxis": {
-                **axis,
-                "title": {"text": surface.labels[0] if surface.labels else "u", "font": {"size": 12}},
-                "nticks": 5,
-            },
-            "yaxis": {
-                **axis,
-                "title": {"text": surface.labels[1] if len(surface.labels) > 1 else "v", "font": {"size": 12}},
-                "nticks": 5,
-            },
-            "zaxis": {**axis, "title": {"text": "loss", "font": {"size": 12}}, "tickvals": three, "ticktext": texts},
-            "aspectmode": "manual",
-            "aspectratio": {"x": 1.15, "y": 1.15, "z": 0.6},
-            "camera": {"eye": {"x": 1.2, "y": -1.35, "z": 0.85}, "center": {"x": 0, "y": 0, "z": -0.12}},
-        }
-    )
+        **marker(surface, trajectory, selected), mode="markers", hoverinfo="skip",
+        marker={"size": 7, "color": "white", "line": {"color": MARKER, "width": 3}},
+    )  # fmt: skip
+    fig.update_layout(scene=_scene(surface, s, theme))
     return fig
 
 
-def marker(trajectory: records.Trajectory | None, selected: int, lift: float) -> dict[str, list[float]]:
+def _skin(surface: records.Surface, z: Array, s: dict[str, Any]) -> dict[str, Any]:
+    lines = {"show": True, "start": s["low"], "end": s["high"], "size": (s["high"] - s["low"]) / 12}
+    bar = {"title": {"text": "train loss", "side": "right", "font": {"size": 11}}, "tickfont": {"size": 11}}
+    return {
+        "x": surface.u, "y": surface.v, "z": z.astype(np.float32), "colorscale": "Viridis", "hoverinfo": "skip",
+        "cmin": s["low"], "cmax": s["high"],
+        "contours": {"z": {**lines, "color": "rgba(255,255,255,0.7)", "width": 1.5}},
+        "lighting": {"ambient": 0.8, "diffuse": 0.45, "specular": 0.03, "roughness": 0.95},
+        "colorbar": {**bar, "tickvals": s["ticks"], "ticktext": s["texts"], "thickness": 11, "outlinewidth": 0,
+                     "len": 0.7, "x": 1.0},
+    }  # fmt: skip
+
+
+def _line(surface: records.Surface, z: Array, s: dict[str, Any], trajectory: records.Trajectory) -> dict[str, Array]:
+    """The trajectory's straight pieces, laid on the surface."""
+    place = np.arange(len(trajectory.steps), dtype=np.float64)
+    fine = np.linspace(0, place[-1], PIECES * (len(place) - 1) + 1) if len(place) > 1 else place
+    u, v = np.interp(fine, place, trajectory.u), np.interp(fine, place, trajectory.v)
+    return {"x": u, "y": v, "z": interpolated(surface, z, u, v) + LIFT * (s["high"] - s["low"])}
+
+
+def _scene(surface: records.Surface, s: dict[str, Any], theme: str) -> dict[str, Any]:
+    axis = {
+        "gridcolor": colour(theme, "grid"), "linecolor": colour(theme, "axis"), "showbackground": False,
+        "zeroline": False, "tickfont": {"size": 10}, "showspikes": False, "nticks": 5,
+    }  # fmt: skip
+    every = max(1, -(-len(s["ticks"]) // 3))
+    # long labels would be clipped by the card: in space the short half must do
+    names = [label.partition(" (")[0].partition(",")[0] for label in [*surface.labels, "u", "v"]]
+    return {
+        "xaxis": {**axis, "title": {"text": names[0], "font": {"size": 12}}},
+        "yaxis": {**axis, "title": {"text": names[1], "font": {"size": 12}}},
+        "zaxis": {**axis, "title": {"text": "loss", "font": {"size": 12}}, "tickvals": s["ticks"][::every],
+                  "ticktext": s["texts"][::every]},
+        "aspectmode": "manual", "aspectratio": {"x": 1.1, "y": 1.1, "z": 0.6},
+        "camera": {"eye": {"x": 1.35, "y": -1.5, "z": 0.95}, "center": {"x": 0, "y": 0, "z": -0.14}},
+    }  # fmt: skip
+
+
+def marker(
+    surface: records.Surface, trajectory: records.Trajectory | None, selected: int
+) -> dict[str, list[float | None]]:
+    """The selected checkpoint on the surface; nothing where it lies outside the plane's grid."""
     if trajectory is None or not 0 <= selected < len(trajectory.steps):
         return {"x": [], "y": [], "z": []}
-    z, _log = heights(trajectory.surface_loss)
-    return {
-        "x": [float(trajectory.u[selected])],
-        "y": [float(trajectory.v[selected])],
-        "z": [float(z[selected]) + lift],
-    }
+    z, log = heights(surface.loss)
+    s = scale(z, log)
+    u, v = trajectory.u[selected : selected + 1], trajectory.v[selected : selected + 1]
+    height = float(interpolated(surface, z, u, v)[0]) + 3 * LIFT * (s["high"] - s["low"])
+    return {"x": [float(u[0])], "y": [float(v[0])], "z": [height if np.isfinite(height) else None]}
 
 
 def move(surface: records.Surface, trajectory: records.Trajectory | None, selected: int) -> Patch:
-    s = scale(*heights(surface.loss))
+    """Another step moves the last trace, the marker."""
     patch = Patch()
-    place = 2 if trajectory is not None else 1
-    for name, value in marker(trajectory, selected, 0.012 * (s["high"] - s["low"])).items():
-        patch["data"][place][name] = value
+    for name, value in marker(surface, trajectory, selected).items():
+        patch["data"][2 if trajectory is not None else 1][name] = value
     return patch

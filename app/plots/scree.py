@@ -25,7 +25,7 @@ def figure(
     reach: tuple[float, float],
     message: str = "",
     theme: str = "light",
-    height: int = 306,
+    height: int = 300,
 ) -> go.Figure:
     """`top` and `low` are the largest counts of the run and `reach` its (smallest, largest) eigenvalue: fixed axes."""
     fig = empty_figure(theme, height, hovermode="closest", margin={"l": 66, "r": 16, "t": 14, "b": 44})

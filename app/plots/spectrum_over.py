@@ -23,7 +23,7 @@ def figure(
     selected: float = 0.0,
     log: bool = False,
     theme: str = "light",
-    height: int = 306,
+    height: int = 300,
 ) -> go.Figure:
     """`heat` has shape (len(grid), len(steps)); `sharpness` (len(steps),) is drawn in white; `grid` is u."""
     fig = empty_figure(theme, height, hovermode="closest", margin={"l": 66, "r": 92, "t": 14, "b": 44})
@@ -90,7 +90,9 @@ def edges(centres: Array) -> Array:
     if len(centres) == 1:
         return np.array([centres[0] - 0.5, centres[0] + 0.5])
     middle = (centres[1:] + centres[:-1]) / 2
-    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
+    most = 0.03 * (centres[-1] - centres[0])  # on a log axis the first cell would else take a third of the picture
+    first = centres[0] - min(middle[0] - centres[0], most)
+    return np.concatenate([[first], middle, [centres[-1] + min(centres[-1] - middle[-1], most)]])
 
 
 def _span(x: Array) -> list[float]:

@@ -44,7 +44,7 @@ def figure(
     selected: int = -1,
     square: bool = False,
     theme: str = "light",
-    height: int = 306,
+    height: int = 300,
 ) -> go.Figure:
     """`selected` is the marked checkpoint's place in the trajectory (-1: none)."""
     fig = empty_figure(theme, height, hovermode="closest", margin={"l": 58, "r": 92, "t": 10, "b": 46})
@@ -88,7 +88,7 @@ def figure(
             **axes,
             "range": _ends(surface.v),
             "title": {"text": surface.labels[1] if len(surface.labels) > 1 else "v"},
-            **({"scaleanchor": "x"} if square else {}),
+            **({"scaleanchor": "x"} if square and one_scale(surface) else {}),
         },
         plot_bgcolor=colour(theme, "grid"),
     )
@@ -131,6 +131,25 @@ def move(trajectory: records.Trajectory | None, selected: int) -> Patch:
     for name, value in marker(trajectory, selected).items():
         patch["data"][place][name] = value
     return patch
+
+
+def one_scale(surface: records.Surface) -> bool:
+    """Whether both axes can have one scale without leaving most of the card empty."""
+    wide, tall = float(np.ptp(surface.u)), float(np.ptp(surface.v))
+    return min(wide, tall) > 0.45 * max(wide, tall)
+
+
+def interpolated(surface: records.Surface, z: Array, u: Array, v: Array) -> Array:
+    """Heights at points of the plane, bilinear between the grid's; NaN outside it."""
+    x = np.interp(u, surface.u, np.arange(len(surface.u)), left=np.nan, right=np.nan)
+    y = np.interp(v, surface.v, np.arange(len(surface.v)), left=np.nan, right=np.nan)
+    inside = np.isfinite(x) & np.isfinite(y)
+    j = np.clip(np.nan_to_num(x).astype(int), 0, len(surface.u) - 2)
+    i = np.clip(np.nan_to_num(y).astype(int), 0, len(surface.v) - 2)
+    a, b = np.nan_to_num(x) - j, np.nan_to_num(y) - i
+    low = z[i, j] * (1 - a) + z[i, j + 1] * a
+    high = z[i + 1, j] * (1 - a) + z[i + 1, j + 1] * a
+    return np.where(inside, low * (1 - b) + high * b, np.nan)
 
 
 def _ends(values: Array) -> list[float]:

@@ -39,7 +39,7 @@ def figure(
     selected: float = 0.0,
     log: bool = False,
     theme: str = "light",
-    height: int = 306,
+    height: int = 300,
 ) -> go.Figure:
     """Panels of loss (steps,), sharpness and negative share; `threshold` has one value an entry of `curvature`."""
     panels = 3 if len(curvature) else 1
