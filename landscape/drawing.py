@@ -119,7 +119,7 @@ def step_axis(axes: Axes, steps: ArrayLike) -> None:
     at = np.asarray(steps, dtype=np.float64)
     gaps = np.diff(at)
     axes.set_xlabel("optimizer step")
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     if len(gaps) > 3 and np.median(gaps) < 0.4 * gaps.mean():
         first = float(at[at > 0].min())
@@ -132,11 +132,21 @@ def step_axis(axes: Axes, steps: ArrayLike) -> None:
     axes.set_xlim(at[0], at[-1] if at[-1] > at[0] else at[0] + 1)
 
 
-def surface_title(surface: Surface, trajectory: Trajectory | None) -> str:
-    """Which plane this is and, with a path, how much of the path it holds."""
+def head(axes: Axes, title: str, note: str = "") -> None:
+    """Title at the left of a panel, a quiet note at its right."""
+    axes.set_title(title)
+    axes.annotate(note, (1, 1), (0, 8), xycoords="axes fraction", textcoords="offset points", ha="right", size=9,
+                  color=MUTED)  # fmt: skip
+
+
+def surface_head(axes: Axes, surface: Surface, trajectory: Trajectory | None) -> None:
+    """Which plane this is and, with a path, how much of it the plane holds, beside what a random walk would show."""
     name = {"pca": "PCA", "eigen": "Eigenvector", "random": "Random"}.get(surface.plane, surface.plane)
-    share = f", holds {percent(path_share(trajectory))} of the path" if trajectory is not None else ""
-    return f"{name} plane at step {surface.step:,}{share}"
+    note = f"holds {percent(path_share(trajectory))} of the path" if trajectory is not None else ""
+    chance = surface.meta.get("random_walk")
+    if note and isinstance(chance, (list, tuple)) and chance:
+        note += f"; a random walk: {percent(float(sum(chance)))}"  # principal components of noise look good too
+    head(axes, f"{name} plane at step {surface.step:,}", note)
 
 
 def outlined(width: float = 1.6) -> list[patheffects.AbstractPathEffect]:
@@ -151,10 +161,19 @@ def draw_ends(axes: Axes, trajectory: Trajectory) -> None:
         fill, rim = ("white", 0.6) if shape == "*" else ("#00000000", 1.4)
         axes.plot(trajectory.u[index], trajectory.v[index], shape, ms=size, mfc=fill, mec="white", mew=rim,
                   path_effects=outlined(1.4), zorder=4)  # fmt: skip
-        right = trajectory.u[index] < np.mean(axes.get_xlim())
-        axes.annotate(word, (trajectory.u[index], trajectory.v[index]), (0, -11), textcoords="offset points",
-                      color="white", fontsize=9, ha="left" if right else "right", va="top", annotation_clip=True,
-                      clip_on=True, path_effects=outlined(0.6), zorder=4)  # fmt: skip
+        shift = 12 * _outwards(axes, trajectory, index)  # beside the path, not on it
+        axes.annotate(word, (trajectory.u[index], trajectory.v[index]), tuple(shift), textcoords="offset points",
+                      color="white", fontsize=9, ha="left" if shift[0] > 0 else "right", va="center", clip_on=True,
+                      annotation_clip=True, path_effects=outlined(0.6), zorder=4)  # fmt: skip
+
+
+def _outwards(axes: Axes, trajectory: Trajectory, index: int) -> Array:
+    """Unit vector on the page from the neighbouring checkpoints to one end of the path."""
+    points = np.column_stack([trajectory.u, trajectory.v])[:: 1 if index == 0 else -1]
+    span = np.ptp([axes.get_xlim(), axes.get_ylim()], axis=1)
+    away = (points[0] - points[1:4].mean(axis=0)) / span if len(points) > 1 else np.array([1.0, 0.0])
+    length = np.linalg.norm(away)
+    return np.asarray(away / length if np.isfinite(length) and length > 0 else np.array([1.0, 0.0]))
 
 
 def path_share(trajectory: Trajectory) -> float:

@@ -121,7 +121,7 @@ def surface_figure(surface: Surface, trajectory: Trajectory | None = None) -> Fi
         axes.scatter(trajectory.u, trajectory.v, c=scale.colours(trajectory.loss), s=18, edgecolors="white",
                      linewidths=0.8, zorder=4)  # fmt: skip
         drawing.draw_ends(axes, trajectory)
-    axes.set_title(drawing.surface_title(surface, trajectory))
+    drawing.surface_head(axes, surface, trajectory)
     return figure
 
 

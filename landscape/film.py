@@ -135,7 +135,7 @@ class Film:
         drawing.draw_loss_bar(self.figure, self.scale, cax=self._axes(0.459, 0.09, 0.010, 0.70))
         drawing.draw_ends(self.map, trajectory)
         self.map.locator_params(nbins=7)
-        self.map.set_title(drawing.surface_title(scene.surface, trajectory))
+        drawing.surface_head(self.map, scene.surface, trajectory)
         self.corners = np.column_stack([trajectory.u, trajectory.v])  # (checkpoint, 2)
         self.colours = self.scale.colours(trajectory.loss)
         (self.path,) = self.map.plot([], [], color="white", lw=2.0, path_effects=drawing.outlined(2.0))
@@ -171,9 +171,7 @@ class Film:
         top = max(float(first.max()), *(float(d.max()) for d in self._densities))
         drawing.density_axes(axes, u_range, top, spectra[0].operator)
         axes.plot(self.grid, np.maximum(first, FLOOR), color=FAINT, lw=1.2)
-        axes.set_title("Eigenvalue density")
-        axes.text(1, 1.035, f"grey: step {spectra[0].step:,}" + self._ticks_note(),
-                  transform=axes.transAxes, ha="right", size=9, color=MUTED)  # fmt: skip
+        drawing.head(axes, "Eigenvalue density", f"grey: step {spectra[0].step:,}" + self._ticks_note())
         self.area: Any = axes.add_patch(Polygon(np.zeros((1, 2)), closed=True, facecolor=BLUE, alpha=0.2, lw=0))
         (self.curve,) = axes.plot([], [], color=BLUE, lw=1.8)
         self.sticks: Any = axes.add_collection(LineCollection([], colors=ORANGE, linewidths=1.4), autolim=False)

@@ -94,7 +94,7 @@ def plane(points: int = 15) -> tuple[records.Surface, records.Trajectory]:
     explained = (scale**2 / (scale**2).sum())[:2].tolist()
     surface = records.Surface(
         LAST, "pca", ["PC 1", "PC 2"], u, v, np.array([[on_plane(a, b) for a in u] for b in v]),
-        meta={"explained_variance": explained},
+        meta={"explained_variance": explained, "random_walk": [0.7, 0.15]},
     )  # fmt: skip
     trajectory = records.Trajectory(
         LAST, "pca", np.array(steps), at[:, 0], at[:, 1], np.linalg.norm(away - at @ axes, axis=1),

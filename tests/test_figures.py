@@ -90,7 +90,10 @@ def test_the_surface_figure_says_how_much_of_the_path_the_plane_holds(tmp_path: 
     assert bar.get_ylabel() == "training loss (log scale)"
     np.testing.assert_array_equal(axes.lines[0].get_xdata(), trajectory.u)
     held = 1 - (trajectory.off_plane**2).sum() / (trajectory.distance**2).sum()
-    assert axes.get_title(loc="left") == f"PCA plane at step 60, holds {scales.percent(held)} of the path"
+    assert axes.get_title(loc="left") == "PCA plane at step 60"
+    walk = scales.percent(sum(surface.meta["random_walk"]))
+    notes = [text.get_text() for text in axes.texts]
+    assert f"holds {scales.percent(held)} of the path; a random walk: {walk}" in notes
 
 
 def test_a_label_that_already_tells_the_variance_is_not_told_twice() -> None:
