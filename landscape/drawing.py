@@ -217,9 +217,9 @@ def density_axes(axes: Axes, u_range: tuple[float, float], top: float, operator:
     axes.grid(True)
 
 
-def density_of(nodes: Array, weights: Array, grid: Array, lambda0: float = quadrature.LAMBDA0) -> Array:
-    """Density per unit u of a discrete measure on a grid of u."""
-    return quadrature.density(quadrature.to_asinh(nodes, lambda0), weights, grid, WIDTH_U)
+def density_of(nodes: Array, weights: Array, widths: Array, grid: Array) -> Array:
+    """Density per unit u of a discrete measure with kernels of these widths, on a grid of u."""
+    return quadrature.density(quadrature.to_asinh(nodes), weights, grid, widths)
 
 
 def top_eigenvalue(spectrum: Spectrum | None, pairs: Eigenpairs | None) -> float:

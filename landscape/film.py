@@ -164,7 +164,7 @@ class Film:
         values = [s.nodes for s in spectra] + [e.values for e in self.scene.eigenpairs]
         u_range = drawing.lambda_range(values)
         self.grid = np.linspace(*u_range, 500)
-        repeated = (drawing.density_of(m.nodes, m.weights, self.grid) for m in self.moments)
+        repeated = (drawing.density_of(m.nodes, m.weights, m.widths, self.grid) for m in self.moments)
         self._densities = [np.maximum(d, FLOOR) for d in repeated]  # (frame, grid): the axis must hold all of them
         axes = self.spectrum = self._axes(0.585, 0.50, 0.39, 0.29)
         first = drawing.density_of(*self.track.measures[0], self.grid)

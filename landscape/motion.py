@@ -18,7 +18,7 @@ from .errors import ProblemError, UsageError
 from .records import Eigenpairs, RunInfo, Spectrum, Surface, Trajectory
 
 Array = NDArray[np.float64]
-Measure = tuple[Array, Array]  # nodes (m,) ascending, weights (m,) summing to 1
+Measure = tuple[Array, Array, Array]  # nodes (m,) ascending, weights (m,) summing to 1, kernel widths (m,)
 PLANES = ("pca", "eigen", "random")  # which plane is shown where none is asked for: the first that is there
 PACES = ("checkpoints", "steps")
 
@@ -115,22 +115,29 @@ class Transport:
     start: Array  # (m,) ascending
     end: Array  # (m,) ascending
     weights: Array  # (m,)
+    start_widths: Array  # (m,)
+    end_widths: Array  # (m,)
 
     def at(self, share: float) -> Measure:
         """The measure after this share of the way: every quantile has moved linearly."""
-        return (1 - share) * self.start + share * self.end, self.weights
+        widths = (1 - share) * self.start_widths + share * self.end_widths
+        return (1 - share) * self.start + share * self.end, self.weights, widths
 
 
 def transport(a: Measure, b: Measure) -> Transport:
     """Match equal quantiles of two discrete measures (McCann 1997): exact at both ends, order is kept on the way."""
-    tops = [np.cumsum(weights) / weights.sum() for _, weights in (a, b)]
+    tops = [np.cumsum(weights) / weights.sum() for _, weights, _ in (a, b)]
     levels = np.unique(np.concatenate(tops))
     levels = levels[np.append(np.diff(levels) > 1e-12, True)]  # equal levels but for rounding
     levels[-1] = 1.0
     weights = np.diff(levels, prepend=0.0)
     middle = levels - weights / 2
-    start, end = (nodes[np.searchsorted(top[:-1], middle)] for (nodes, _), top in zip((a, b), tops, strict=True))
-    return Transport(start, end, weights)
+    (start, from_widths), (end, to_widths) = (
+        (nodes[at], widths[at])
+        for (nodes, _, widths), top in zip((a, b), tops, strict=True)
+        for at in [np.searchsorted(top[:-1], middle)]
+    )
+    return Transport(start, end, weights, from_widths, to_widths)
 
 
 def clock(checkpoints: ArrayLike, frames: int, pace: str = "checkpoints") -> Array:
@@ -175,6 +182,7 @@ class Moment:
     tops: Array  # largest eigenvalues
     nodes: Array
     weights: Array
+    widths: Array  # of the kernels, on the asinh axis
     spectrum_between: tuple[int, int]  # equal where the density is that of one checkpoint
 
     @property
@@ -190,12 +198,12 @@ class Track:
         self.scene = scene
         self.steps = scene.trajectory.steps.astype(np.float64)
         self.spectrum_steps = np.array([s.step for s in scene.spectra], dtype=np.float64)
-        measures = [quadrature.measure(s) for s in scene.spectra]
-        if not all(len(nodes) for nodes, _ in measures):
+        measures = [(*quadrature.measure(s), quadrature.kernel_widths(s)) for s in scene.spectra]
+        if not all(len(nodes) for nodes, _, _ in measures):
             raise ProblemError("a spectrum holds no finite node; compute it again with `landscape spectrum`")
         self.measures = measures
         self.moves = [transport(a, b) for a, b in itertools.pairwise(measures)]
-        tops = {s.step: float(nodes[-1]) for s, (nodes, _) in zip(scene.spectra, measures, strict=True)}
+        tops = {s.step: float(nodes[-1]) for s, (nodes, _, _) in zip(scene.spectra, measures, strict=True)}
         tops |= {e.step: float(e.values[0]) for e in scene.eigenpairs if len(e.values)}
         self.sharp_steps = np.array(sorted(tops), dtype=np.float64)
         self.sharpness = np.array([tops[int(s)] for s in self.sharp_steps])
@@ -205,12 +213,12 @@ class Track:
         i, share = _interval(self.steps, step)
         u, v, off, distance = (float(_mix(a, i, share)) for a in (t.u, t.v, t.off_plane, t.distance))
         k, part = _interval(self.spectrum_steps, step)
-        nodes, weights = self.measures[k] if part == 0 else self.moves[k].at(part)
+        nodes, weights, widths = self.measures[k] if part == 0 else self.moves[k].at(part)
         return Moment(
             step=step, passed=i + 1, between=(int(t.steps[i]), int(t.steps[i + 1])) if share else None, u=u, v=v,
             loss=_mix_log(t.loss, i, share), off_plane=off / distance if distance > 0 else 0.0,
             sharpness=float(np.interp(step, self.sharp_steps, self.sharpness)), tops=self._tops(step),
-            nodes=nodes, weights=weights,
+            nodes=nodes, weights=weights, widths=widths,
             spectrum_between=(int(self.spectrum_steps[k]), int(self.spectrum_steps[k + 1 if part else k])),
         )  # fmt: skip
 

@@ -16,24 +16,47 @@ LAMBDA0 = 1e-3  # where the asinh axis turns from linear to logarithmic
 
 
 def measure(spectrum: Spectrum) -> tuple[Array, Array]:
-    """Nodes (m,) ascending and weights (m,) summing to 1 of the probe-averaged discrete measure."""
+    """Nodes (m,) ascending and weights (m,) summing to 1 of the probe-averaged discrete measure.
+
+    Probes of one block share their nodes: each node appears once, with the mean of their weights.
+    """
     keep = np.isfinite(spectrum.nodes) & (spectrum.weights > 0)
-    nodes = spectrum.nodes[keep]
-    weights = spectrum.weights[keep] / spectrum.weights.shape[0]
-    order = np.argsort(nodes, kind="stable")
-    return nodes[order], weights[order]
+    nodes, where = np.unique(spectrum.nodes[keep], return_inverse=True)
+    weights = np.bincount(where, spectrum.weights[keep], len(nodes)) / spectrum.weights.shape[0]
+    return nodes, weights
 
 
-def density(nodes: ArrayLike, weights: ArrayLike, grid: ArrayLike, width: float) -> Array:
-    """Gaussian-smoothed density on a grid: sum_i w_i N(x; node_i, width^2), shape (len(grid),), unit 1 / grid unit."""
-    if not width > 0:
-        raise ValueError(f"width must be positive, got {width}")
+def density(nodes: ArrayLike, weights: ArrayLike, grid: ArrayLike, width: ArrayLike) -> Array:
+    """Gaussian-smoothed density on a grid: sum_i w_i N(x; node_i, width_i^2), shape (len(grid),), unit 1 / grid unit.
+
+    `width` is one standard deviation for all nodes or one a node.
+    """
     nodes, weights, grid = (np.asarray(a, dtype=np.float64).ravel() for a in (nodes, weights, grid))
+    widths = np.broadcast_to(np.asarray(width, dtype=np.float64), nodes.shape)
+    if not (widths > 0).all():
+        raise ValueError(f"width must be positive, got {np.min(widths)}")
     keep = np.isfinite(nodes)
-    z = (grid[:, None] - nodes[None, keep]) / width  # (grid, node)
+    z = (grid[:, None] - nodes[None, keep]) / widths[keep]  # (grid, node)
     kernel = np.exp(-0.5 * np.minimum(z * z, 1400.0))  # below exp(-700) is zero in float64
-    smoothed: Array = kernel @ weights[keep] / (width * np.sqrt(2 * np.pi))
+    smoothed: Array = kernel @ (weights[keep] / widths[keep]) / np.sqrt(2 * np.pi)
     return smoothed
+
+
+def kernel_widths(spectrum: Spectrum, lambda0: float = LAMBDA0, width_u: float = 0.12) -> Array:
+    """Standard deviation in u of the kernel of each node of `measure(spectrum)`, at least width_u, shape (m,).
+
+    A node that stands for many eigenvalues samples a continuous part of the spectrum, and its mass lies anywhere
+    between its neighbours: its kernel reaches half way to them, so that the spacing of Ritz values is not drawn as
+    gaps in the spectrum. A node that is one eigenvalue (weight 1/size) or a converged multiple one stays sharp.
+    """
+    keep = np.isfinite(spectrum.nodes) & (spectrum.weights > 0)
+    nodes, weights = measure(spectrum)
+    bound = np.full(len(nodes), np.inf)  # the smallest residual bound of a node
+    np.minimum.at(bound, np.searchsorted(nodes, spectrum.nodes[keep]), spectrum.residuals[keep])
+    gaps = np.diff(to_asinh(nodes, lambda0))
+    reach = 0.5 * np.concatenate([gaps[:1], (gaps[:-1] + gaps[1:]) / 2, gaps[-1:]]) if len(gaps) else bound * 0
+    sharp = (weights * spectrum.size < 1.5) | (bound / np.hypot(nodes, lambda0) < width_u)
+    return np.where(sharp, width_u, np.clip(reach, width_u, max(1.0, width_u)))
 
 
 def to_asinh(values: ArrayLike, lambda0: float = LAMBDA0) -> Array:
@@ -47,9 +70,9 @@ def from_asinh(u: ArrayLike, lambda0: float = LAMBDA0) -> Array:
 
 
 def asinh_density(spectrum: Spectrum, grid_u: ArrayLike, lambda0: float = LAMBDA0, width_u: float = 0.12) -> Array:
-    """Density per unit u = asinh(lambda / lambda0), Gaussian of standard deviation width_u in u; integrates to 1."""
+    """Density per unit u = asinh(lambda / lambda0); integrates to 1. Gaussian kernels of the widths above."""
     nodes, weights = measure(spectrum)
-    return density(to_asinh(nodes, lambda0), weights, grid_u, width_u)
+    return density(to_asinh(nodes, lambda0), weights, grid_u, kernel_widths(spectrum, lambda0, width_u))
 
 
 def asinh_ticks(low: float, high: float, lambda0: float = LAMBDA0) -> tuple[list[float], list[str]]:

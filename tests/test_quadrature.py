@@ -77,3 +77,23 @@ def test_the_trace_is_size_times_the_first_moment():
 def test_a_width_must_be_positive():
     with pytest.raises(ValueError, match="width must be positive, got 0"):
         quadrature.density([1.0], [1.0], [0.0], 0)
+
+
+def test_single_eigenvalues_stay_sharp_and_samples_of_a_continuum_reach_their_neighbours():
+    # 50 eigenvalues: two single ones, and a bulk of which three unresolved nodes are samples
+    nodes = np.array([[-0.05, 0.0, 0.05, 1.0, 2.0]])
+    weights = np.array([[0.4, 0.4, 0.16, 0.02, 0.02]])
+    residuals = np.array([[0.05, 0.05, 0.05, 1e-9, 0.3]])
+    spectrum = Spectrum(0, "hessian", 50, nodes, weights, weights, residuals)
+    widths = quadrature.kernel_widths(spectrum, 1e-3, 0.1)
+    np.testing.assert_allclose(widths[3:], 0.1)
+    assert (widths[:3] >= 1.0).all()
+    null = Spectrum(0, "hessian", 50, nodes, weights, weights, np.where(nodes == 0, 1e-9, residuals))
+    assert quadrature.kernel_widths(null, 1e-3, 0.1)[1] == pytest.approx(0.1)  # a converged null space is a line
+
+
+def test_probes_that_share_nodes_are_one_measure():
+    spectrum = spectrum_of([[1.0, 2.0], [1.0, 2.0]], [[0.4, 0.6], [0.2, 0.8]])
+    nodes, weights = quadrature.measure(spectrum)
+    np.testing.assert_allclose(nodes, [1, 2])
+    np.testing.assert_allclose(weights, [0.3, 0.7])

@@ -241,7 +241,7 @@ def measures(draw: st.DrawFn) -> motion.Measure:
     count = draw(st.integers(1, 12))
     nodes = draw(hnp.arrays(np.float64, count, elements=st.floats(-50, 50)))
     weights = draw(hnp.arrays(np.float64, count, elements=st.floats(1e-3, 1)))
-    return np.sort(nodes), weights / weights.sum()
+    return np.sort(nodes), weights / weights.sum(), np.full(count, 0.12)
 
 
 def distance(a: motion.Measure, b: motion.Measure) -> float:
@@ -261,7 +261,8 @@ def test_transport_is_exact_at_both_ends(a: motion.Measure, b: motion.Measure) -
 @given(measures(), measures(), st.floats(0, 1))
 @settings(deadline=None)
 def test_transport_keeps_the_order_of_nodes_on_the_way(a: motion.Measure, b: motion.Measure, share: float) -> None:
-    nodes, _ = motion.transport(a, b).at(share)
+    nodes, _, widths = motion.transport(a, b).at(share)
+    np.testing.assert_allclose(widths, 0.12)
     assert (np.diff(nodes) >= -1e-12).all()
 
 
@@ -279,7 +280,9 @@ def test_transport_moves_at_constant_speed_along_the_shortest_way(
 def test_a_peak_travels_instead_of_fading_out_and_in() -> None:
     one, two = (np.array([0.0, at]) for at in (1.0, 3.0))
     weights = np.array([0.9, 0.1])
-    nodes, shares = motion.transport((one, weights), (two, weights)).at(0.5)
+    sharp, wide = np.array([0.2, 0.2]), np.array([0.2, 0.4])
+    nodes, shares, widths = motion.transport((one, weights, sharp), (two, weights, wide)).at(0.5)
+    np.testing.assert_allclose(widths, [0.2, 0.3])
     np.testing.assert_allclose(nodes, [0.0, 2.0])
     np.testing.assert_allclose(shares, [0.9, 0.1])
 
