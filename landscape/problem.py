@@ -229,6 +229,11 @@ class Problem:
         """Mean loss of one batch at a flat vector (size,); differentiable in the vector."""
         return self.outcome(vector, batch)[0]
 
+    def training_loss(self, batch: Batch) -> Tensor:
+        """Mean loss of one batch at the model's own weights, differentiable in them: what an optimizer descends."""
+        loss: Tensor = self._objective(batch)[0]
+        return loss
+
     @torch.no_grad()
     def evaluate(self, vector: Tensor, which: str = "train") -> dict[str, float]:
         """Mean loss, and accuracy for classification, over all batches of 'train' or 'test'; NaN is a value."""
