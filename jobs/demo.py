@@ -57,20 +57,20 @@ def _commands(store: str, ranks: int) -> list[tuple[str, list[str], int]]:
     home = {name: f"{store}/{name}" for name in RUNS}
     train = [
         (f"train a network on digits with {name}",
-         ["train", "digits_mlp", *settings, "--steps", "600", "--checkpoint-every", "50", "--out", home[name]], 1)
+         ["train", "digits_mlp", *settings, "--steps", "600", "--checkpoint-every", "50", "--threads", "1",
+          "--out", home[name]], 1)
         for name, settings in RUNS.items()
     ]  # fmt: skip
     spectra = [
-        (f"Hessian spectra of {name} at every checkpoint", ["spectrum", home[name], "--probes", "4", "--iterations", "40"],
-         ranks)
+        (f"Hessian spectra of {name}", ["spectrum", home[name], "--probes", "4", "--iterations", "40"], ranks)
         for name in RUNS
-    ]  # fmt: skip
+    ]
     surfaces = [
         (f"loss surface of {name}, {plane} plane",
-         ["surface", home[name], "--plane", plane, "--points", "51" if plane == "pca" else "41"], ranks)
+         ["surface", home[name], "--plane", plane, "--points", "41" if plane == "pca" else "31"], ranks)
         for name, planes in PLANES.items() for plane in planes
     ]  # fmt: skip
-    paths = [(f"trajectory of {name} on its planes", ["trajectory", home[name]], 1) for name in RUNS]
+    paths = [(f"trajectory of {name} on its planes", ["trajectory", home[name]], ranks) for name in RUNS]
     first, second = RUNS
     between = ["path", home[first], home[second], "--points", "21", "--spectrum", "--probes", "2", "--iterations", "30"]
     video = ["video", home[first], "--out", f"{store}/{first}.mp4"]

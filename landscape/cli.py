@@ -25,6 +25,7 @@ from .errors import LandscapeError, Stopped, UsageError
 
 JOBS = "landscape.jobs"
 UNEXPECTED = 1
+_PATIENCE = 5.0  # seconds that other ranks give rank 0 to stop
 _RANK = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
 
 
@@ -128,13 +129,20 @@ def _first_line(name: str) -> str:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """SIGTERM, SIGINT and SIGUSR1 (a batch system's warning) end the job as `Stopped`, once."""
+    """SIGTERM, SIGINT and SIGUSR1 (a batch system's warning) end the job as `Stopped`, once.
+
+    Rank 0 keeps the books, so it is the one that stops, and its abort ends the others; they stop by themselves only
+    when it has not done so for a while.
+    """
     numbers = [getattr(signal, n) for n in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, n)]
 
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
+    def stop(number: int, frame: FrameType | None) -> None:
         for other in numbers:
             signal.signal(other, signal.SIG_IGN)  # mpirun and the terminal may both send it
-        raise Stopped(f"stopped by {signal.Signals(number).name}")
+        stopped = Stopped(f"stopped by {signal.Signals(number).name}")
+        if _rank() == 0 or _alone():
+            raise stopped
+        _raise_after(_PATIENCE, stopped)
 
     before = {number: signal.signal(number, stop) for number in numbers} if _main_thread() else {}
     try:
@@ -142,6 +150,14 @@ def _signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _raise_after(seconds: float, error: Exception) -> None:
+    def late(number: int, frame: FrameType | None) -> NoReturn:
+        raise error
+
+    signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _main_thread() -> bool:

@@ -1,0 +1,87 @@
+"""What the tests share: the command line as a user runs it, and one real store made by it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from landscape import cli, launch
+
+Completed = subprocess.CompletedProcess[str]
+Command = Callable[..., Completed]
+
+
+def run_landscape(*words: object, ranks: int = 1, cwd: Path | None = None, timeout: float = 240) -> Completed:
+    """`landscape WORDS`, under mpirun for more than one rank, with one thread a process."""
+    return subprocess.run(
+        launch.landscape_command([str(word) for word in words], ranks), cwd=cwd, env=launch.environment(),
+        capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def landscape() -> Command:
+    """Run a command line and look at its end: `landscape("runs", store).stdout`."""
+    return run_landscape
+
+
+@pytest.fixture(scope="session")
+def needs_mpirun() -> None:
+    if launch.find_mpirun() is None:
+        pytest.skip("no mpirun: pip install mpich")
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a command line that is going to be killed; whatever still runs at the end is ended."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*words: object, ranks: int = 1, cwd: Path | None = None) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            launch.landscape_command([str(word) for word in words], ranks), cwd=cwd, env=launch.environment(),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, 9)
+        process.communicate()
+
+
+def checked(*words: object, ranks: int = 1) -> None:
+    """Run a command line to a good end; without mpirun in this process, which saves starting Python and torch."""
+    if ranks == 1:
+        assert cli.main([str(word) for word in words]) == 0, words
+        return
+    done = run_landscape(*words, ranks=ranks)
+    assert done.returncode == 0, f"{words}: {done.stderr}"
+
+
+@pytest.fixture(scope="session")
+def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of two small runs with every kind of record, made by the jobs themselves; read it, do not write it."""
+    store = tmp_path_factory.mktemp("store")
+    ranks = 2 if launch.find_mpirun() is not None else 1
+    fast = ("--problem-set", "hidden=8", "--steps", 120, "--checkpoint-every", 20)
+    for name, seed, words, ranked in (
+        ("adam", 0, ("--optimizer", "adam", "--set", "lr=0.02"), ranks),
+        ("sgd", 1, ("--optimizer", "sgd", "--set", "lr=0.5", "--set", "momentum=0.9"), 1),
+    ):
+        run = store / name
+        checked("train", "digits_mlp", *words, *fast, "--seed", seed, "--out", run)
+        checked("spectrum", run, "--probes", 2, "--iterations", 20, "--top", 4, ranks=ranked)
+        for plane in ("pca", "eigen", "random"):
+            checked("surface", run, "--plane", plane, "--points", 15)
+        checked("trajectory", run)
+    checked(
+        "path", store / "adam", store / "sgd", "--points", 7, "--spectrum", "--probes", 2, "--iterations", 15,
+        "--top", 4, ranks=ranks,
+    )  # fmt: skip
+    return store

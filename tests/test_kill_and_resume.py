@@ -1,0 +1,123 @@
+"""A job that is killed keeps what it had; the same command finishes the rest and repeats nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from landscape import cli
+from landscape.stores.run_directory import Run
+
+SPECTRUM = ("--probes", 4, "--iterations", 40, "--top", 6, "--dtype", "float64")
+STEPS = list(range(0, 61, 5))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    words = "train digits_mlp --problem-set hidden=16 --set lr=0.5 --steps 60 --checkpoint-every 5 --out"
+    assert cli.main([*words.split(), str(tmp_path / "run")]) == 0
+    return tmp_path / "run"
+
+
+def records(run: Path) -> dict[str, int]:
+    return {p.parent.name: p.stat().st_mtime_ns for p in (run / "records").glob("[!.]*/meta.json")}
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.02)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_spectrum_job_is_completed_by_the_same_command(run, start, landscape, needs_mpirun, number) -> None:  # type: ignore[no-untyped-def]
+    process = start("spectrum", run, *SPECTRUM, ranks=2)
+    wait_until(lambda: len(records(run)) >= 4)
+    if number == signal.SIGKILL:
+        os.killpg(process.pid, number)  # mpirun and every rank it can reach
+    else:
+        process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    before = records(run)
+    assert 4 <= len(before) < 2 * len(STEPS), "killed too late to show anything"
+    if number == signal.SIGTERM:
+        assert process.returncode == 75, told
+        (sentence,) = [line for line in told.splitlines() if line.startswith("landscape:")]
+        assert "stopped by SIGTERM" in sentence
+        assert f"of {len(STEPS)} checkpoints are safe; the same command goes on" in sentence
+        assert json.loads((run / "status/spectrum.json").read_text())["state"] == "stopped"
+    again = landscape("spectrum", run, *SPECTRUM, ranks=2)
+    assert again.returncode == 0, again.stderr
+    assert f"resume: {len(before) // 2} of {len(STEPS)} checkpoints found" in again.stderr
+    after = records(run)
+    pair = {key: {f"{kind}-{key.partition('-')[2]}" for kind in ("spectrum", "eigenpairs")} for key in before}
+    whole = [key for key in before if pair[key] <= set(before)]
+    assert [after[key] for key in whole] == [before[key] for key in whole]
+    store = Run(run)
+    assert store.steps("spectrum", "hessian") == store.steps("eigenpairs", "hessian") == STEPS
+    assert not [p for p in (run / "records").iterdir() if p.name.startswith(".")] or number == signal.SIGKILL
+
+
+def stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """Send this process SIGTERM when a job has kept so many parts."""
+    kept = []
+    write = Run.write_part
+
+    def write_then_stop(self: Run, *args: object, **arrays: object) -> None:
+        write(self, *args, **arrays)  # type: ignore[arg-type]
+        kept.append(args)
+        if len(kept) == after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Run, "write_part", write_then_stop)
+
+
+def test_a_stopped_surface_goes_on_from_its_rows(run: Path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+    words = ["surface", str(run), "--plane", "random", "--points", "9"]
+    with monkeypatch.context() as patch:
+        stopping(patch, 4)
+        assert cli.main(words) == 75
+    assert "of 9 rows are safe; the same command goes on" in capsys.readouterr().err
+    assert cli.main(words) == 0
+    resumed = Run(run).read("surface-random-00000060")
+    assert resumed.meta["rows_resumed"] == 4
+    assert cli.main([*words, "--overwrite"]) == 0
+    np.testing.assert_array_equal(Run(run).read("surface-random-00000060").loss, resumed.loss)
+    assert not (run / ".parts" / "surface-random-00000060").exists()
+
+
+def test_rows_of_another_grid_are_not_mixed_in(run: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    with monkeypatch.context() as patch:
+        stopping(patch, 4)
+        assert cli.main(["surface", str(run), "--plane", "random", "--points", "9"]) == 75
+    assert cli.main(["surface", str(run), "--plane", "random", "--points", "9", "--seed", "1"]) == 0
+    assert Run(run).read("surface-random-00000060").meta["rows_resumed"] == 0
+
+
+def test_a_stopped_path_goes_on_from_its_points(run: Path, tmp_path: Path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+    other = "train digits_mlp --problem-set hidden=16 --steps 10 --seed 1 --out"
+    assert cli.main([*other.split(), str(tmp_path / "other")]) == 0
+    quick = ["--points", "5", "--spectrum", "--probes", "1", "--iterations", "6"]
+    words = ["path", str(run), str(tmp_path / "other"), *quick]
+    with monkeypatch.context() as patch:
+        stopping(patch, 7)  # five losses, then two spectra
+        assert cli.main(words) == 75
+    assert "1 of 5 points are safe" in capsys.readouterr().err  # the second was being written
+    assert cli.main(words) == 0
+    path = Run(run).read("path-linear-other")
+    assert len(path.spectra) == len(path.eigenpairs) == 5
+    assert cli.main([*words, "--overwrite"]) == 0
+    again = Run(run).read("path-linear-other")
+    for name in ("loss", "accuracy"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(path, name))
+    for ours, theirs in zip(again.spectra, path.spectra, strict=True):
+        np.testing.assert_array_equal(ours.nodes, theirs.nodes)
