@@ -21,7 +21,7 @@ unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint bench clean FORCE
+.PHONY: help install demo test lint bench pictures clean FORCE
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -108,8 +108,12 @@ lint: install ## ruff and mypy
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 
-bench: install ## products per second on this machine, and what a spectrum would take (ARGS="my.module:build")
-	@$(BIN)/landscape check $(if $(ARGS),$(ARGS),digits_mlp)
+bench: install ## accuracy against a dense float64 Hessian, and cost of products in gradients, on this machine
+	@OMP_NUM_THREADS=1 $(BIN)/landscape bench density
+	@OMP_NUM_THREADS=1 $(BIN)/landscape bench hvp
+
+pictures: install ## the README's pictures, from the demo's store (needs chromium)
+	@$(BIN)/python docs/pictures.py '$(STORE)' docs
 
 clean: ## remove the environment, the demo's store and everything generated
 	rm -rf $(VENV) '$(STORE)' build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

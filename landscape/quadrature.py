@@ -119,3 +119,17 @@ def mass_below(spectrum: Spectrum, threshold: float) -> float:
     """Share of the spectrum below a threshold, estimated from the rule (0 to 1)."""
     nodes, weights = measure(spectrum)
     return float(weights[nodes < threshold].sum())
+
+
+def wasserstein(spectrum: Spectrum, eigenvalues: ArrayLike) -> float:
+    """Wasserstein-1 distance between the rule and the uniform measure on exact eigenvalues, in eigenvalue units.
+
+    W1 = integral of |F(x) - G(x)| dx of the two distribution functions.
+    """
+    nodes, weights = measure(spectrum)
+    exact = np.sort(np.asarray(eigenvalues, dtype=np.float64))
+    places = np.sort(np.concatenate([nodes, exact]))
+    left = places[:-1]
+    ours = np.concatenate([[0.0], np.cumsum(weights)])[np.searchsorted(nodes, left, side="right")]
+    theirs = np.searchsorted(exact, left, side="right") / len(exact)
+    return float(np.sum(np.abs(ours - theirs) * np.diff(places)))

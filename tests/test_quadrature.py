@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import wasserstein_distance
 
 from landscape import quadrature
 from landscape.records import Spectrum
@@ -97,3 +98,11 @@ def test_probes_that_share_nodes_are_one_measure():
     nodes, weights = quadrature.measure(spectrum)
     np.testing.assert_allclose(nodes, [1, 2])
     np.testing.assert_allclose(weights, [0.3, 0.7])
+
+
+@settings(max_examples=50, deadline=None)
+@given(rules, st.lists(st.floats(-100, 100), min_size=1, max_size=20))
+def test_the_wasserstein_distance_is_scipys(rule, eigenvalues):
+    weights = np.array(rule[1]) / np.sum(rule[1])
+    expected = wasserstein_distance(rule[0], eigenvalues, weights)
+    assert quadrature.wasserstein(spectrum_of(rule[0], weights), eigenvalues) == pytest.approx(expected, abs=1e-9)
