@@ -1,0 +1,68 @@
+"""Make the README's pictures from a store: `python docs/pictures.py demo-store docs` (or `make pictures`).
+
+Needs Chromium and Playwright; every picture shows this software's own output on the demo's runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+from werkzeug.serving import make_server
+
+from landscape.app.server import make_app
+
+FLAGS = [
+    "--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking", "--no-first-run", "--disable-sync",
+    "--disable-component-update", "--disable-quic", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+]  # fmt: skip
+PAGES = {
+    "overview": ("/run/adam?step=150", "light", 1245),
+    "spectrum-dark": ("/run/adam/spectrum?step=300", "dark", 1110),
+    "surface-3d": ("/run/adam/surface/pca?step=100&view=3d", "light", 1000),
+    "path": ("/path/adam/sgd-momentum?t=0.5", "light", 1040),
+}
+
+
+@contextlib.contextmanager
+def serving(store: str) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, make_app(store).server, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+
+
+def screenshots(store: str, out: Path) -> None:
+    browser_path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    with serving(store) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
+        for name, (url, theme, height) in PAGES.items():
+            page = browser.new_page(viewport={"width": 1600, "height": height}, color_scheme=theme)  # type: ignore[arg-type]
+            page.goto(address + url)
+            page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=60_000)
+            page.wait_for_timeout(5_000)  # fonts and the last redraw
+            page.screenshot(path=out / f"{name}.png")
+            page.close()
+            print(f"{out / name}.png")
+
+
+def main() -> int:
+    store, out = sys.argv[1], Path(sys.argv[2])
+    out.mkdir(exist_ok=True)
+    screenshots(store, out)
+    gif = out / "trajectory.gif"
+    words = [sys.executable, "-m", "landscape", "video", f"{store}/adam", "--out", str(gif), "--seconds", "7",
+             "--fps", "10", "--size", "960x540"]  # fmt: skip
+    return subprocess.run(words, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
