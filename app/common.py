@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dash import dcc, html
 from numpy.typing import NDArray
 
 from landscape import records
@@ -22,7 +21,8 @@ from .reading import THIS, Reader, Series
 from .view import Place, Slider
 
 Array = NDArray[np.float64]
-WIDTHS = {"0.06": "narrow", "0.12": "medium", "0.25": "wide", "0.5": "very wide"}
+DEFAULT_WIDTH = "0.12"  # of the kernel, in u
+WIDTHS = ("0.06", DEFAULT_WIDTH, "0.25", "0.5")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Scene:
 
     @property
     def width(self) -> float:
-        return self.place.number("width", 0.12, 0.03, 1.0)
+        return self.place.number("width", float(DEFAULT_WIDTH), 0.03, 1.0)
 
     @functools.cached_property
     def operators(self) -> list[str]:
@@ -106,31 +106,49 @@ class Scene:
 
     @functools.cached_property
     def losses(self) -> tuple[Array, Array]:
-        """Steps and training losses, as recorded at every step."""
-        steps = self.metrics.get("step", np.empty(0))
-        loss = self.metrics.get("loss", np.full(len(steps), np.nan))
-        known = _between(loss)
-        return steps[known], loss[known]
+        """Steps and losses as the optimizer saw them: of mini-batches, unless it used all data."""
+        return self.metric("loss")
 
-    def at(self, name: str, step: int) -> float:
-        """A metric at the recorded step nearest below or at `step`; NaN where there is none."""
-        steps, values = self.metrics.get("step", np.empty(0)), self.metrics.get(name)
-        if values is None:
-            return float("nan")
-        good = np.isfinite(values) & (steps <= step)
-        return float(values[good][-1]) if good.any() else float("nan")
+    @functools.cached_property
+    def measured(self) -> dict[str, tuple[Array, Array]]:
+        """Losses over all data, at the checkpoints where they were recorded."""
+        found = {name: self.metric(name) for name in ("train_loss", "test_loss") if name in self.metrics}
+        return {name.replace("_", " "): pair for name, pair in found.items() if len(pair[0])}
+
+    def metric(self, name: str) -> tuple[Array, Array]:
+        """Steps and values of a metric, without the steps that have none; a loss that was lost stays, as NaN."""
+        steps = self.metrics.get("step", np.empty(0))
+        values = self.metrics.get(name, np.full(len(steps), np.nan))
+        known = _between(values) if name == "loss" else np.isfinite(values)
+        return steps[known], values[known]
+
+    def at(self, step: int, *names: str) -> float:
+        """The first of some metrics that has a value at a step; NaN where none has."""
+        here = self.metrics.get("step", np.empty(0)) == step
+        for name in names:
+            values = self.metrics.get(name, np.empty(0))
+            if len(values) == len(here) and np.isfinite(values[here]).any():
+                return float(values[here][-1])
+        return float("nan")
 
     def loss_at(self, step: int) -> float:
-        """The checkpoint's own loss where a job measured it, else the recorded one."""
-        for plane in ("eigen", "pca", "random"):
-            trajectory = self.trajectory(plane)
+        """The loss over all data where it was measured, else the recorded one."""
+        for plane, origin in self.planes():
+            trajectory = self.trajectory(plane, origin)
             if trajectory is not None and step in trajectory.steps:
                 return float(trajectory.loss[list(trajectory.steps).index(step)])
-        recorded = self.at("loss", step)
+        recorded = self.at(step, "train_loss", "loss")
         if np.isfinite(recorded):
             return recorded
         value = self.run.checkpoint_meta(step).get("loss")
         return float(value) if isinstance(value, (int, float)) else float("nan")
+
+    @functools.cached_property
+    def full_batch(self) -> bool | None:
+        """Whether every step used all samples; None where that was not recorded."""
+        batch = self.info.meta.get("batch_size")
+        samples = next((s for r in self.series.spectra.values() if (s := _all_samples(r)) is not None), None)
+        return batch >= samples if isinstance(batch, (int, float)) and samples is not None else None
 
     def curvature_at(self, step: int) -> facts.Curvature | None:
         return next((c for c in self.curvature if c.step == step), None)
@@ -188,6 +206,13 @@ def _curvature(series: Series, pairs: tuple[records.Eigenpairs, ...]) -> list[fa
     return _known[key][1]
 
 
+def _all_samples(record: records.Record) -> float | None:
+    """Number of training samples, from a record that used all of them."""
+    settings, samples = record.meta.get("settings"), record.meta.get("samples")
+    subset = isinstance(settings, dict) and settings.get("samples") is not None
+    return float(samples) if isinstance(samples, (int, float)) and not subset else None
+
+
 def _between(loss: Array) -> NDArray[np.bool_]:
     """True from the first finite loss on: a NaN there is a fact about the training, not a step without a record."""
     finite = np.isfinite(loss)
@@ -198,21 +223,3 @@ def _between(loss: Array) -> NDArray[np.bool_]:
 def badge(scene: Scene) -> str:
     name = scene.info.name if scene.run_id == THIS else scene.run_id
     return f"{scene.info.problem.rpartition('/')[2]} / {name}"
-
-
-def control(name: str, default: str, label: str, choices: dict[str, str], value: str) -> html.Label:
-    """A labelled choice whose value lives in the URL."""
-    return html.Label(
-        [
-            label,
-            dcc.Dropdown(
-                options=[{"label": text, "value": key} for key, text in choices.items()],
-                value=value,
-                clearable=False,
-                searchable=False,
-                id={"type": "control", "name": name, "default": default},
-                className="choice",
-            ),
-        ],
-        className="knob",
-    )

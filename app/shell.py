@@ -195,7 +195,7 @@ def downloads(model: Card, place: Place) -> list[Component]:
     from .view import href
 
     def url(kind: str) -> str:
-        return href("data", f"{model.name}.{kind}", page=place.path, theme=place.theme, **dict(place.query))
+        return href("data", f"{model.name}.{kind}", **{**place.query, "page": place.path, "theme": place.theme})
 
     name = str(model.name)
     return [

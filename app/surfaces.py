@@ -53,13 +53,11 @@ def selected(trajectory: records.Trajectory | None, step: int) -> int:
 
 
 def labelled(surface: records.Surface) -> records.Surface:
-    """Axis labels with each principal component's share of the path's variance, where it is known."""
+    """Short axis labels, with each principal component's share of the path where it is known."""
+    labels = [label.replace("principal component", "PC") for label in surface.labels]
     shares = axis_shares(surface)
-    if surface.plane != "pca" or len(shares) < 2 or any("%" in label for label in surface.labels):
-        return surface
-    labels = [
-        f"{label} ({100 * share:.0f} % of path variance)" for label, share in zip(surface.labels, shares, strict=False)
-    ]
+    if surface.plane == "pca" and len(shares) == len(labels) and not any("%" in label for label in labels):
+        labels = [f"{label}, {100 * share:.3g} % of the path" for label, share in zip(labels, shares, strict=True)]
     return dataclasses.replace(surface, labels=labels)
 
 

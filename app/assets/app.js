@@ -31,9 +31,14 @@
     return best;
   }
 
-  function label_slider() {
+  // The slider has no property for its name, and its script arrives after the page.
+  function label_slider(patience) {
+    if (!info || !info.slider || index === null) return;
     const thumb = document.querySelector("[data-label] [role=slider]");
-    if (!thumb || !info || !info.slider || index === null) return;
+    if (!thumb) {
+      if (patience > 0) setTimeout(() => label_slider(patience - 1), 100);
+      return;
+    }
     thumb.setAttribute("aria-label", info.slider.label);
     thumb.setAttribute("aria-valuetext", info.slider.texts[index]);
   }
@@ -67,7 +72,7 @@
             query.set(slider.name, String(slider.values[index]));
           });
         }
-        setTimeout(label_slider, 0);
+        setTimeout(() => label_slider(100), 0);
         return nothing();
       },
 

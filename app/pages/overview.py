@@ -64,14 +64,11 @@ def kpis(scene: Scene, index: int) -> list[Kpi]:
 
 
 def loss_kpi(scene: Scene, step: int) -> Kpi:
-    accuracy = scene.at("accuracy", step)
+    train, test = scene.at(step, "train_accuracy", "accuracy"), scene.at(step, "test_accuracy")
+    known = [f"{name} {100 * v:.1f} %" for name, v in (("accuracy", train), ("test", test)) if math.isfinite(v)]
     rate = facts.learning_rate(scene.info)
-    hint = (
-        f"accuracy {100 * accuracy:.1f} %"
-        if math.isfinite(accuracy)
-        else (f"{scene.info.optimizer}, η = {number(rate)}" if rate else scene.info.optimizer)
-    )
-    return Kpi("Train loss", number(scene.loss_at(step)), hint)
+    settings = f"{scene.info.optimizer}, η = {number(rate)}" if rate else scene.info.optimizer
+    return Kpi("Train loss", number(scene.loss_at(step)), ", ".join(known) or settings)
 
 
 def sharpness_kpi(scene: Scene, c: facts.Curvature | None) -> Kpi:
@@ -82,15 +79,13 @@ def sharpness_kpi(scene: Scene, c: facts.Curvature | None) -> Kpi:
         return Kpi(label, number(c.sharpness, 4), f"± {number(c.sharpness_residual, 2)}: not converged", "warn")
     limit = scene.threshold.value
     if limit is None or limit <= 0:
-        return Kpi(label, number(c.sharpness, 4), scene.threshold.text)
+        return Kpi(label, number(c.sharpness, 4), f"no threshold known for {scene.info.optimizer}")
     share = c.sharpness / limit
     text = f"{100 * share:.0f} % of {scene.threshold.formula} = {number(limit)}"
-    return Kpi(
-        label,
-        number(c.sharpness, 4),
-        f"{text}, {'stable' if share <= 1 else 'above it'}",
-        "good" if share <= 1 else "warn",
-    )
+    if scene.full_batch is False:  # noise keeps the sharpness of mini-batch training below the limit
+        return Kpi(label, number(c.sharpness, 4), f"{text} (all data)", "" if share <= 1 else "warn")
+    verdict = ("stable", "good") if share <= 1 else ("above it", "warn")
+    return Kpi(label, number(c.sharpness, 4), f"{text}, {verdict[0]}", verdict[1])
 
 
 def lowest_kpi(c: facts.Curvature | None) -> Kpi:
@@ -113,7 +108,7 @@ def plane_kpi(scene: Scene, step: int) -> Kpi:
         return Kpi("Off the plane", "–", "no trajectory at this step")
     k = list(trajectory.steps).index(step)
     if trajectory.distance[k] <= 0:
-        return Kpi("Off the plane", "0 %", f"origin of the {surfaces.TITLES.get(plane, plane)} plane")
+        return Kpi("Off the plane", "0 %", "this is the plane's origin")
     share = float(trajectory.off_plane[k] / trajectory.distance[k])
     return Kpi(
         "Off the plane",
@@ -131,7 +126,7 @@ def training_card(scene: Scene) -> Card:
 
     def draw(i: int) -> Any:
         steps, loss = scene.losses
-        if not len(steps):
+        if not len(steps) and not scene.measured:
             raise Missing(
                 "No training metrics yet: they appear after the first step of a running training, or record them with",
                 "recorder.step(loss=loss)",
@@ -142,26 +137,34 @@ def training_card(scene: Scene) -> Card:
             steps,
             loss,
             curvature,
+            measured=scene.measured,
             threshold=limits,
-            label=scene.threshold.text,
+            label=scene.threshold.text if limit is not None else "",
             selected=scene.step(i),
             log=scene.log,
             theme=scene.theme,
         )
 
     def caption(_i: int) -> str:
+        loss = "Loss of every step"
+        if scene.measured:
+            kinds = " and ".join(name.removesuffix(" loss") for name in scene.measured)
+            loss = f"Faint: loss of every step's mini-batch; lines: {kinds} loss over all data"
         if not scene.curvature:
-            return f"Training loss at every step. For sharpness and negative curvature: {scene.command('spectrum')}"
+            return f"{loss}. For sharpness and negative curvature: {scene.command('spectrum')}"
         tau = max(c.tau for c in scene.curvature)
         line = "with its threshold" if limit is not None else f"({scene.threshold.text})"
-        return f"Loss of every step; sharpness {line}; share of eigenvalues < −{number(tau, 1)}. Click selects."
+        below = " (mini-batches stay below it)" if limit is not None and scene.full_batch is False else ""
+        return f"{loss}; sharpness {line}{below}; share of eigenvalues < −{number(tau, 1)}. Click selects."
 
     def table(_i: int) -> dict[str, Any]:
         steps, loss = scene.losses
         c = scene.curvature
         return {
             "step": steps.astype(int),
-            "train loss": loss,
+            "loss of the step": loss,
+            **{f"step of {name}": pair[0].astype(int) for name, pair in scene.measured.items()},
+            **{name: pair[1] for name, pair in scene.measured.items()},
             "checkpoint step": [x.step for x in c],
             "sharpness [loss per squared unit of weight]": [x.sharpness for x in c],
             "residual of sharpness": [x.sharpness_residual for x in c],

@@ -29,7 +29,8 @@ COLUMNS = (  # name in the URL, title, is a number
     ("optimizer", "Optimizer", False),
     ("lr", "η", True),
     ("steps", "Steps", True),
-    ("loss", "Final loss", True),
+    ("loss", "Train loss", True),
+    ("acc", "Accuracy %", True),
     ("lmax", "λmax", True),
     ("lmin", "λmin", True),
     ("trace", "Trace", True),
@@ -86,7 +87,6 @@ def row(reader: Reader, run_id: str, run: Run) -> dict[str, Any]:
     info = reader.info(run)
     metrics = reader.metrics(run)
     loss = metrics.get("loss", np.empty(0))
-    finite = loss[np.isfinite(loss)]
     curvature = last_curvature(reader, run)
     checkpoints = run.checkpoint_steps()
     steps = int(metrics["step"][-1]) if len(metrics["step"]) else (checkpoints[-1] if checkpoints else 0)
@@ -97,7 +97,8 @@ def row(reader: Reader, run_id: str, run: Run) -> dict[str, Any]:
         "optimizer": info.optimizer,
         "lr": facts.learning_rate(info),
         "steps": steps,
-        "loss": float(finite[-1]) if len(finite) else None,
+        "loss": _last(metrics, "train_loss", "loss"),
+        "acc": _percent(_last(metrics, "test_accuracy", "train_accuracy", "accuracy")),
         "lmax": curvature.sharpness if curvature else None,
         "lmin": curvature.lowest if curvature else None,
         "trace": curvature.trace if curvature else None,
@@ -106,6 +107,20 @@ def row(reader: Reader, run_id: str, run: Run) -> dict[str, Any]:
         "jobs": "; ".join(progress.sentence(j, s) for j, s in progress.unfinished(run)),
         "curve": loss,
     }
+
+
+def _last(metrics: dict[str, Any], *names: str) -> float | None:
+    """The last finite value of the first of some metrics that has one."""
+    for name in names:
+        values = metrics.get(name, np.empty(0))
+        finite = values[np.isfinite(values)]
+        if len(finite):
+            return float(finite[-1])
+    return None
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value
 
 
 def last_curvature(reader: Reader, run: Run) -> facts.Curvature | None:
@@ -220,7 +235,7 @@ def line(r: dict[str, Any]) -> html.Tr:
     detail: list[Any] = [r["records"]]
     if r["jobs"]:
         detail.append(html.Div(r["jobs"], className="warn"))
-    numbers = [number(r["lr"]), f"{r['steps']:,}", number(r["loss"])]
+    numbers = [number(r["lr"]), f"{r['steps']:,}", number(r["loss"]), "–" if r["acc"] is None else f"{r['acc']:.1f}"]
     return html.Tr(
         [
             html.Td(shell.link(r["run"], href("run", r["id"]))),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import facts, shell
-from ..common import WIDTHS, Scene, badge, control
+from ..common import DEFAULT_WIDTH, WIDTHS, Scene, badge
 from ..plots import scree
 from ..reading import Reader
 from ..spectra import density_card, heat_card
@@ -54,9 +54,9 @@ def tabs(scene: Scene) -> list[Any]:
         entries = [(o.replace("_", " "), url(op=o), o == scene.operator) for o in scene.operators]
         found.insert(0, shell.tabs("Operator", entries))
     width = f"{scene.width:g}"
-    choices = dict(WIDTHS) if width in WIDTHS else {**WIDTHS, width: "chosen"}
-    texts = {key: f"{key} ({name})" for key, name in sorted(choices.items(), key=lambda c: float(c[0]))}
-    found.append(control("width", "0.12", "Kernel width in asinh(λ/λ₀)", texts, width))
+    choices = sorted({*WIDTHS, width}, key=float)
+    entries = [(w, url(width="" if w == DEFAULT_WIDTH else w), w == width) for w in choices]
+    found.append(shell.tabs("Kernel width in asinh(λ/λ₀)", entries))
     return found
 
 
@@ -78,7 +78,9 @@ def kpis(scene: Scene, index: int) -> list[Kpi]:
 def negative_kpi(c: facts.Curvature | None) -> Kpi:
     if c is None or not np.isfinite(c.negative):
         return Kpi("Negative share", "–", "no spectrum at this step")
-    return Kpi("Negative share", f"{100 * c.negative:.2g} %", f"of {c.size:,} eigenvalues below −{number(c.tau, 1)}")
+    return Kpi(
+        "Negative share", f"{100 * c.negative:.2g} %", f"≈ {c.negative_count:,} of {c.size:,} < −{number(c.tau, 1)}"
+    )
 
 
 def effort_kpi(scene: Scene, step: int) -> Kpi:

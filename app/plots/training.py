@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ def figure(
     loss: Array,
     curvature: Sequence[Curvature],
     *,
+    measured: Mapping[str, tuple[Array, Array]] | None = None,
     threshold: Array | None = None,
     label: str = "",
     selected: float = 0.0,
@@ -41,16 +42,19 @@ def figure(
     theme: str = "light",
     height: int = 300,
 ) -> go.Figure:
-    """Panels of loss (steps,), sharpness and negative share; `threshold` has one value an entry of `curvature`."""
+    """Panels of loss (steps,), sharpness and negative share; `threshold` has one value an entry of `curvature`.
+
+    `measured` holds (steps, losses) over all data, by name; then `loss` is of mini-batches and drawn faintly.
+    """
     panels = 3 if len(curvature) else 1
     gap = 0.075
     share = (1 - gap * (panels - 1)) / panels
     domains = [(1 - (k + 1) * share - k * gap, 1 - k * (share + gap)) for k in range(panels)]
-    all_steps = np.concatenate([steps, [c.step for c in curvature]])
+    all_steps = np.concatenate([steps, [c.step for c in curvature], *(pair[0] for pair in (measured or {}).values())])
     fig = empty_figure(theme, height, hovermode="x", margin={"l": 66, "r": 16, "t": 10, "b": 44})
     axis = step_axis(all_steps, log)
     fig.update_layout(xaxis={**axis, "anchor": f"y{panels if panels > 1 else ''}"})
-    _loss_panel(fig, steps, loss, domains[0], log, theme)
+    _loss_panel(fig, steps, loss, measured or {}, domains[0], log, theme)
     if panels == 3:
         _sharpness_panel(fig, curvature, threshold, label, domains[1], log, theme)
         _negative_panel(fig, curvature, domains[2], log, theme)
@@ -74,21 +78,27 @@ def _panel(title: str, domain: tuple[float, float], **axis: Any) -> dict[str, An
     return {"domain": list(domain), "title": {"text": title}, "anchor": "x", **axis}
 
 
-def _loss_panel(fig: go.Figure, steps: Array, loss: Array, domain: tuple[float, float], log: bool, theme: str) -> None:
+def _loss_panel(
+    fig: go.Figure, steps: Array, loss: Array, measured: Mapping[str, tuple[Array, Array]],
+    domain: tuple[float, float], log: bool, theme: str,
+) -> None:  # fmt: skip
     x, y = thin(steps, loss)
-    positive = not np.any(y[np.isfinite(y)] <= 0)
-    low, high = log_range(y)
-    axis = log_axis(low, high, 5) if positive else linear_axis(y)
+    everything = [y, *(pair[1] for pair in measured.values())]
+    positive = all(bool(np.all(v[np.isfinite(v)] > 0)) for v in everything)
+    axis = log_axis(*log_range(*everything), 5) if positive else linear_axis(*everything)
     fig.add_scatter(
-        x=step_position(x, log),
-        y=y,
-        customdata=x,
-        mode="lines",
-        name="train loss",
-        line={"color": colour(theme, "blue"), "width": 1.7},
+        x=step_position(x, log), y=y, customdata=x, mode="lines", name="loss", opacity=0.4 if measured else 1,
+        line={"color": colour(theme, "blue"), "width": 1 if measured else 1.7},
         hovertemplate="step %{customdata:,}: loss %{y:.4g}<extra></extra>",
-    )
-    fig.update_layout(yaxis=_panel("train loss", domain, **axis))
+    )  # fmt: skip
+    for name, (at, values) in measured.items():
+        test = name.startswith("test")
+        fig.add_scatter(
+            x=step_position(at, log), y=values, customdata=at, mode="lines+markers", name=name, marker={"size": 3.5},
+            line={"color": colour(theme, "pink" if test else "blue"), "width": 1.7, "dash": ("solid", "dash")[test]},
+            hovertemplate=f"step %{{customdata:,}}: {name} %{{y:.4g}}<extra></extra>",
+        )  # fmt: skip
+    fig.update_layout(yaxis=_panel("loss", domain, **axis))
     lost = steps[~np.isfinite(loss)]
     if len(lost):
         fig.add_annotation(

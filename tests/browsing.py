@@ -1,0 +1,106 @@
+"""A store for the app's tests, and a server and a browser on it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import softmax_run
+from landscape.app.server import Quiet, make_app
+from werkzeug.serving import make_server
+
+from landscape import records
+from landscape.stores.run_directory import Run
+
+ARGUMENTS = [
+    "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+]  # fmt: skip
+
+
+def make_store(root: Path) -> Path:
+    """Runs 'gd' (everything), 'sweep/adam' (nested, another optimizer) and 'bare' (metrics only); a path gd -> adam."""
+    first = softmax_run.full_run(root / "gd")
+    second = softmax_run.full_run(root / "sweep" / "adam")
+    second.update_info(optimizer="Adam", settings={"lr": 0.01, "betas": [0.9, 0.999]}, name="adam")
+    softmax_run.bare_run(root / "bare")
+    for run in (first, second):
+        for step in softmax_run.trained()[0]:
+            run.checkpoint_directory(step).mkdir(parents=True)
+    surface, trajectory = softmax_run.plane()
+    first.write(dataclasses.replace(surface, plane="random", labels=["random 1", "random 2"], meta={}))
+    first.write(dataclasses.replace(trajectory, plane="random"))
+    first.write(path_record())
+    return root
+
+
+def path_record(other: str = "adam") -> records.Path:
+    """The straight line from the first to the last checkpoint, with exact spectra."""
+    _steps, path, _losses = softmax_run.trained()
+    t = np.linspace(0, 1, 5)
+    weights = [(1 - s) * path[-1] + s * path[1] for s in t]
+    loss = np.array([softmax_run.loss(w) for w in weights])
+    pairs = [softmax_run.spectrum(0, w) for w in weights]
+    chord = (1 - t) * loss[0] + t * loss[-1]
+    return records.Path(
+        "gd", other, softmax_run.LAST, softmax_run.EVERY, "linear", float(np.linalg.norm(path[1] - path[-1])), t, loss,
+        float((loss - chord).max()), spectra=[s for s, _ in pairs],
+        eigenpairs=[dataclasses.replace(e, vectors=None) for _, e in pairs],
+    )  # fmt: skip
+
+
+def damage(run: Run, key: str) -> None:
+    """Cut a record's arrays in half, as a full disk would."""
+    file = run.directory(key) / "arrays.npz"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@contextlib.contextmanager
+def served(store: Path) -> Iterator[str]:
+    """The address of an app on a store."""
+    server = make_server("127.0.0.1", 0, make_app(store).server, threaded=True, request_handler=Quiet)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def chromium() -> str:
+    """Path of a browser; without one the test is skipped, or fails where a browser is promised."""
+    found = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
+    if found is None:
+        reason = "no chromium on this machine (Debian: apt-get install chromium)"
+        if os.environ.get("REQUIRE_BROWSER") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+class Watch:
+    """What a page asked of other hosts and complained about."""
+
+    def __init__(self, page: Any, address: str) -> None:
+        self.elsewhere: list[str] = []
+        self.complaints: list[str] = []
+        page.on(
+            "request", lambda r: None if r.url.startswith((address, "data:", "blob:")) else self.elsewhere.append(r.url)
+        )
+        page.on("console", lambda m: self.complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e: self.complaints.append(str(e)))
+        page.on("response", lambda r: self.complaints.append(f"{r.status} {r.url}") if r.status >= 500 else None)
+
+    def check(self) -> None:
+        assert not self.elsewhere, self.elsewhere
+        assert not self.complaints, self.complaints

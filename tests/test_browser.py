@@ -1,0 +1,316 @@
+"""The pages in a real browser: one selected step behind every panel, the URL is the state, no other host is asked."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import softmax_run
+from browsing import ARGUMENTS, Watch, chromium, damage, make_store, served
+
+from landscape.stores.run_directory import Run
+
+sync_api = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.browser
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    path = chromium()
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with served(make_store(tmp_path_factory.mktemp("browser-store"))) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def desktop(browser: Any) -> Any:
+    """One profile for most tests, so that scripts are parsed once."""
+    return browser.new_context(viewport={"width": 1600, "height": 1000})
+
+
+@pytest.fixture
+def visit(browser: Any, desktop: Any) -> Iterator[Open]:
+    """Open a URL in a fresh page; at the end nothing may have been asked of another host or complained about."""
+    pages: list[tuple[Any, Watch]] = []
+
+    def go(address: str, path: str = "/", graphs: int = 0, **options: Any) -> Any:
+        context = desktop if not options else browser.new_context(**options)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        pages.append((page, Watch(page, address)))
+        page.goto(address + path)
+        ready(page, graphs)
+        return page
+
+    yield go
+    for page, watch in pages:
+        page.close()
+        watch.check()
+
+
+def ready(page: Any, graphs: int) -> None:
+    """Wait until the page stands and so many plots are drawn."""
+    expect(page.locator("#page > *").first).to_be_attached()
+    expect(page.locator(".js-plotly-plot .main-svg:first-child")).to_have_count(graphs)
+
+
+def expect(thing: Any) -> Any:
+    sync_api.expect.set_options(timeout=30_000)
+    return sync_api.expect(thing)
+
+
+def kpi(page: Any, label: str) -> Any:
+    return page.locator(".kpi", has=page.locator(".label", has_text=label)).locator(".value")
+
+
+def search(page: Any, pattern: str) -> None:
+    expect(page).to_have_url(re.compile(pattern))
+
+
+# ------------------------------------------------------------------ one step drives every panel
+
+
+def test_the_slider_moves_density_key_numbers_cursors_marker_and_url(visit: Open, address: str) -> None:
+    page = visit(address, "/run/gd", graphs=4)
+    expect(page.get_by_role("heading", name="Spectrum at step 60")).to_be_visible()
+    assert "step=" not in page.url  # the last step is what a URL without one means
+    slider = page.get_by_role("slider", name="Checkpoint (optimizer step)")
+    slider.press("ArrowLeft")
+    slider.press("ArrowLeft")
+    search(page, r"\?step=40$")
+    expect(page.get_by_role("heading", name="Spectrum at step 40")).to_be_visible()
+    expect(kpi(page, "Step")).to_have_text("40")
+    expect(slider).to_have_attribute("aria-valuetext", "40")
+    state = page.evaluate("""() => {
+        const plot = name => document.querySelector(`section[data-card="${name}"] .js-plotly-plot`);
+        const last = plot("surface").data.at(-1);
+        return [plot("training").layout.shapes[0].x0, plot("spectrum-over").layout.shapes[0].x0, last.x[0]];
+    }""")
+    steps, trajectory = softmax_run.trained()[0], softmax_run.plane()[1]
+    assert state == [40, 40, pytest.approx(trajectory.u[steps.index(40)])]
+
+
+def test_keys_select_outside_of_fields(visit: Open, address: str) -> None:
+    page = visit(address, "/run/gd/spectrum?step=30", graphs=3)
+    expect(kpi(page, "Step")).to_have_text("30")
+    page.keyboard.press("ArrowRight")
+    search(page, r"step=40$")
+    page.keyboard.press("Home")
+    search(page, r"step=0$")
+    expect(page.get_by_role("heading", name="Extreme eigenvalues at step 0")).to_be_visible()
+
+
+@pytest.mark.parametrize(("card", "share", "found"), [("training", 0.5, 30), ("spectrum-over", 0.21, 10)])
+def test_a_click_on_a_time_axis_selects_the_nearest_checkpoint(
+    visit: Open, address: str, card: str, share: float, found: int
+) -> None:
+    page = visit(address, "/run/gd", graphs=4)
+    area = page.locator(f'section[data-card="{card}"] .nsewdrag').first.bounding_box()
+    x, y = area["x"] + share * area["width"], area["y"] + area["height"] / 2
+    page.mouse.move(x - 2, y)
+    page.mouse.move(x, y)
+    page.mouse.click(x, y)
+    search(page, rf"step={found}$")
+    expect(kpi(page, "Step")).to_have_text(str(found))
+
+
+# ------------------------------------------------------------------ the URL is the state
+
+
+def test_deep_link_navigation_and_back_keep_the_step(visit: Open, address: str) -> None:
+    page = visit(address, "/run/gd?step=20", graphs=4)
+    expect(kpi(page, "Step")).to_have_text("20")
+    page.keyboard.press("ArrowRight")
+    search(page, r"/run/gd\?step=30$")
+    page.get_by_role("link", name="Spectrum", exact=True).click()
+    search(page, r"/run/gd/spectrum\?step=30$")
+    expect(page.get_by_role("heading", name="Extreme eigenvalues at step 30")).to_be_visible()
+    expect(page.locator("nav [aria-current=page]")).to_have_text("Spectrum")
+    page.go_back()
+    search(page, r"/run/gd\?step=30$")
+    expect(kpi(page, "Step")).to_have_text("30")
+    page.wait_for_load_state("networkidle")  # a request cut off by the reload would count as a complaint
+    page.reload()
+    ready(page, 4)
+    expect(kpi(page, "Step")).to_have_text("30")
+    assert page.title() == "softmax_run:build / gd: overview · Landscape"
+
+
+def test_the_plane_changes_by_a_link_and_back_returns(visit: Open, address: str) -> None:
+    page = visit(address, "/run/gd/surface/pca?step=20", graphs=2)
+    title = page.locator('section[data-card="surface"] .xtitle')
+    expect(title).to_contain_text("PC 1")
+    page.get_by_role("link", name="random").click()
+    search(page, r"/surface/random\?step=20$")
+    expect(title).to_have_text("random 1")
+    page.get_by_role("link", name="eigenvector").click()
+    expect(page.get_by_text("landscape surface").first).to_be_visible()
+    expect(page.get_by_text("--plane eigen").first).to_be_visible()
+    page.go_back()
+    expect(title).to_have_text("random 1")
+
+
+def test_the_surface_is_raised_where_there_is_webgl(visit: Open, address: str) -> None:
+    page = visit(address, "/run/gd/surface/pca?view=3d", graphs=2)
+    assert page.evaluate("() => !!document.createElement('canvas').getContext('webgl')")
+    expect(page.locator(".gl-container canvas").first).to_be_visible()
+
+
+def test_the_kernel_width_is_in_the_url_and_redraws(visit: Open, address: str) -> None:
+    page = visit(address, "/run/gd/spectrum?step=30&width=0.5&x=log", graphs=3)
+    expect(page.get_by_text("Gaussian of width 0.5")).to_be_visible()
+    page.get_by_role("link", name="0.25").click()
+    search(page, r"width=0\.25")
+    expect(page.get_by_text("Gaussian of width 0.25")).to_be_visible()
+    expect(page.locator('section[data-card="spectrum-over"] .xtitle')).to_have_text("optimizer step (log)")
+
+
+def test_the_path_page_follows_t(visit: Open, address: str) -> None:
+    page = visit(address, "/path/gd/sweep%2Fadam", graphs=3)
+    expect(kpi(page, "Position t")).to_have_text("0.50")
+    page.get_by_role("slider", name="Position t on the path").press("ArrowRight")
+    search(page, r"\?t=0\.75$")
+    expect(page.get_by_role("heading", name="Spectrum at t = 0.75")).to_be_visible()
+    expect(kpi(page, "Barrier")).not_to_have_text("–")
+
+
+# ------------------------------------------------------------------ the table of runs
+
+
+def test_the_runs_table_filters_sorts_and_leads_to_a_run(visit: Open, address: str) -> None:
+    page = visit(address)
+    rows = page.locator("table.runs").first.locator("tbody tr")
+    expect(rows).to_have_count(3)
+    expect(page.locator("nav .off")).to_have_count(4)
+    page.get_by_placeholder("Filter").fill("optimizer=Adam")
+    search(page, r"\?q=optimizer")
+    expect(rows).to_have_count(1)
+    page.get_by_placeholder("Filter").fill("")
+    expect(rows).to_have_count(3)
+    page.get_by_role("link", name="λmax").click()
+    search(page, r"sort=-lmax")
+    expect(page.locator("th[aria-sort=descending]")).to_contain_text("λmax")
+    page.get_by_role("link", name="sweep/adam", exact=True).click()
+    search(page, r"/run/sweep%2Fadam$")
+    expect(page.locator(".badge")).to_contain_text("sweep/adam")
+    page.go_back()
+    search(page, r"sort=-lmax")
+    expect(rows).to_have_count(3)
+
+
+# ------------------------------------------------------------------ empty, damaged, unfinished
+
+
+def test_an_empty_store_fills_by_itself(visit: Open, tmp_path: Path) -> None:
+    with served(tmp_path) as address:
+        page = visit(address)
+        expect(page.get_by_text("landscape demo --out")).to_be_visible()
+        softmax_run.bare_run(tmp_path / "first")
+        expect(page.get_by_role("link", name="first", exact=True)).to_be_visible()
+
+
+def test_a_damaged_record_breaks_one_card_and_a_job_shows_its_progress(visit: Open, tmp_path: Path) -> None:
+    run = softmax_run.full_run(tmp_path / "gd")
+    damage(run, "surface-pca-00000060")
+    progress = {"state": "running", "done": 37, "total": 200, "unit": "checkpoints", "eta_s": 720}
+    with served(tmp_path) as address:
+        page = visit(address, "/run/gd", graphs=3)
+        expect(page.locator('section[data-card="surface"]')).to_contain_text("is damaged")
+        run.write_status("spectrum", {**progress, "updated": time.time()})
+        expect(page.get_by_text("spectrum: 37 of 200 checkpoints, about 12 min left")).to_be_visible()
+
+
+def test_new_records_appear_without_a_reload(visit: Open, tmp_path: Path) -> None:
+    run = softmax_run.bare_run(tmp_path / "gd")
+    with served(tmp_path) as address:
+        page = visit(address, "/run/gd", graphs=1)
+        for record in softmax_run.spectrum(0, softmax_run.trained()[1][0]):
+            Run(run.root).write(record)
+        ready(page, 3)
+
+
+@pytest.mark.parametrize("path", ["/run/nope", "/run/..%2F..%2Fetc", "/nowhere/at/all", "/path/gd/nope"])
+def test_what_does_not_exist_is_a_sentence_with_a_way_back(visit: Open, address: str, path: str) -> None:
+    page = visit(address, path)
+    expect(page.get_by_role("heading", name="Not found")).to_be_visible()
+    page.get_by_role("link", name="All runs").click()
+    expect(page.locator("table.runs").first).to_be_visible()
+
+
+# ------------------------------------------------------------------ looks
+
+
+def test_dark_follows_the_system_the_toggle_wins_and_is_remembered(visit: Open, address: str) -> None:
+    page = visit(address, "/run/gd", graphs=4, color_scheme="dark")
+    html = page.locator("html")
+    expect(html).to_have_attribute("data-theme", "dark")
+    ink = "() => document.querySelector('section[data-card=training] .js-plotly-plot')._fullLayout.font.color"
+    assert page.evaluate(ink) == "#e8eaed"
+    page.get_by_role("button", name="Light").click()
+    expect(html).to_have_attribute("data-theme", "light")
+    expect(page.get_by_role("button", name="Dark")).to_be_visible()
+    poll(lambda: page.evaluate(ink), "#1c2024")
+    page.wait_for_load_state("networkidle")  # a request cut off by the reload would count as a complaint
+    page.reload()
+    expect(html).to_have_attribute("data-theme", "light")
+
+
+def poll(value: Callable[[], Any], wanted: Any) -> None:
+    """The page's policy forbids evaluating strings, which playwright's own waiting needs."""
+    until = time.monotonic() + 20
+    while value() != wanted and time.monotonic() < until:
+        time.sleep(0.05)
+    assert value() == wanted
+
+
+def test_a_telephone_needs_no_sideways_scrolling(visit: Open, address: str) -> None:
+    page = visit(address, viewport={"width": 390, "height": 844})
+    graphs = {"/": 0, "/run/gd": 4, "/run/gd/spectrum": 3, "/run/gd/surface/pca": 2, "/path/gd/sweep%2Fadam": 3}
+    for path, count in graphs.items():
+        page.goto(address + path)
+        ready(page, count)
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390, path
+        expect(page.get_by_role("heading", level=1)).to_have_count(1)
+
+
+def test_a_card_downloads_as_csv_of_the_selected_step_and_as_svg_with_a_title(visit: Open, address: str) -> None:
+    page = visit(address, "/run/gd", graphs=4)
+    page.keyboard.press("Home")
+    search(page, r"step=0$")
+    card = page.locator('section[data-card="density"]')
+    with page.expect_download() as csv:
+        card.get_by_role("link", name="CSV").click()
+    assert Path(csv.value.path()).read_text(encoding="utf-8").startswith("# Spectrum at step 0")
+    with page.expect_download() as svg:
+        card.get_by_role("button", name="SVG").click()
+    text = Path(svg.value.path()).read_text(encoding="utf-8")
+    assert text.startswith("<svg")
+    assert "Spectrum at step 0" in text
+
+
+def test_the_pages_of_the_demo_store_stand(visit: Open, demo_store: Path) -> None:
+    with served(demo_store) as address:
+        page = visit(address, "/run/adam", graphs=4)
+        page.keyboard.press("ArrowLeft")
+        search(page, r"step=100$")
+        expect(page.get_by_role("heading", name="Spectrum at step 100")).to_be_visible()
+        page.get_by_role("link", name="Surface", exact=True).click()
+        page.get_by_role("link", name="eigenvector").click()
+        search(page, r"/surface/eigen\?step=100$")
+        expect(page.locator('section[data-card="surface"] .xtitle')).to_contain_text("eigenvector 1")
+        page.get_by_role("link", name="Path", exact=True).click()
+        expect(kpi(page, "Barrier")).to_be_visible()
+        page.go_back()
+        expect(page.locator('section[data-card="surface"] .xtitle')).to_contain_text("eigenvector 1")

@@ -1,0 +1,236 @@
+"""Figures as data: axes have titles and fixed ranges, values are finite, steps move the traces they should."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import softmax_run
+from browsing import path_record
+from hypothesis import given
+from hypothesis import strategies as st
+from landscape.app import facts, style
+from landscape.app.plots import along, density, projection, relief, scree, spectrum_over, surface, training
+from landscape.app.reading import Series
+
+from landscape import plugins
+
+
+def series() -> Series:
+    steps, path, _ = softmax_run.trained()
+    return Series("hessian", {s: softmax_run.spectrum(s, w)[0] for s, w in zip(steps, path, strict=True)})
+
+
+def pairs() -> dict[int, Any]:
+    steps, path, _ = softmax_run.trained()
+    return {s: softmax_run.spectrum(s, w)[1] for s, w in zip(steps, path, strict=True)}
+
+
+def draw(name: str, theme: str) -> Any:
+    """Each plot with the real run of the tests."""
+    s, step = series(), 30
+    losses = np.array(softmax_run.trained()[2])
+    ground, trajectory = softmax_run.plane()
+    curves = facts.over_training(s, pairs())
+    match name:
+        case "training":
+            return training.figure(np.arange(len(losses)), losses, curves, threshold=np.full(len(curves), 4.0),
+                                   label="2/η = 4", selected=step, theme=theme)  # fmt: skip
+        case "spectrum_over":
+            return spectrum_over.figure(np.array(s.steps), s.grid, s.heat(0.12), threshold=4.0, label="2/η",
+                                        sharpness=np.array([c.sharpness for c in curves]), theme=theme)  # fmt: skip
+        case "density":
+            return density.figure(s.grid, s.density(step, 0.12), eigenvalues=pairs()[step].values, theme=theme)
+        case "scree":
+            return scree.figure(pairs()[step], top=4, low=2, reach=(0.0, 2.0), theme=theme)
+        case "surface":
+            return surface.figure(ground, trajectory, selected=3, theme=theme)
+        case "relief":
+            return relief.figure(ground, trajectory, selected=3, theme=theme)
+        case "projection":
+            return projection.figure(trajectory, selected=step, theme=theme)
+        case "along":
+            road = path_record()
+            found = [
+                facts.curvature(i, x, e) for i, (x, e) in enumerate(zip(road.spectra, road.eigenpairs, strict=True))
+            ]
+            return along.figure(road, found, Series("hessian", dict(enumerate(road.spectra))), theme=theme)
+    raise AssertionError(f"no example for plots/{name}.py: add one")
+
+
+every_plot = pytest.mark.parametrize("name", plugins.names("landscape.app.plots"))
+
+
+@every_plot
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_plot_names_its_axes_fixes_their_ranges_and_draws_finite_numbers(name: str, theme: str) -> None:
+    assert importlib.import_module(f"landscape.app.plots.{name}").__doc__
+    figure = draw(name, theme)
+    layout = figure.to_dict()["layout"]
+    axes = {k: v for k, v in {**layout, **layout.get("scene", {})}.items() if k[1:].startswith("axis")}
+    assert axes
+    for axis, value in axes.items():
+        assert value["title"]["text"], axis
+        assert axis.startswith("z") or name == "relief" or len(value["range"]) == 2, (
+            f"{axis} would rescale on every step"
+        )
+        texts = value.get("ticktext")
+        assert texts is None or (len(texts) >= 2 and len(set(texts)) == len(texts)), (axis, texts)
+    for trace in figure.data:
+        for field in ("x", "y", "z"):
+            values = getattr(trace, field, None)
+            if values is not None and len(values):
+                assert np.isfinite(np.asarray(values, dtype=float)).all(), (trace.type, field)
+        assert trace.type != "scattergl"  # it evaluates code, which the content security policy forbids
+    json.loads(figure.to_json())
+
+
+def test_a_heatmap_ships_one_byte_a_cell() -> None:
+    heat = draw("spectrum_over", "light").data[0]
+    assert np.asarray(heat.z).dtype == np.uint8
+    assert '"dtype":"u1"' in draw("spectrum_over", "light").to_json()
+
+
+def test_the_colours_of_densities_are_log_spaced_between_floor_and_ceiling() -> None:
+    assert style.base_eight(np.array([0.0, 1e-9, 1e-4, 10**-1.5, 10.0, 1e9])).tolist() == [0, 0, 0, 128, 255, 255]
+
+
+def test_a_density_drawn_per_unit_u_integrates_to_one() -> None:
+    s = series()
+    drawn = s.density(30, 0.12)
+    assert np.trapezoid(drawn, s.grid) == pytest.approx(1, abs=1e-3)
+
+
+def test_contours_have_24_levels_of_log_loss_and_the_marker_sits_on_the_checkpoint() -> None:
+    ground, trajectory = softmax_run.plane()
+    figure = surface.figure(ground, trajectory, selected=3)
+    levels = figure.data[0].contours
+    assert (levels.end - levels.start) / levels.size == pytest.approx(24)
+    np.testing.assert_allclose(np.asarray(figure.data[0].z), np.log10(ground.loss), rtol=1e-6)
+    assert figure.data[-1].x == (trajectory.u[3],)
+    assert figure.data[-1].y == (trajectory.v[3],)
+
+
+def test_a_surface_with_lost_losses_and_no_trajectory_is_drawn() -> None:
+    ground, _ = softmax_run.plane()
+    ground.loss[0, :3] = np.nan
+    figure = surface.figure(ground, None)
+    assert np.isnan(np.asarray(figure.data[0].z, dtype=float)).sum() == 3
+    json.loads(figure.to_json())
+
+
+def test_interpolation_on_the_grid_is_exact_for_bilinear_functions() -> None:
+    ground, _ = softmax_run.plane()
+    u, v = np.meshgrid(ground.u, ground.v)
+    inside = np.random.default_rng(0).uniform(size=(2, 50))
+    a = ground.u[0] + inside[0] * np.ptp(ground.u)
+    b = ground.v[0] + inside[1] * np.ptp(ground.v)
+    found = surface.interpolated(ground, 1 + 2 * u - 3 * v + u * v, a, b)
+    np.testing.assert_allclose(found, 1 + 2 * a - 3 * b + a * b, atol=1e-9)
+    assert np.isnan(surface.interpolated(ground, u, np.array([ground.u[-1] + 1]), b[:1])).all()
+
+
+@pytest.mark.parametrize("module", [density, scree, surface, relief])
+def test_a_step_patches_only_traces_that_the_figure_has(module: Any) -> None:
+    ground, trajectory = softmax_run.plane()
+    patches = {
+        density: lambda: density.move(series().grid, None, message="gone"),
+        scree: lambda: scree.move(pairs()[10], top=4),
+        surface: lambda: surface.move(trajectory, 2),
+        relief: lambda: relief.move(ground, trajectory, 2),
+    }
+    name = module.__name__.rpartition(".")[2]
+    count = len(draw(name, "light").data)
+    operations = patches[module]().to_plotly_json()["operations"]
+    moved = {o["location"][1] for o in operations if o["location"][0] == "data"}
+    assert moved
+    assert max(moved) < count
+
+
+def test_a_step_of_a_few_numbers_costs_a_few_bytes() -> None:
+    patch = style.move_cursor(3.0).to_plotly_json()
+    assert len(json.dumps(patch)) < 400
+
+
+@given(st.floats(-12, 6), st.floats(0.31, 12))
+def test_log_ticks_are_few_distinct_and_inside(low: float, width: float) -> None:
+    values, texts = style.log_ticks(low, low + width)
+    assert 2 <= len(values) <= 8
+    assert len(set(texts)) == len(texts)
+    assert all(low - 1e-6 <= math.log10(v) <= low + width + 1e-6 for v in values)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=9000).map(np.array))
+def test_thinning_keeps_spikes(values: Any) -> None:
+    steps, kept = style.thin(np.arange(len(values), dtype=float), values, most=100)
+    assert len(kept) <= max(len(values) if len(values) <= 100 else 102, 1)
+    assert kept.max() == values.max()
+    assert kept.min() == values.min()
+    assert np.all(np.diff(steps) > 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(9.5451, "9.55"), (1500.0, "1,500"), (0, "0"), (-0.0078, "−0.00780"), (4.5e-7, "4.5e−7"), (None, "–"),
+     (float("nan"), "–"), (float("inf"), "∞"), (96.4, "96.4"), (2.5e9, "2.5e9")],
+)  # fmt: skip
+def test_numbers_are_written_for_people(value: float | None, text: str) -> None:
+    assert style.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings", "value", "formula"),
+    [
+        ("SGD", {"lr": 0.2}, 10.0, "2/η"),
+        ("SGD", {"lr": 0.2, "momentum": 0.9}, 19.0, "(2+2β)/η"),
+        ("SGD", {"lr": 0.2, "momentum": 0.9, "nesterov": True}, 3.8 / (0.2 * 2.8), "(2+2β)/(η(1+2β))"),
+        ("SGD", {"lr": 0.2, "weight_decay": 0.5}, 9.5, "2/η − weight decay"),
+        ("SGD", {"lr": 0.2, "momentum": 0.9, "dampening": 0.1}, None, "no threshold: dampened momentum"),
+        ("Adam", {"lr": 0.01}, None, "no stability threshold known for Adam's raw Hessian"),
+        ("SGD", {}, None, "no threshold: the learning rate was not recorded"),
+    ],
+)
+def test_the_stability_threshold_is_the_optimizers_own(
+    optimizer: str, settings: dict[str, Any], value: float | None, formula: str
+) -> None:
+    info = softmax_run.info()
+    found = facts.threshold(type(info)(**{**info.__dict__, "optimizer": optimizer, "settings": settings}))
+    assert found.formula == formula
+    assert found.value == (None if value is None else pytest.approx(value))
+
+
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True), (0.5, True)])
+def test_gradient_steps_on_a_parabola_diverge_just_above_the_threshold(momentum: float, nesterov: bool) -> None:
+    info = softmax_run.info()
+    settings = {"lr": 0.1, "momentum": momentum, "nesterov": nesterov}
+    limit = facts.threshold(type(info)(**{**info.__dict__, "settings": settings})).value
+    assert limit is not None
+
+    def after(curvature: float, steps: int = 4000) -> float:
+        x, velocity = 1.0, 0.0
+        for _ in range(steps):
+            gradient = curvature * x
+            velocity = momentum * velocity + gradient
+            x -= 0.1 * (gradient + momentum * velocity if nesterov else velocity)
+        return abs(x)
+
+    assert after(0.99 * limit) < 1e-3
+    assert after(1.01 * limit) > 1e3
+
+
+def test_a_saddle_is_called_one_only_beyond_three_residuals() -> None:
+    step, weights = 60, softmax_run.trained()[1][-1]
+    _, e = softmax_run.spectrum(step, weights)
+    doubtful = type(e)(
+        **{**e.__dict__, "lowest_values": np.array([-0.01, 0.0]), "lowest_residuals": np.array([0.005, 0.0])}
+    )
+    certain = type(e)(
+        **{**e.__dict__, "lowest_values": np.array([-0.02, 0.0]), "lowest_residuals": np.array([0.005, 0.0])}
+    )
+    assert not facts.curvature(step, None, doubtful).saddle
+    assert facts.curvature(step, None, doubtful).saddle_text == "none < −0.01: minimum"
+    assert facts.curvature(step, None, certain).saddle_text.endswith("saddle")
