@@ -72,7 +72,8 @@ def _commands(store: str, ranks: int) -> list[tuple[str, list[str], int]]:
     ]  # fmt: skip
     paths = [(f"trajectory of {name} on its planes", ["trajectory", home[name]], ranks) for name in RUNS]
     first, second = RUNS
-    between = ["path", home[first], home[second], "--points", "21", "--spectrum", "--probes", "2", "--iterations", "30"]
+    between = ["path", home[first], home[second], "--points", "21", "--spectrum", "--probes", "2", "--iterations", "30",
+               "--top", "5"]  # fmt: skip
     video = ["video", home[first], "--out", f"{store}/{first}.mp4"]
     return [
         *train, *spectra, *surfaces, *paths, ("straight path between the two minima", between, ranks),

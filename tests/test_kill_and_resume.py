@@ -15,13 +15,13 @@ import pytest
 from landscape import cli
 from landscape.stores.run_directory import Run
 
-SPECTRUM = ("--probes", 4, "--iterations", 40, "--top", 6, "--dtype", "float64")
-STEPS = list(range(0, 61, 5))
+SPECTRUM = ("--probes", 4, "--iterations", 30, "--top", 4, "--dtype", "float64")
+STEPS = list(range(0, 61, 10))
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    words = "train digits_mlp --problem-set hidden=16 --set lr=0.5 --steps 60 --checkpoint-every 5 --out"
+    words = "train digits_mlp --problem-set hidden=12 --set lr=0.5 --steps 60 --checkpoint-every 10 --out"
     assert cli.main([*words.split(), str(tmp_path / "run")]) == 0
     return tmp_path / "run"
 
@@ -104,7 +104,7 @@ def test_rows_of_another_grid_are_not_mixed_in(run: Path, monkeypatch) -> None: 
 
 
 def test_a_stopped_path_goes_on_from_its_points(run: Path, tmp_path: Path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
-    other = "train digits_mlp --problem-set hidden=16 --steps 10 --seed 1 --out"
+    other = "train digits_mlp --problem-set hidden=12 --steps 10 --seed 1 --out"
     assert cli.main([*other.split(), str(tmp_path / "other")]) == 0
     quick = ["--points", "5", "--spectrum", "--probes", "1", "--iterations", "6"]
     words = ["path", str(run), str(tmp_path / "other"), *quick]

@@ -198,3 +198,29 @@ def test_every_optimizer_lowers_the_loss_of_the_digits(name: str) -> None:
 def test_an_optimizer_that_cannot_be_made_says_why(name: str, settings: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         make_optimizer(name, torch.nn.Linear(2, 2), settings)
+
+
+def test_sharpness_aware_steps_without_a_radius_are_those_of_sgd() -> None:
+    ended = []
+    for name, settings in (("sgd", {"lr": 0.1, "momentum": 0.9}), ("sam", {"lr": 0.1, "momentum": 0.9, "rho": 0.0})):
+        problem = build_problem("digits_mlp", {"seed": 0, "hidden": 4})
+        optimizer, batches = make_optimizer(name, problem.model, settings), MiniBatches(problem, 64, 0)
+        for step in range(5):
+            train_step(problem, optimizer, batches.at(step))
+        ended.append(problem.weights())
+    assert torch.equal(*ended)
+
+
+def test_a_sharpness_aware_step_descends_at_the_ascent_point() -> None:
+    """f(x) = a x^2 / 2: the step is x - lr a (x + rho sign(a x))."""
+    x = torch.nn.Parameter(torch.tensor([0.5], dtype=torch.float64))
+    optimizer = plugins.load("landscape.optimizers", "sam").make([x], lr=0.1, rho=0.2)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = 1.5 * x.square().sum()
+        loss.backward()
+        return loss
+
+    assert float(optimizer.step(closure).detach()) == pytest.approx(1.5 * 0.25)
+    assert float(x.detach()) == pytest.approx(0.5 - 0.1 * 3 * (0.5 + 0.2), abs=1e-14)
