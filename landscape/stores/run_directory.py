@@ -23,7 +23,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path as FilePath
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,11 @@ from ..errors import EnvironmentProblem, ProblemError, ResourceError
 
 FORMAT = 1
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\Z")
-R = TypeVar("R", bound=records.Record)
+# What a system answers when a place cannot be written, whatever is tried: /proc says ENOENT.
+_REFUSED = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG,
+    errno.ELOOP,
+)  # fmt: skip
 
 
 # ------------------------------------------------------------------ atomic files
@@ -59,7 +63,7 @@ def writing(what: FilePath) -> Iterator[None]:
             raise ResourceError(
                 f"no space left writing {what}. Nothing half-written remains; free some space and repeat the command"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in _REFUSED:
             raise EnvironmentProblem(
                 f"cannot write {what}: {(error.strerror or 'refused').lower()}. Choose a place that you may write to"
             ) from error
