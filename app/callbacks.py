@@ -116,12 +116,15 @@ def show_place(reader: Reader, place: Place) -> tuple[Any, ...]:
         content = shell.render(page, place)
     except LandscapeError as error:
         module, page = None, None
-        content = shell.message("Not found", f"{str(error)[:1].upper()}{str(error)[1:]}.".replace("..", "."))
+        sentence = f"{str(error)[:1].upper()}{str(error)[1:]}".rstrip(".")
+        content = shell.message("Not found", f"{sentence}.", heading=html.H1)
         content.append(shell.link("All runs", "/", className="button"))
     except Exception:
         shell.log.exception("page %s could not be made", place.path)
         module, page = None, None
-        content = shell.message("This page could not be made", "The server's log says why; other pages go on working.")
+        content = shell.message(
+            "This page could not be made", "The server's log says why; other pages go on working.", heading=html.H1
+        )
     runs = list(page.runs) if page else []
     badge: list[Component] = [html.Span(page.badge, className="badge")] if page and page.badge else []
     return (

@@ -225,9 +225,9 @@ def empty(sentence: str, command: str = "") -> html.Div:
     return html.Div(children, className="empty")
 
 
-def message(title: str, sentence: str, command: str = "") -> list[Component]:
-    """A page that is only a sentence."""
-    return [html.Section([html.H1(title), empty(sentence, command)], className="card wide message")]
+def message(title: str, sentence: str, command: str = "", *, heading: type[Component] = html.H2) -> list[Component]:
+    """A card that is only a sentence."""
+    return [html.Section([heading(title), empty(sentence, command)], className="card wide message")]
 
 
 def tabs(label: str, entries: Sequence[tuple[str, str, bool]]) -> html.Div:

@@ -265,7 +265,7 @@ def test_a_card_downloads_as_one_html_file_without_network(client: Any) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["/data/nope.csv", "/data/training.exe?page=/run/gd", "/data/training.csv?page=/run/nope", "/data/..%2Fa.csv",
+    ["/data/nope.csv", "/data/training.exe?page=/run/gd", "/data/training.csv?page=/run/nope",
      "/data/spectrum-over.csv?page=/run/bare", "/data/x.csv?page=%00"],
 )  # fmt: skip
 def test_downloads_that_do_not_exist_are_404_with_a_sentence(client: Any, url: str) -> None:

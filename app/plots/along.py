@@ -124,20 +124,15 @@ def _loss(fig: go.Figure, path: records.Path, _c: Any, _s: Any, _w: float, axis:
         showlegend=False,
         line={"color": colour(theme, "muted"), "width": 1, "dash": "dot"},
     )
-    worst = int(np.nanargmax(path.loss - chord))
+    worst = int(np.argmax(np.nan_to_num(path.loss - chord, nan=-np.inf)))
+    at, low, high = float(path.t[worst]), float(chord[worst]), float(path.loss[worst])
+    mark = {"xref": "x", "yref": axis, "line": {"color": colour(theme, "muted"), "width": 1}}
+    fig.add_shape(type="line", x0=at, x1=at, y0=low, y1=high, **mark)
     fig.add_annotation(
-        x=float(path.t[worst]),
-        y=float(path.loss[worst]),
-        yref=axis,
-        text=f"barrier {path.barrier:.3g}",
-        showarrow=True,
-        arrowhead=0,
-        ax=34,
-        ay=26,
-        xanchor="left",
+        x=at, y=low + 0.35 * (high - low), yref=axis, text=f"barrier {path.barrier:.3g}", showarrow=False,
+        xanchor="left" if at < 0.7 else "right", xshift=4 if at < 0.7 else -4,
         font={"size": 11, "color": colour(theme, "text")},
-        arrowcolor=colour(theme, "muted"),
-    )
+    )  # fmt: skip
     return {**linear_axis(*losses, zero=True), "title": {"text": "loss"}}
 
 

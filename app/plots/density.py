@@ -31,9 +31,8 @@ def figure(
 ) -> go.Figure:
     """`density` (len(grid),) per unit u, or None with a `message`; `eigenvalues` are marked on the axis."""
     fig = empty_figure(theme, height, hovermode="closest", margin={"l": 70, "r": 18, "t": 24, "b": 44})
-    lines = _lines(grid, density, eigenvalues)
     fig.add_scatter(
-        **lines[0],
+        **_curve(grid, density),
         mode="lines",
         fill="tozeroy",
         fillcolor=colour(theme, "fill"),
@@ -41,7 +40,7 @@ def figure(
         hovertemplate="λ = %{text}: density %{y:.3g}<extra></extra>",
     )
     fig.add_scatter(
-        **lines[1],
+        **_ticks(eigenvalues),
         mode="markers",
         marker={"symbol": "line-ns-open", "size": 11, "color": colour(theme, "orange"), "line": {"width": 1.6}},
         hovertemplate="eigenvalue %{text}<extra></extra>",
@@ -93,21 +92,22 @@ def figure(
 
 
 def move(grid: Array, density: Array | None, *, eigenvalues: Array = NOTHING, message: str = "") -> Patch:
-    """What another step changes: the curve, the ticks, and the sentence where there is no curve."""
+    """What another step changes: the curve's heights, the ticks, and the sentence where there is no curve."""
     patch = Patch()
-    for i, line in enumerate(_lines(grid, density, eigenvalues)):
-        for name, value in line.items():
-            patch["data"][i][name] = value
+    patch["data"][0]["y"] = _curve(grid, density)["y"]
+    for name, value in _ticks(eigenvalues).items():
+        patch["data"][1][name] = value
     patch["layout"]["annotations"][0]["text"] = message
     patch["layout"]["annotations"][0]["visible"] = density is None
     return patch
 
 
-def _lines(grid: Array, density: Array | None, eigenvalues: Array) -> tuple[dict[str, Any], dict[str, Any]]:
-    if density is None:
-        return {"x": [], "y": [], "text": []}, {"x": [], "y": [], "text": []}
+def _curve(grid: Array, density: Array | None) -> dict[str, Any]:
+    heights = np.full(len(grid), np.nan) if density is None else np.maximum(density, FLOOR)
     texts = [f"{v:.3g}" for v in quadrature.from_asinh(grid)]
-    curve = {"x": np.round(grid, 4), "y": np.maximum(density, FLOOR).astype(np.float32), "text": texts}
+    return {"x": np.round(grid, 4).astype(np.float32), "y": heights.astype(np.float32), "text": texts}
+
+
+def _ticks(eigenvalues: Array) -> dict[str, Any]:
     u = quadrature.to_asinh(eigenvalues)
-    ticks = {"x": u, "y": np.full(len(u), FLOOR * 1.45), "text": [f"{v:.5g}" for v in eigenvalues]}
-    return curve, ticks
+    return {"x": u, "y": np.full(len(u), FLOOR * 1.45), "text": [f"{v:.5g}" for v in eigenvalues]}
