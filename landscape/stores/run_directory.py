@@ -4,6 +4,7 @@
     RUN/metrics.jsonl                    one JSON object a training step: {"step": .., "loss": .., ...}
     RUN/checkpoints/000100/              weights.safetensors, optimizer.safetensors, meta.json
     RUN/records/<key>/                   meta.json (JSON fields), arrays.npz, vectors.safetensors (large fields)
+    RUN/resume/000100/                   the full state to go on training from: state.safetensors, state.json
     RUN/status/<job>.json                progress of a job, rewritten about once a second
     RUN/.parts/<key>/<part>.npz          finished pieces of a record still being computed
 
