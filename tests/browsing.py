@@ -98,7 +98,7 @@ class Watch:
             "request", lambda r: None if r.url.startswith((address, "data:", "blob:")) else self.elsewhere.append(r.url)
         )
         page.on("console", lambda m: self.complaints.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: self.complaints.append(str(e)))
+        page.on("pageerror", lambda e: self.complaints.append(f"{e}\n{getattr(e, 'stack', '')}"))
         page.on("response", lambda r: self.complaints.append(f"{r.status} {r.url}") if r.status >= 500 else None)
 
     def check(self) -> None:

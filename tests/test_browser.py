@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from landscape.stores.run_directory import Run
 sync_api = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.browser
 Open = Callable[..., Any]
+Host = Callable[[Path], str]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,14 @@ def desktop(browser: Any) -> Any:
 
 
 @pytest.fixture
-def visit(browser: Any, desktop: Any) -> Iterator[Open]:
+def host() -> Iterator[Host]:
+    """Serve a store for one test, longer than any page of it is open."""
+    with contextlib.ExitStack() as stack:
+        yield lambda store: stack.enter_context(served(store))
+
+
+@pytest.fixture
+def visit(browser: Any, desktop: Any, host: Any) -> Iterator[Open]:
     """Open a URL in a fresh page; at the end nothing may have been asked of another host or complained about."""
     pages: list[tuple[Any, Watch]] = []
 
@@ -213,32 +222,32 @@ def test_the_runs_table_filters_sorts_and_leads_to_a_run(visit: Open, address: s
 # ------------------------------------------------------------------ empty, damaged, unfinished
 
 
-def test_an_empty_store_fills_by_itself(visit: Open, tmp_path: Path) -> None:
-    with served(tmp_path) as address:
-        page = visit(address)
-        expect(page.get_by_text("landscape demo --out")).to_be_visible()
-        softmax_run.bare_run(tmp_path / "first")
-        expect(page.get_by_role("link", name="first", exact=True)).to_be_visible()
+def test_an_empty_store_fills_by_itself(visit: Open, host: Host, tmp_path: Path) -> None:
+    address = host(tmp_path)
+    page = visit(address)
+    expect(page.get_by_text("landscape demo --out")).to_be_visible()
+    softmax_run.bare_run(tmp_path / "first")
+    expect(page.get_by_role("link", name="first", exact=True)).to_be_visible()
 
 
-def test_a_damaged_record_breaks_one_card_and_a_job_shows_its_progress(visit: Open, tmp_path: Path) -> None:
+def test_a_damaged_record_breaks_one_card_and_a_job_shows_its_progress(visit: Open, host: Host, tmp_path: Path) -> None:
     run = softmax_run.full_run(tmp_path / "gd")
     damage(run, "surface-pca-00000060")
     progress = {"state": "running", "done": 37, "total": 200, "unit": "checkpoints", "eta_s": 720}
-    with served(tmp_path) as address:
-        page = visit(address, "/run/gd", graphs=3)
-        expect(page.locator('section[data-card="surface"]')).to_contain_text("is damaged")
-        run.write_status("spectrum", {**progress, "updated": time.time()})
-        expect(page.get_by_text("spectrum: 37 of 200 checkpoints, about 12 min left")).to_be_visible()
+    address = host(tmp_path)
+    page = visit(address, "/run/gd", graphs=3)
+    expect(page.locator('section[data-card="surface"]')).to_contain_text("is damaged")
+    run.write_status("spectrum", {**progress, "updated": time.time()})
+    expect(page.get_by_text("spectrum: 37 of 200 checkpoints, about 12 min left")).to_be_visible()
 
 
-def test_new_records_appear_without_a_reload(visit: Open, tmp_path: Path) -> None:
+def test_new_records_appear_without_a_reload(visit: Open, host: Host, tmp_path: Path) -> None:
     run = softmax_run.bare_run(tmp_path / "gd")
-    with served(tmp_path) as address:
-        page = visit(address, "/run/gd", graphs=1)
-        for record in softmax_run.spectrum(0, softmax_run.trained()[1][0]):
-            Run(run.root).write(record)
-        ready(page, 3)
+    address = host(tmp_path)
+    page = visit(address, "/run/gd", graphs=1)
+    for record in softmax_run.spectrum(0, softmax_run.trained()[1][0]):
+        Run(run.root).write(record)
+    ready(page, 3)
 
 
 @pytest.mark.parametrize("path", ["/run/nope", "/run/..%2F..%2Fetc", "/nowhere/at/all", "/path/gd/nope"])
@@ -300,17 +309,17 @@ def test_a_card_downloads_as_csv_of_the_selected_step_and_as_svg_with_a_title(vi
     assert "Spectrum at step 0" in text
 
 
-def test_the_pages_of_the_demo_store_stand(visit: Open, demo_store: Path) -> None:
-    with served(demo_store) as address:
-        page = visit(address, "/run/adam", graphs=4)
-        page.keyboard.press("ArrowLeft")
-        search(page, r"step=100$")
-        expect(page.get_by_role("heading", name="Spectrum at step 100")).to_be_visible()
-        page.get_by_role("link", name="Surface", exact=True).click()
-        page.get_by_role("link", name="eigenvector").click()
-        search(page, r"/surface/eigen\?step=100$")
-        expect(page.locator('section[data-card="surface"] .xtitle')).to_contain_text("eigenvector 1")
-        page.get_by_role("link", name="Path", exact=True).click()
-        expect(kpi(page, "Barrier")).to_be_visible()
-        page.go_back()
-        expect(page.locator('section[data-card="surface"] .xtitle')).to_contain_text("eigenvector 1")
+def test_the_pages_of_the_demo_store_stand(visit: Open, host: Host, demo_store: Path) -> None:
+    address = host(demo_store)
+    page = visit(address, "/run/adam", graphs=4)
+    page.keyboard.press("ArrowLeft")
+    search(page, r"step=100$")
+    expect(page.get_by_role("heading", name="Spectrum at step 100")).to_be_visible()
+    page.get_by_role("link", name="Surface", exact=True).click()
+    page.get_by_role("link", name="eigenvector").click()
+    search(page, r"/surface/eigen\?step=100$")
+    expect(page.locator('section[data-card="surface"] .xtitle')).to_contain_text("eigenvector 1")
+    page.get_by_role("link", name="Path", exact=True).click()
+    expect(kpi(page, "Barrier")).to_be_visible()
+    page.go_back()
+    expect(page.locator('section[data-card="surface"] .xtitle')).to_contain_text("eigenvector 1")

@@ -7,7 +7,9 @@
   let visits = 0;
 
   const nothing = () => window.dash_clientside.no_update;
-  const set = (id, props) => window.dash_clientside.set_props(id, props);
+  const set = (id, props) => {
+    if (document.getElementById("page")) window.dash_clientside.set_props(id, props);  // not before Dash has a layout
+  };
   const here = () => ({ path: location.pathname, search: location.search, theme: root.dataset.theme, visit: ++visits });
   const go = () => set("place", { data: here() });
 

@@ -41,7 +41,7 @@ def figure(
         **marker(surface, trajectory, selected), mode="markers", hoverinfo="skip",
         marker={"size": 7, "color": "white", "line": {"color": MARKER, "width": 3}},
     )  # fmt: skip
-    fig.update_layout(scene=_scene(surface, s, theme))
+    fig.update_layout(scene=_scene(surface, z, s, theme))
     return fig
 
 
@@ -66,7 +66,7 @@ def _line(surface: records.Surface, z: Array, s: dict[str, Any], trajectory: rec
     return {"x": u, "y": v, "z": interpolated(surface, z, u, v) + LIFT * (s["high"] - s["low"])}
 
 
-def _scene(surface: records.Surface, s: dict[str, Any], theme: str) -> dict[str, Any]:
+def _scene(surface: records.Surface, z: Array, s: dict[str, Any], theme: str) -> dict[str, Any]:
     axis = {
         "gridcolor": colour(theme, "grid"), "linecolor": colour(theme, "axis"), "showbackground": False,
         "zeroline": False, "tickfont": {"size": 10}, "showspikes": False, "nticks": 5,
@@ -80,8 +80,17 @@ def _scene(surface: records.Surface, s: dict[str, Any], theme: str) -> dict[str,
         "zaxis": {**axis, "title": {"text": "loss", "font": {"size": 12}}, "tickvals": s["ticks"][::every],
                   "ticktext": s["texts"][::every]},
         "aspectmode": "manual", "aspectratio": {"x": 1.1, "y": 1.1, "z": 0.6},
-        "camera": {"eye": {"x": 1.35, "y": -1.5, "z": 0.95}, "center": {"x": 0, "y": 0, "z": -0.14}},
+        "camera": {"eye": _eye(z), "center": {"x": 0, "y": 0, "z": -0.14}},
     }  # fmt: skip
+
+
+def _eye(z: Array) -> dict[str, float]:
+    """Look from the side where the surface is low, so that no ridge hides the valley."""
+    filled = np.where(np.isfinite(z), z, np.nanmax(z) if np.isfinite(z).any() else 0.0)
+    rows, columns = (n // 2 for n in z.shape)
+    right = filled[:, -columns:].mean() <= filled[:, :columns].mean() if columns else True
+    back = filled[-rows:].mean() < filled[:rows].mean() if rows else False
+    return {"x": 1.45 if right else -1.45, "y": 1.6 if back else -1.6, "z": 1.05}
 
 
 def marker(
