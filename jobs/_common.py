@@ -67,6 +67,7 @@ def add_computing(parser: argparse.ArgumentParser, *, records: bool = True) -> N
     group = parser.add_argument_group("computing")
     group.add_argument("--samples", type=positive, help="fixed class-balanced subset of the data (default: all)")
     group.add_argument("--dtype", choices=("float32", "float64"), help="precision (default: the model's own)")
+    group.add_argument("--device", help="cpu, cuda or cuda:N (default: the model's own)")
     group.add_argument("--seed", type=natural, default=0, help="of everything random (default: 0)")
     group.add_argument("--threads", type=positive, help="threads a rank (default: 1 under mpirun, else torch's choice)")
     if records:
@@ -127,15 +128,17 @@ def open_problem(run: Run, args: argparse.Namespace, comm: Comm) -> tuple[Proble
 
 
 def as_asked(problem: Problem, args: argparse.Namespace, comm: Comm) -> Problem:
-    """The problem on the samples, in the precision and with the threads of the command line."""
+    """The problem on the samples and device, in the precision and with the threads of the command line."""
     import torch
 
-    from landscape.parallel import set_threads
+    from landscape.parallel import device_of, set_threads
 
     set_threads(args.threads, comm)
     if args.samples is not None:
         problem = problem.subset(args.samples, args.seed)
-    return problem if args.dtype is None else problem.to(dtype=getattr(torch, args.dtype))
+    device = None if args.device is None else device_of(args.device)
+    dtype = None if args.dtype is None else getattr(torch, args.dtype)
+    return problem if device is None and dtype is None else problem.to(dtype=dtype, device=device)
 
 
 def not_finite(checkpoint: Any) -> str | None:

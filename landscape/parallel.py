@@ -114,7 +114,7 @@ class _MPIWorld(Comm):
         flat = _as_numpy(out).reshape(-1)
         for start in range(0, flat.size, _PIECE):
             self._world.Allreduce(self._mpi.IN_PLACE, flat[start : start + _PIECE])
-        return out
+        return out if isinstance(array, np.ndarray) else out.to(array.device)  # type: ignore[attr-defined,no-any-return]
 
     def broadcast(self, value: T, root: int = 0) -> T:
         result: T = self._world.bcast(value, root=root)
@@ -137,16 +137,16 @@ class _MPIWorld(Comm):
         return [(p.stop - p.start) * width for p in parts]
 
     def all_gather(self, part: torch.Tensor, size: int) -> torch.Tensor:
-        part = part.contiguous()
+        device, part = part.device, part.contiguous().cpu()  # no library is trusted with device memory
         width = part[0].numel() if len(part) else int(np.prod(part.shape[1:]))
         full = part.new_empty((size, *part.shape[1:]))
         counts = self._counts(size, width)
         offsets = [sum(counts[:r]) for r in range(self.size)]
         self._world.Allgatherv(_as_numpy(part).reshape(-1), [_as_numpy(full).reshape(-1), counts, offsets, None])
-        return full
+        return full.to(device)
 
     def sum_scatter(self, full: torch.Tensor) -> torch.Tensor:
-        full = full.contiguous()
+        device, full = full.device, full.contiguous().cpu()
         _check_dtype(full)
         mine = self.part(len(full))
         part = full.new_empty((mine.stop - mine.start, *full.shape[1:]))
@@ -154,7 +154,7 @@ class _MPIWorld(Comm):
         self._world.Reduce_scatter(
             _as_numpy(full).reshape(-1), _as_numpy(part).reshape(-1), self._counts(len(full), width)
         )
-        return part
+        return part.to(device)
 
 
 def _check_dtype(array: Any) -> None:
@@ -219,6 +219,39 @@ def _connect() -> Comm:
             "belong to different MPIs. `python -m mpi4py --mpi-lib-version` names the library; use its own mpirun"
         )
     return comm
+
+
+def local_rank() -> int:
+    """This rank's number on its machine, as the launcher says it; 0 without one."""
+    for name in ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"):
+        value = os.environ.get(name, "")
+        if value.isdigit():
+            return int(value)
+    return 0
+
+
+def device_of(name: str) -> torch.device:
+    """'cpu', 'cuda' (the ranks of a machine share its devices in turn) or 'cuda:1' as a device that is there.
+
+    Raises:
+        EnvironmentProblem: there is no such device here.
+    """
+    import torch
+
+    try:
+        device = torch.device(name)
+        if device.type == "cuda":
+            count = torch.cuda.device_count()
+            if count == 0 or (device.index or 0) >= count:
+                raise RuntimeError(f"{count} CUDA devices are visible")
+            device = torch.device("cuda", device.index if device.index is not None else local_rank() % count)
+            torch.backends.cuda.matmul.allow_tf32 = False  # its products carry three digits: no bulk near zero
+            torch.backends.cudnn.allow_tf32 = False
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise EnvironmentProblem(f"device '{name}' cannot be used here: {reason}. Choose another, e.g. cpu") from error
+    return device
 
 
 def set_threads(threads: int | None, comm: Comm) -> int:
