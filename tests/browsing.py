@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import softmax_run
-from landscape.app.server import Quiet, make_app
 from werkzeug.serving import make_server
 
 from landscape import records
+from landscape.app.server import Quiet, make_app
 from landscape.stores.run_directory import Run
 
 ARGUMENTS = [

@@ -19,13 +19,13 @@ import softmax_run
 from browsing import damage, make_store
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from plotly.utils import PlotlyJSONEncoder
+
+from landscape import plugins
 from landscape.app import callbacks, filters, progress, router
 from landscape.app.reading import Reader
 from landscape.app.server import bind, make_app, serve
 from landscape.app.view import Place, href
-from plotly.utils import PlotlyJSONEncoder
-
-from landscape import plugins
 from landscape.errors import EnvironmentProblem, ProblemError
 from landscape.stores.run_directory import Run
 

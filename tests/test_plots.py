@@ -13,11 +13,11 @@ import softmax_run
 from browsing import path_record
 from hypothesis import given
 from hypothesis import strategies as st
+
+from landscape import plugins
 from landscape.app import facts, style
 from landscape.app.plots import along, density, projection, relief, scree, spectrum_over, surface, training
 from landscape.app.reading import Series
-
-from landscape import plugins
 
 
 def series() -> Series:

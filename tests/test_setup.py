@@ -16,7 +16,7 @@ import pytest
 import landscape
 
 ROOT = Path(__file__).resolve().parents[1]
-TARGETS = {"help", "install", "demo", "test", "lint", "bench", "clean"}
+TARGETS = {"help", "install", "demo", "test", "lint", "bench", "pictures", "clean"}
 README = ROOT / "README.md"
 
 
