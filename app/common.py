@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape import records
+from landscape import records, stability
 from landscape.errors import LandscapeError
 from landscape.stores import run_directory
 from landscape.stores.run_directory import Run
@@ -154,8 +154,8 @@ class Scene:
         return next((c for c in self.curvature if c.step == step), None)
 
     @functools.cached_property
-    def threshold(self) -> facts.Threshold:
-        return facts.threshold(self.info)
+    def threshold(self) -> stability.Threshold:
+        return stability.threshold(self.info)
 
     # -- planes
 

@@ -9,59 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape import quadrature, records
+from landscape.stability import Threshold, positive
 
 from .reading import Series
 from .style import number
 
 Array = NDArray[np.float64]
-GRADIENT_DESCENT = {"sgd", "gd", "gradientdescent", "heavyball", "momentum", "nesterov"}
 
 
-@dataclass(frozen=True)
-class Threshold:
-    """Largest sharpness at which the optimizer is stable on a quadratic; `value` is None where no formula holds."""
-
-    value: float | None
-    formula: str  # '2/η', or the reason why there is none
-
-    @property
-    def text(self) -> str:
-        return f"{self.formula} = {number(self.value)}" if self.value is not None else self.formula
-
-
-def threshold(info: records.RunInfo) -> Threshold:
-    """Stability limit of plain gradient descent, heavy ball and Nesterov momentum; none for other optimizers.
-
-    On a quadratic with curvature h, heavy ball x+ = x - eta h x + beta (x - x-) has roots inside the unit circle
-    exactly for eta h < 2 + 2 beta; Nesterov's look-ahead for eta h < (2 + 2 beta) / (1 + 2 beta).
-    """
-    name = info.optimizer.rpartition(".")[2].replace("_", "").replace("-", "").lower()
-    settings = info.settings
-    if name not in GRADIENT_DESCENT:
-        return Threshold(None, f"no stability threshold known for {info.optimizer}'s raw Hessian")
-    rate = _positive(settings.get("lr"))
-    if rate is None:
-        return Threshold(None, "no threshold: the learning rate was not recorded")
-    beta = _positive(settings.get("momentum", settings.get("beta"))) or 0.0
-    damping = _positive(settings.get("dampening")) or 0.0
-    decay = _positive(settings.get("weight_decay")) or 0.0
-    if damping:
-        return Threshold(None, "no threshold: dampened momentum")
-    if beta and (settings.get("nesterov") or name == "nesterov"):
-        limit, formula = (2 + 2 * beta) / (rate * (1 + 2 * beta)), "(2+2β)/(η(1+2β))"
-    elif beta:
-        limit, formula = (2 + 2 * beta) / rate, "(2+2β)/η"
-    else:
-        limit, formula = 2 / rate, "2/η"
-    return Threshold(limit - decay, formula + (" − weight decay" if decay else ""))
-
-
-def _positive(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) and value > 0 else None
+def threshold_text(threshold: Threshold) -> str:
+    """'2/η = 10', or the reason why there is none."""
+    return threshold.formula if threshold.value is None else f"{threshold.formula} = {number(threshold.value)}"
 
 
 def learning_rate(info: records.RunInfo) -> float | None:
-    return _positive(info.settings.get("lr"))
+    return positive(info.settings.get("lr"))
 
 
 @dataclass(frozen=True)

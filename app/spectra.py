@@ -72,7 +72,7 @@ def heat_card(scene: Scene, *, span: str = "", height: int = 300) -> Card:
             scene.series.heat(scene.width),
             sharpness=sharpness,
             threshold=limit,
-            label=scene.threshold.text,
+            label=facts.threshold_text(scene.threshold),
             selected=scene.step(i),
             log=scene.log,
             theme=scene.theme,

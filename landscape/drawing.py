@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from . import quadrature
-from .records import Eigenpairs, RunInfo, Spectrum, Surface, Trajectory
+from .records import Eigenpairs, Spectrum, Surface, Trajectory
 from .scales import LEVELS, Array, LossScale, decimal_ticks, percent, spaced, tick_text, viridis
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe-Ito: 3:1 or more on white
@@ -52,26 +52,6 @@ def log_axis(axes: Axes, low: float, high: float, most: int = 5) -> None:
     axes.set_ylim(low, high)
     axes.set_yticks(ticks := decimal_ticks(low, high, most), [tick_text(t) for t in ticks])
     axes.set_yticks([], minor=True)
-
-
-def stability_threshold(info: RunInfo) -> tuple[float, str] | None:
-    """Sharpness above which full-batch gradient descent of this run diverges on a quadratic, and its formula.
-
-    2 / lr for gradient descent, (2 + 2 b) / lr with heavy-ball momentum b, (2 + 2 b) / (lr (1 + 2 b)) with Nesterov's
-    (Cohen et al. 2021, arXiv 2103.00065), less the weight decay, which adds to every eigenvalue. None where no such
-    formula holds for the plain Hessian.
-    """
-    settings = info.settings
-    rate, momentum = settings.get("lr"), settings.get("momentum") or 0.0
-    if info.optimizer.rpartition(".")[2].lower() not in ("sgd", "gd") or settings.get("dampening"):
-        return None
-    if not isinstance(rate, (int, float)) or rate <= 0:
-        return None
-    formula, limit = ("(2+2β)/η", (2 + 2 * momentum) / rate) if momentum else ("2/η", 2 / rate)
-    if momentum and settings.get("nesterov"):
-        formula, limit = "(2+2β)/(η(1+2β))", limit / (1 + 2 * momentum)
-    decay = settings.get("weight_decay") or 0.0
-    return limit - decay, formula + (" − weight decay" if decay else "")
 
 
 # ------------------------------------------------------------------ axes shared with the video

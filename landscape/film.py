@@ -18,7 +18,7 @@ from matplotlib.patches import Polygon
 from matplotlib.text import Text
 from numpy.typing import ArrayLike
 
-from . import drawing, quadrature
+from . import drawing, quadrature, stability
 from .drawing import BLUE, FAINT, FLOOR, MARKER, MUTED, ORANGE
 from .errors import UsageError
 from .motion import Moment, Scene, Track
@@ -110,8 +110,8 @@ class Film:
             self.values.append(put(x, 0.944, "", size=15, weight="bold", va="top"))
             self.notes.append(put(x, 0.901, "", size=9, color=MUTED, va="top"))
         self.figure.add_artist(Line2D([0.03, 0.975], [0.868, 0.868], color=drawing.GRID, lw=1))
-        limit = drawing.stability_threshold(info)
-        self.notes[3].set_text(f"{limit[1]} = {number(limit[0])}" if limit else "")
+        limit = stability.threshold(info)
+        self.notes[3].set_text(f"{limit.formula} = {number(limit.value)}" if limit.value is not None else "")
         self.notes[2].set_text("hidden by the plane")
         self._animate(*self.values, words=self.notes[:2])
 
@@ -206,13 +206,13 @@ class Film:
         self.losses.set_title("Training")
         self.losses.set_ylabel("loss\n(log scale)" if self.scale.log else "loss", size=9)
         self.sharps.plot(track.sharp_steps, track.sharpness, color=ORANGE, lw=1.8)
-        limit = drawing.stability_threshold(self.scene.info)
-        shown = limit is not None and limit[0] < 2 * np.nanmax(track.sharpness)
-        if limit and shown:
-            self.sharps.axhline(limit[0], color=MUTED, lw=1, ls=(0, (5, 4)))
-            self.sharps.text(0.995, limit[0], limit[1], transform=self.sharps.get_yaxis_transform(), ha="right",
+        limit = stability.threshold(self.scene.info)
+        edge = limit.value if limit.value is not None and limit.value < 2 * np.nanmax(track.sharpness) else None
+        if edge is not None:
+            self.sharps.axhline(edge, color=MUTED, lw=1, ls=(0, (5, 4)))
+            self.sharps.text(0.995, edge, limit.formula, transform=self.sharps.get_yaxis_transform(), ha="right",
                              va="bottom", size=9, color=MUTED)  # fmt: skip
-        curve_range(self.sharps, np.append(track.sharpness, 1.12 * limit[0] if limit and shown else 0.0), log=False)
+        curve_range(self.sharps, np.append(track.sharpness, 1.12 * edge if edge is not None else 0.0), log=False)
         self.sharps.set_ylabel("λ max\n(loss / weight²)", size=9)
         drawing.step_axis(self.sharps, track.steps)
         self.losses.tick_params(labelbottom=False)

@@ -186,30 +186,3 @@ def test_a_loss_scale_is_logarithmic_only_for_positive_losses_and_ignores_one_sp
 
 
 # ------------------------------------------------------------------ stability
-
-
-def diverges(curvature: float, lr: float, momentum: float, nesterov: bool) -> bool:
-    """Whether torch's SGD rule grows on the parabola curvature / 2 x^2: spectral radius of (x, buffer) above 1."""
-    look = 1 + momentum if nesterov else 1.0
-    back = momentum**2 if nesterov else momentum
-    step = np.array([[1 - lr * look * curvature, -lr * back], [curvature, momentum]])
-    return bool(np.abs(np.linalg.eigvals(step)).max() > 1 + 1e-12)
-
-
-@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True), (0.5, True)])
-def test_the_stability_threshold_is_where_gradient_descent_starts_to_diverge(momentum: float, nesterov: bool) -> None:
-    settings = {"lr": 0.1, "momentum": momentum, "nesterov": nesterov}
-    limit = drawing.stability_threshold(dataclasses.replace(softmax_run.info(), settings=settings))
-    assert limit is not None
-    assert not diverges(limit[0] * (1 - 1e-6), 0.1, momentum, nesterov)
-    assert diverges(limit[0] * (1 + 1e-6), 0.1, momentum, nesterov)
-
-
-def test_no_threshold_is_drawn_where_no_formula_holds() -> None:
-    info = softmax_run.info()
-    adam = dataclasses.replace(info, optimizer="Adam", settings={"lr": 1e-3})
-    damped = dataclasses.replace(info, settings={"lr": 0.1, "momentum": 0.9, "dampening": 0.5})
-    unknown = dataclasses.replace(info, settings={})
-    assert [drawing.stability_threshold(i) for i in (adam, damped, unknown)] == [None, None, None]
-    decayed = drawing.stability_threshold(dataclasses.replace(info, settings={"lr": 0.5, "weight_decay": 0.25}))
-    assert decayed == (3.75, "2/η − weight decay")

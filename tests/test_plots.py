@@ -182,46 +182,6 @@ def test_numbers_are_written_for_people(value: float | None, text: str) -> None:
     assert style.number(value) == text
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "settings", "value", "formula"),
-    [
-        ("SGD", {"lr": 0.2}, 10.0, "2/η"),
-        ("SGD", {"lr": 0.2, "momentum": 0.9}, 19.0, "(2+2β)/η"),
-        ("SGD", {"lr": 0.2, "momentum": 0.9, "nesterov": True}, 3.8 / (0.2 * 2.8), "(2+2β)/(η(1+2β))"),
-        ("SGD", {"lr": 0.2, "weight_decay": 0.5}, 9.5, "2/η − weight decay"),
-        ("SGD", {"lr": 0.2, "momentum": 0.9, "dampening": 0.1}, None, "no threshold: dampened momentum"),
-        ("Adam", {"lr": 0.01}, None, "no stability threshold known for Adam's raw Hessian"),
-        ("SGD", {}, None, "no threshold: the learning rate was not recorded"),
-    ],
-)
-def test_the_stability_threshold_is_the_optimizers_own(
-    optimizer: str, settings: dict[str, Any], value: float | None, formula: str
-) -> None:
-    info = softmax_run.info()
-    found = facts.threshold(type(info)(**{**info.__dict__, "optimizer": optimizer, "settings": settings}))
-    assert found.formula == formula
-    assert found.value == (None if value is None else pytest.approx(value))
-
-
-@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True), (0.5, True)])
-def test_gradient_steps_on_a_parabola_diverge_just_above_the_threshold(momentum: float, nesterov: bool) -> None:
-    info = softmax_run.info()
-    settings = {"lr": 0.1, "momentum": momentum, "nesterov": nesterov}
-    limit = facts.threshold(type(info)(**{**info.__dict__, "settings": settings})).value
-    assert limit is not None
-
-    def after(curvature: float, steps: int = 4000) -> float:
-        x, velocity = 1.0, 0.0
-        for _ in range(steps):
-            gradient = curvature * x
-            velocity = momentum * velocity + gradient
-            x -= 0.1 * (gradient + momentum * velocity if nesterov else velocity)
-        return abs(x)
-
-    assert after(0.99 * limit) < 1e-3
-    assert after(1.01 * limit) > 1e3
-
-
 def test_a_saddle_is_called_one_only_beyond_three_residuals() -> None:
     step, weights = 60, softmax_run.trained()[1][-1]
     _, e = softmax_run.spectrum(step, weights)

@@ -139,7 +139,7 @@ def training_card(scene: Scene) -> Card:
             curvature,
             measured=scene.measured,
             threshold=limits,
-            label=scene.threshold.text if limit is not None else "",
+            label=facts.threshold_text(scene.threshold) if limit is not None else "",
             selected=scene.step(i),
             log=scene.log,
             theme=scene.theme,
@@ -153,7 +153,7 @@ def training_card(scene: Scene) -> Card:
         if not scene.curvature:
             return f"{loss}. For sharpness and negative curvature: {scene.command('spectrum')}"
         tau = max(c.tau for c in scene.curvature)
-        line = "with its threshold" if limit is not None else f"({scene.threshold.text})"
+        line = "with its threshold" if limit is not None else f"({facts.threshold_text(scene.threshold)})"
         below = " (mini-batches stay below it)" if limit is not None and scene.full_batch is False else ""
         return f"{loss}; sharpness {line}{below}; share of eigenvalues < −{number(tau, 1)}. Click selects."
 

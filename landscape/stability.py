@@ -1,0 +1,53 @@
+"""Largest sharpness at which an optimizer is stable on a quadratic, from a run's recorded settings.
+
+Full-batch statements (Cohen et al. 2021, arXiv 2103.00065); for mini-batches the edge lies lower.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .records import RunInfo
+
+_GRADIENT_DESCENT = {"sgd", "gd", "gradientdescent", "heavyball", "momentum", "nesterov"}
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """`value` is the limit of the Hessian's largest eigenvalue, None where no formula holds."""
+
+    value: float | None
+    formula: str  # '2/η', or the reason why there is none
+
+
+def threshold(info: RunInfo) -> Threshold:
+    """Stability limit of plain gradient descent, heavy ball and Nesterov momentum; none for other optimizers.
+
+    On a quadratic with curvature h, heavy ball x+ = x - eta h x + beta (x - x-) has roots inside the unit circle
+    exactly for eta h < 2 + 2 beta; Nesterov's look-ahead for eta h < (2 + 2 beta) / (1 + 2 beta). Weight decay adds
+    to every eigenvalue and so lowers the limit.
+    """
+    name = info.optimizer.rpartition(".")[2].replace("_", "").replace("-", "").lower()
+    settings = info.settings
+    if name not in _GRADIENT_DESCENT:
+        return Threshold(None, f"no stability threshold known for {info.optimizer}'s raw Hessian")
+    rate = positive(settings.get("lr"))
+    if rate is None:
+        return Threshold(None, "no threshold: the learning rate was not recorded")
+    beta = positive(settings.get("momentum", settings.get("beta"))) or 0.0
+    decay = positive(settings.get("weight_decay")) or 0.0
+    if positive(settings.get("dampening")):
+        return Threshold(None, "no threshold: dampened momentum")
+    if beta and (settings.get("nesterov") or name == "nesterov"):
+        limit, formula = (2 + 2 * beta) / (rate * (1 + 2 * beta)), "(2+2β)/(η(1+2β))"
+    elif beta:
+        limit, formula = (2 + 2 * beta) / rate, "(2+2β)/η"
+    else:
+        limit, formula = 2 / rate, "2/η"
+    return Threshold(limit - decay, formula + (" − weight decay" if decay else ""))
+
+
+def positive(value: object) -> float | None:
+    """A setting as a positive finite number, else None."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) and value > 0 else None
