@@ -146,7 +146,10 @@ def density_card(scene: Scene, *, height: int = 300) -> Card:
             command = scene.command("spectrum", f"--checkpoints {scene.step(i)}")
             return f"Other steps are shown. Compute this one: {command}"
         count = len(ticks(scene.step(i)))
-        text = f"{facts.evidence(spectrum)}; Gaussian of width {scene.width:g} in asinh(λ/10⁻³); integrates to 1"
+        text = (
+            f"{facts.evidence(spectrum)}; kernels of width {scene.width:g} in asinh(λ/10⁻³), "
+            "wider where Lanczos resolves no single eigenvalue; integrates to 1"
+        )
         return text + (f"; ticks: {count} extreme eigenvalues" if count else "") + "; shaded: negative curvature."
 
     def table(i: int) -> dict[str, Any]:

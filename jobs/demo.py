@@ -57,7 +57,7 @@ def _commands(store: str, ranks: int) -> list[tuple[str, list[str], int]]:
     home = {name: f"{store}/{name}" for name in RUNS}
     train = [
         (f"train a network on digits with {name}",
-         ["train", "digits_mlp", *settings, "--steps", "600", "--checkpoint-every", "50", "--threads", "1",
+         ["train", "digits_mlp", *settings, "--steps", "600", "--checkpoint-every", "25", "--threads", "1",
           "--out", home[name]], 1)
         for name, settings in RUNS.items()
     ]  # fmt: skip

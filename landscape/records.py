@@ -95,8 +95,10 @@ class Record:
     @classmethod
     def build(cls, arrays: dict[str, NDArray[Any]], values: dict[str, Any]) -> Self:
         """Inverse of `arrays()` and `values_dict()`; unknown entries of newer formats are ignored."""
-        known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        return cls(**{k: v for k, v in {**values, **arrays}.items() if k in known})
+        given: dict[str, Any] = {**values, **arrays}
+        known = {f.name: f.type for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        numbers = {k: np.nan for k, v in given.items() if v is None and known.get(k) == "float"}  # NaN is null in JSON
+        return cls(**{k: v for k, v in {**given, **numbers}.items() if k in known})
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,11 @@ def test_a_record_comes_back_as_it_was(run, record):
         assert back.spectra[2].step == 2
 
 
+def test_a_barrier_that_is_not_finite_stays_a_number(run):
+    record = dataclasses.replace(every_record()[4], barrier=float("nan"))
+    assert np.isnan(run.read(run.write(record)).barrier)
+
+
 def test_records_check_their_axes():
     with pytest.raises(ValueError, match="axis 'node' has length 2"):
         dataclasses.replace(spectrum(), weights=np.ones((2, 2)))
