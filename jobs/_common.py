@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from landscape.errors import LandscapeError, Stopped
 
 if TYPE_CHECKING:
-    from landscape.parallel import Comm, Progress
+    from landscape.parallel import Comm
     from landscape.problem import Problem
+    from landscape.progress import Progress
     from landscape.stores.run_directory import Run
 
 # ---------------------------------------------------------------------- arguments

@@ -81,7 +81,7 @@ def _check_products(args: argparse.Namespace, problem: Any, comm: Any, say: Any)
     """Symmetry and repeatability; returns products a second."""
     from landscape import plugins
     from landscape.curvature import Curvature, self_check
-    from landscape.parallel import memory_bytes
+    from landscape.progress import memory_bytes
 
     with comm.together():
         plugins.load("landscape.operators", args.operator)
@@ -108,7 +108,7 @@ def _block(problem: Any, part: slice) -> Any:
 
 
 def _plan(args: argparse.Namespace, rate: float, comm: Any, say: Any) -> None:
-    from landscape.parallel import duration
+    from landscape.progress import duration
 
     checkpoints, probes, iterations = args.plan
     products = checkpoints * probes * iterations

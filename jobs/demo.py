@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape.parallel import duration
+    from landscape.progress import duration
 
     started = time.monotonic()
     commands = _commands(args.store, args.ranks)

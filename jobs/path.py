@@ -30,8 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from landscape.checkpoints import of_run
-    from landscape.parallel import Progress, world
+    from landscape.parallel import world
     from landscape.path import compare_models
+    from landscape.progress import Progress
     from landscape.stores.run_directory import Run, path_key
 
     comm = world()
@@ -69,8 +70,8 @@ def _compute(
     import numpy as np
 
     from landscape.evidence import evidence
-    from landscape.parallel import Progress
     from landscape.path import straight_path
+    from landscape.progress import Progress
     from landscape.spectrum import spectrum_at
     from landscape.stores.run_directory import path_key
 

@@ -71,7 +71,7 @@ def _compute(
     decided: dict[str, Any],
 ) -> list[str]:  # fmt: skip
     from landscape.evidence import evidence
-    from landscape.parallel import Progress
+    from landscape.progress import Progress
     from landscape.spectrum import spectra
 
     done = total - len(missing)

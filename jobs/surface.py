@@ -33,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from landscape.checkpoints import of_run
-    from landscape.parallel import Progress, world
+    from landscape.parallel import world
+    from landscape.progress import Progress
     from landscape.stores.run_directory import Run, surface_key
 
     comm = world()
@@ -95,7 +96,7 @@ def _compute(
     args: argparse.Namespace, store: Any, problem: Any, comm: Any, usable: list[Any], origin: Any, decided: Any
 ) -> None:
     from landscape.evidence import evidence
-    from landscape.parallel import Progress
+    from landscape.progress import Progress
     from landscape.stores.run_directory import surface_key
     from landscape.surface import grid, surface
     from landscape.trajectory import coordinates

@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from landscape.loading import build_problem
-    from landscape.parallel import Progress, set_threads, world
+    from landscape.parallel import set_threads, world
+    from landscape.progress import Progress
     from landscape.training import MiniBatches, make_optimizer
 
     comm = world()
@@ -81,7 +82,7 @@ def _recorder(
 
 
 def _train(args: argparse.Namespace, problem: Any, optimizer: Any, recorder: Any, batches: Any, comm: Any) -> int:
-    from landscape.parallel import Progress
+    from landscape.progress import Progress
     from landscape.training import evaluation, train_step
 
     begun = recorder.steps

@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from landscape.checkpoints import of_run
-    from landscape.parallel import Progress, world
+    from landscape.parallel import world
+    from landscape.progress import Progress
     from landscape.stores.run_directory import Run
 
     comm = world()
@@ -80,7 +81,7 @@ def _one(
     from landscape.checkpoints import Checkpoint
     from landscape.directions import from_surface
     from landscape.evidence import evidence
-    from landscape.parallel import Progress
+    from landscape.progress import Progress
     from landscape.stores.run_directory import surface_key, trajectory_key
     from landscape.trajectory import trajectory
 

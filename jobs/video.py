@@ -50,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
 
 def render(args: argparse.Namespace) -> int:
     from landscape import video
-    from landscape.parallel import Comm, Progress
+    from landscape.parallel import Comm
+    from landscape.progress import Progress
     from landscape.stores.run_directory import Run
 
     frames, _ = video.frame_count(args.out, args.fps, args.seconds)  # a wrong extension is said before all reading
