@@ -106,8 +106,8 @@ def _coverage_tables(args: argparse.Namespace, problem: Any, comm: Any, say: Cal
         "synthetic, 3,000 eigenvalues": _coverage.synthetic(3000),
     }
     seeds = range(args.seed, args.seed + args.seeds)
-    say(f"coverage of the 95 % intervals over {args.seeds} seeds, and mean half width: of the truth for trace and norm, "
-        "of all eigenvalues for shares")  # fmt: skip
+    say(f"coverage of the 95 % intervals over {args.seeds} seeds, and mean half width: relative for trace and norm, "
+        "as a share of all eigenvalues for shares")  # fmt: skip
     for name, exact in spectra.items():
         rows = [_coverage.measure(exact, seeds, probes=p, iterations=m, block=b) for p, m, b in PLANS]
         say(f"\n| {name} | " + " | ".join(f"{p} x {m}, block {b}" for p, m, b in PLANS) + " |")

@@ -132,3 +132,26 @@ def test_the_noise_of_float64_is_rounding():
 def test_the_trace_of_the_quadrature_lies_in_the_middle():
     found = spectrum()
     assert bounds.trace(found).value == pytest.approx(quadrature.trace(found)[0])
+
+
+def test_the_automatic_width_shrinks_with_the_products_and_bounds_the_error():
+    widths = []
+    for iterations in (10, 20, 40):
+        found = spectrum(iterations=iterations)
+        width = bounds.settled_width(found)
+        assert width is not None
+        widths.append(width)
+        grid = np.linspace(TRUTH[0] - 5 * width, TRUTH[-1] + 5 * width, 20_001)
+        ours = quadrature.density(*quadrature.measure(found), grid, width)
+        exact = quadrature.density(TRUTH, np.full(len(TRUTH), 1 / len(TRUTH)), grid, width)
+        assert np.trapezoid(np.abs(ours - exact), grid) < 0.1
+    assert widths[0] > widths[1] > widths[2]
+
+
+def test_the_automatic_width_of_the_asinh_axis_and_of_old_records():
+    found = spectrum(iterations=40)
+    width = bounds.settled_width_u(found)
+    assert width is None or 0.03 <= width <= 1
+    old = dataclasses.replace(found, starts=None)
+    assert bounds.settled_width(old) is None
+    assert bounds.settled_width_u(old) is None
