@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from landscape import bounds, quadrature
 from landscape.lanczos import BlockLanczos
-from landscape.probes import probe
+from landscape.probes import probes
 from landscape.records import Spectrum
 from landscape.rules import padded, reduced_weights
+from landscape.traces import hutchpp
 
 Array = NDArray[np.float64]
 SHARES = (-1e-2, -1e-3, 0.0, 1e-3, 1e-2, 1e-1)  # thresholds in units of the largest eigenvalue
@@ -34,7 +35,7 @@ def synthetic(size: int, seed: int = 0) -> Array:
 
 def start(size: int, seed: int, indices: range) -> torch.Tensor:
     """Gaussian probes as columns (size, b)."""
-    return torch.stack([probe(i, size, seed) for i in indices], dim=1)
+    return probes(indices, size, seed)
 
 
 def spectrum_of(eigenvalues: Array, seed: int, probes: int, iterations: int, block: int) -> Spectrum:
@@ -90,3 +91,16 @@ def measure(
         on_seed(seed)
     return {name: (float(np.mean([h for h, _ in rows])), float(np.mean([w for _, w in rows])))
             for name, rows in found.items()}  # fmt: skip
+
+
+def measure_hutchpp(eigenvalues: Array, seeds: Iterable[int], products: int) -> tuple[float, float]:
+    """Coverage and mean relative half width of `landscape trace`."""
+    diagonal, size, truth = torch.from_numpy(eigenvalues)[:, None], len(eigenvalues), eigenvalues.sum()
+    found = []
+    for seed in seeds:
+        interval = hutchpp(
+            lambda v: diagonal * v, lambda numbers, seed=seed: probes(numbers, size, seed), size, products  # type: ignore[misc]
+        )  # fmt: skip
+        found.append((interval.holds(truth), interval.half / abs(truth)))
+    covered, half = np.mean(np.array(found, dtype=float), axis=0)
+    return float(covered), float(half)

@@ -114,6 +114,9 @@ def _coverage_tables(args: argparse.Namespace, problem: Any, comm: Any, say: Cal
         say("|---|" + "---:|" * len(PLANS))
         for what in rows[0]:
             say(f"| {what} | " + " | ".join(f"{row[what][0]:.2f}, ± {100 * row[what][1]:.2g} %" for row in rows) + " |")
+        for products in (30, 60, 120):
+            covered, half = _coverage.measure_hutchpp(exact, seeds, products)
+            say(f"Hutch++, {products} products: {covered:.2f}, ± {100 * half:.2g} %")
 
 
 def _descend(problem: Any, done: int, steps: int, seed: int) -> int:
