@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape import quadrature, records
+from landscape import bounds, quadrature, records
 from landscape.stability import Threshold, positive
 
 from .reading import Series
@@ -38,6 +38,8 @@ class Curvature:
     trace: float = math.nan
     trace_half: float = math.nan
     negative: float = math.nan  # share of the spectrum below -tau
+    negative_low: float = math.nan  # its 95 % band
+    negative_high: float = math.nan
     size: int = 0
     tau: float = 1e-3
     source: str = ""
@@ -56,15 +58,28 @@ class Curvature:
         return round(self.negative * self.size) if math.isfinite(self.negative) else 0
 
     @property
+    def negative_counts(self) -> str:
+        """Eigenvalues below -tau as the band allows: '92 to 187'; an eigenpair that is negative counts at least one."""
+        if not math.isfinite(self.negative_low):
+            return f"at least {1 if self.saddle else 0}"
+        low = max(math.ceil(self.negative_low * self.size - 1e-3), int(self.saddle))
+        high = max(math.floor(self.negative_high * self.size + 1e-3), low)
+        return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+    @property
+    def negative_percent(self) -> str:
+        """The band in per cent, '3.8 to 7.8 %', or one number where both ends read the same."""
+        low, high = (f"{100 * x:.2g}" for x in (self.negative_low, self.negative_high))
+        return f"{low} %" if low == high else f"{low} to {high} %"
+
+    @property
     def saddle_text(self) -> str:
         limit = f"−{number(self.tau, 1)}"
         if not math.isfinite(self.lowest):
             return "not computed"
         if not self.saddle:
             return f"none < {limit}: minimum"
-        count = max(self.negative_count, 1)
-        about = "≈ " if math.isfinite(self.negative) else "at least "
-        return f"{about}{count:,} of {self.size:,} < {limit}: saddle"
+        return f"{self.negative_counts} of {self.size:,} < {limit}: saddle"
 
 
 def curvature(step: int, spectrum: records.Spectrum | None, pairs: records.Eigenpairs | None) -> Curvature:
@@ -79,7 +94,8 @@ def curvature(step: int, spectrum: records.Spectrum | None, pairs: records.Eigen
                 "sharpness_residual": _residual(spectrum, nodes[-1]),
                 "lowest_residual": _residual(spectrum, nodes[0]),
             }
-        values["trace"], values["trace_half"] = quadrature.trace(spectrum)
+        trace = bounds.trace(spectrum)
+        values |= {"trace": trace.value, "trace_half": trace.half}
         size, source = spectrum.size, "spectrum"
     if pairs is not None:
         size, source = pairs.size, "eigenpairs"
@@ -96,8 +112,11 @@ def curvature(step: int, spectrum: records.Spectrum | None, pairs: records.Eigen
         default=0.0,
     )
     tau = max(1e-3, 3 * largest)
-    negative = quadrature.mass_below(spectrum, -tau) if spectrum is not None else math.nan
-    return Curvature(step, size=size, tau=tau, negative=negative, source=source, **values)
+    if spectrum is not None:
+        tau = max(tau, 3 * bounds.noise_level(spectrum))  # below it the sign is rounding
+        share = bounds.share_below(spectrum, -tau)
+        values |= {"negative": share.value, "negative_low": share.low, "negative_high": share.high}
+    return Curvature(step, size=size, tau=tau, source=source, **values)
 
 
 def _residual(spectrum: records.Spectrum, node: float) -> float:

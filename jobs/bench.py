@@ -1,6 +1,7 @@
 """Measure this engine here: accuracy against a dense float64 Hessian, and speed as a ratio to one plain gradient.
 
   landscape bench density
+  landscape bench coverage --seeds 100
   landscape bench hvp cnn --problem-set data=digits
   mpirun -n 2 landscape bench hvp digits_mlp
 
@@ -22,13 +23,15 @@ DENSE_LIMIT = 4000  # weights: the dense float64 matrix takes 8 * size^2 bytes a
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("density", "hvp"), help="accuracy of densities, or speed of products")
+    parser.add_argument("what", choices=("density", "coverage", "hvp"),
+                        help="accuracy of densities, coverage of intervals, or speed of products")  # fmt: skip
     parser.add_argument("problem", nargs="?", default="digits_mlp", help="default: digits_mlp")
     _common.add_problem_settings(parser)
     parser.add_argument("--operator", default="hessian", help="of landscape/operators (default: hessian)")
     parser.add_argument("--steps", type=_common.natural, nargs="*", default=[0, 100, 1000],
                         help="Adam steps (lr 0.003, batches of 64) before measuring (default: 0 100 1000)")  # fmt: skip
     parser.add_argument("--repeats", type=_common.positive, default=11, help="timings a figure (default: 11)")
+    parser.add_argument("--seeds", type=_common.positive, default=60, help="seeds of the coverage (default: 60)")
     _common.add_computing(parser, records=False)
 
 
@@ -45,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     say = print if comm.rank == 0 else _silent
     say(f"{args.problem}: {problem.size:,} weights, {problem.samples:,} samples in {len(problem.batches)} batches, "
         f"{args.operator}, {comm.size} rank(s) of {torch.get_num_threads()} thread(s)")  # fmt: skip
-    (_density if args.what == "density" else _products)(args, problem, comm, say)
+    {"density": _density, "coverage": _coverage_tables, "hvp": _products}[args.what](args, problem, comm, say)
     return 0
 
 
@@ -59,9 +62,7 @@ def _density(args: argparse.Namespace, problem: Any, comm: Any, say: Callable[..
     from landscape import quadrature
     from landscape.spectrum import spectrum_at
 
-    if problem.size > DENSE_LIMIT:
-        raise ProblemError(f"a dense reference takes at most {DENSE_LIMIT:,} weights; this problem has {problem.size:,}"
-                           ". Choose a smaller one, e.g. --problem-set hidden=16")  # fmt: skip
+    _check_size(problem)
     say("| Adam steps | dtype | products | W1 / range | top-10: largest relative error | largest residual bound |")
     say("|---:|---|---:|---:|---:|---:|")
     done = 0
@@ -78,6 +79,44 @@ def _density(args: argparse.Namespace, problem: Any, comm: Any, say: Callable[..
                 off = np.abs(pairs.values / exact[::-1][: len(pairs.values)] - 1).max()
                 say(f"| {steps} | {str(dtype)[6:]} | {4 * iterations} | {error:.1e} | {off:.1e} | "
                     f"{pairs.residuals.max():.1e} |")  # fmt: skip
+
+
+def _check_size(problem: Any) -> None:
+    if problem.size > DENSE_LIMIT:
+        raise ProblemError(f"a dense reference takes at most {DENSE_LIMIT:,} weights; this problem has {problem.size:,}"
+                           ". Choose a smaller one, e.g. --problem-set hidden=16")  # fmt: skip
+
+
+PLANS = ((4, 25, 4), (4, 50, 4), (4, 50, 1), (8, 50, 4))  # probes, iterations, block
+
+
+def _coverage_tables(args: argparse.Namespace, problem: Any, comm: Any, say: Callable[..., None]) -> None:
+    """Coverage of every interval on the problem's own dense spectrum and on a synthetic one; rank 0 works."""
+    import numpy as np
+
+    from . import _coverage
+
+    if comm.rank:
+        return
+    _check_size(problem)
+    steps = sorted(args.steps)[-1] if args.steps else 0
+    _descend(problem, 0, steps, args.seed)
+    spectra = {
+        f"{args.problem} after {steps} Adam steps": np.linalg.eigvalsh(_dense(problem, args.operator)),
+        "synthetic, 3,000 eigenvalues": _coverage.synthetic(3000),
+    }
+    seeds = range(args.seed, args.seed + args.seeds)
+    say(f"coverage of the 95 % intervals over {args.seeds} seeds, and mean half width: relative for trace and norm, "
+        "as a share of all eigenvalues for shares")  # fmt: skip
+    for name, exact in spectra.items():
+        rows = [_coverage.measure(exact, seeds, probes=p, iterations=m, block=b) for p, m, b in PLANS]
+        say(f"\n| {name} | " + " | ".join(f"{p} x {m}, block {b}" for p, m, b in PLANS) + " |")
+        say("|---|" + "---:|" * len(PLANS))
+        for what in rows[0]:
+            say(f"| {what} | " + " | ".join(f"{row[what][0]:.2f}, ± {100 * row[what][1]:.2g} %" for row in rows) + " |")
+        for products in (30, 60, 120):
+            covered, half = _coverage.measure_hutchpp(exact, seeds, products)
+            say(f"Hutch++, {products} products: {covered:.2f}, ± {100 * half:.2g} %")
 
 
 def _descend(problem: Any, done: int, steps: int, seed: int) -> int:

@@ -106,4 +106,21 @@ def _summary(store: Any, operator: str, steps: Sequence[int]) -> str:
     found = [s for s in steps if store.has(eigenpairs_key(operator, s))]
     tops = [(s, store.read(eigenpairs_key(operator, s)).values) for s in (found[:1] + found[-1:])]
     shown = ", ".join(f"{values[0]:.4g} at step {step}" for step, values in tops if len(values))
-    return f"{store.root}: {len(found)} {operator} spectra" + (f"; sharpness {shown}" if shown else "")
+    last = _bounds(store, operator, found[-1]) if found else ""
+    return f"{store.root}: {len(found)} {operator} spectra" + (f"; sharpness {shown}" if shown else "") + last
+
+
+def _bounds(store: Any, operator: str, step: int) -> str:
+    """Trace and signs at the last step, each with its 95 % interval."""
+    from landscape import bounds
+    from landscape.stores.run_directory import spectrum_key
+
+    if not store.has(spectrum_key(operator, step)):
+        return ""
+    spectrum = store.read(spectrum_key(operator, step))
+    trace, level = bounds.trace(spectrum), 3 * bounds.noise_level(spectrum)
+    share = bounds.signs(spectrum, level).negative
+    return (
+        f"; at step {step} trace {trace.value:.4g} ± {trace.half:.2g} (95 %), "
+        f"{100 * share.low:.2g} to {100 * share.high:.2g} % of eigenvalues below -{level:.1g}"
+    )

@@ -121,5 +121,25 @@ def self_check(curvature: Curvature, seed: int = 0) -> SelfCheck:
     return SelfCheck(asymmetry, True)
 
 
+def noise_level(problem: Problem, vector: Tensor, operator: str = "hessian", seed: int = 0) -> float | None:
+    """lambda_noise = |A v - A_64 v| / |v| on the first batch, A in the problem's precision and A_64 in float64.
+
+    Eigenvalues below a few times this have no sign in that precision. One product in each; every rank does the same.
+    None for float64, whose own error no higher precision measures here, and where the device has no float64.
+    """
+    if problem.dtype == torch.float64:
+        return None
+    one = problem.first_batch()
+    v = probes.probe(2**31 - 3, problem.size, seed).to(vector.device, vector.dtype)[:, None]
+    try:
+        exact = one.to(dtype=torch.float64)
+        rough = Curvature(one, vector, Comm(), operator).local_product(v)
+        fine = Curvature(exact, vector.double(), Comm(), operator).local_product(v.double())
+    except (TypeError, RuntimeError):
+        return None
+    level = float((rough - fine).norm() / v.double().norm())
+    return level if _finite(level) else None
+
+
 def _finite(value: float) -> bool:
     return value - value == 0.0

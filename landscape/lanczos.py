@@ -158,9 +158,14 @@ class BlockLanczos:
         self.scale = max(self.scale, float(np.abs(values).max(initial=0.0)))
         return Ritz(values, residuals, vectors)
 
-    def start_weights(self, ritz: Ritz) -> NDArray[np.float64]:
-        """Squared components of the start vectors in the Ritz vectors: Gauss weights (b, m), before any restart."""
-        return np.square(ritz.vectors[: self.block]).copy()
+    def start_components(self, ritz: Ritz) -> NDArray[np.float64]:
+        """Components of the start vectors in the Ritz vectors, (b, m), before any restart; squared: Gauss weights.
+
+        The sign of a Ritz vector is free; here the first start vector's component is not negative.
+        """
+        first = ritz.vectors[: self.block]
+        signed: NDArray[np.float64] = first * np.where(first[0] < 0, -1.0, 1.0)
+        return signed
 
     def ritz_vectors(self, coefficients: NDArray[np.float64]) -> Tensor:
         """Basis times coefficients (m, k): Ritz vectors as rows, (k, part), in working precision."""

@@ -275,6 +275,13 @@ class Problem:
         other.test_batches = [move(b, other.device, dtype) for b in self.test_batches]
         return other
 
+    def first_batch(self) -> Problem:
+        """The problem on its first batch alone: enough to time or to compare products."""
+        other = copy.copy(self)
+        other.batches, other.test_batches = self.batches[:1], []
+        other.samples = self.count(self.batches[0])
+        return other
+
     def subset(self, samples: int, seed: int = 0) -> Problem:
         """The problem on a fixed random subset, class-balanced where targets are integers; drawn from `seed` alone.
 

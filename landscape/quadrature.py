@@ -101,7 +101,7 @@ def moments(spectrum: Spectrum, degree: int) -> Array:
 
 
 # Two-sided 95 % points of Student's t for 1..30 degrees of freedom.
-_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
         2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)
 
 
@@ -111,7 +111,7 @@ def trace(spectrum: Spectrum) -> tuple[float, float]:
     count = len(samples)
     if count < 2:
         return float(samples.mean()), float("inf")
-    half = _T95[min(count - 1, 30) - 1] * samples.std(ddof=1) / np.sqrt(count)
+    half = T95[min(count - 1, 30) - 1] * samples.std(ddof=1) / np.sqrt(count)
     return float(samples.mean()), float(half)
 
 

@@ -23,6 +23,7 @@ AXES: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
         "weights": (("probe", "node"), "share of the spectrum; each probe sums to 1"),
         "gauss_weights": (("probe", "node"), "share of the spectrum; each probe sums to 1"),
         "residuals": (("probe", "node"), "eigenvalue"),
+        "starts": (("probe", "node"), "components of the probe in the Ritz vectors; squared they are gauss_weights"),
     },
     "eigenpairs": {
         "values": (("pair",), "eigenvalue, largest first"),
@@ -108,7 +109,8 @@ class Spectrum(Record):
     A rule row may be padded at its end with nodes NaN and weights 0 where a Krylov space ended early.
     `weights` are variance-reduced: a converged isolated Ritz value carries exactly 1/size (Bhattacharjee et al.
     2024, arXiv 2410.21690); `gauss_weights` are the plain squared first components of the Ritz vectors.
-    `residuals` bound the distance of each node to an eigenvalue.
+    `residuals` bound the distance of each node to an eigenvalue. `starts` are the same components with their signs:
+    with the nodes they determine the projected operator, hence the rules of shorter runs and all error bounds.
     """
 
     kind: ClassVar[str] = "spectrum"
@@ -120,6 +122,7 @@ class Spectrum(Record):
     gauss_weights: Array  # (probe, node)
     residuals: Array  # (probe, node)
     meta: Meta = field(default_factory=dict)
+    starts: Array | None = None  # (probe, node)
 
 
 @dataclass(frozen=True)

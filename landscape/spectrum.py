@@ -18,15 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import probes as probes_module
-from .curvature import Curvature, self_check
+from .curvature import Curvature, noise_level, self_check
 from .errors import ProblemError, UsageError
 from .lanczos import BlockLanczos, Extremes, extremes
 from .parallel import Comm
 from .problem import Problem
 from .records import Eigenpairs, Spectrum
+from .rules import padded, reduced_weights
 
 Array = NDArray[np.float64]
-Rule = tuple[Array, Array, Array]  # nodes (m,), weights (b, m), residuals (m,)
+Rule = tuple[Array, Array, Array]  # nodes (m,), signed components of the probes (b, m), residuals (m,)
 
 
 class CheckpointLike(Protocol):
@@ -47,14 +48,18 @@ def spectra(
     **options: Any,
 ) -> Iterator[tuple[Spectrum, Eigenpairs]]:
     """Density and extreme eigenpairs at every checkpoint, yielded as each is finished; options of `spectrum_at`."""
+    noise: float | None = None
     for number, checkpoint in enumerate(checkpoints):
         step = checkpoint.step
         with comm.together():
             checkpoint.load_into(problem)
-        yield spectrum_at(
-            problem, problem.weights(), comm, step=step, check=number == 0,
+        found = spectrum_at(
+            problem, problem.weights(), comm, step=step, check=number == 0, noise=noise,
             on_matvecs=partial(on_matvecs, step), **options,
         )
+        if problem.dtype != torch.float64:
+            noise = found[0].meta["lambda_noise"]
+        yield found
 
 
 def spectrum_at(
@@ -72,6 +77,7 @@ def spectrum_at(
     tolerance: float | None = None,
     step: int = 0,
     check: bool = True,
+    noise: float | None = None,
     on_matvecs: Callable[[int], None] = lambda matvecs: None,  # called after every block product
 ) -> tuple[Spectrum, Eigenpairs]:
     """Density and extreme eigenpairs of an operator at the weights `vector` (size,).
@@ -81,7 +87,8 @@ def spectrum_at(
         iterations: block products of each recurrence, so probes * iterations products give the density.
         top, bottom: eigenpairs wanted from the upper and the lower end.
         tolerance: residual of a converged pair relative to norm(A); default 1e-5 in float32, 1e-9 in float64.
-        check: test symmetry and repeatability first (two block products).
+        check: test symmetry and repeatability and measure the precision first (two block products and one).
+        noise: lambda_noise of an earlier checkpoint, for the record.
 
     Raises:
         UsageError: a number out of range.
@@ -100,6 +107,7 @@ def spectrum_at(
     curvature = Curvature(problem, vector, comm, operator)
     checked = self_check(curvature, seed) if check else None
     spent = 4 if check else 0
+    noise = noise_level(problem, vector, operator, seed) if check else noise
 
     rules: list[Rule] = []
     pairs: Extremes | None = None
@@ -127,8 +135,16 @@ def spectrum_at(
     }
     if checked is not None:
         meta |= {"asymmetry": checked.asymmetry, "repeats": checked.repeats}
-    nodes, gauss, residuals = _padded(rules)
-    spectrum = Spectrum(step, operator, size, nodes, _reduced(rules, size), gauss, residuals, dict(meta))
+    if noise is None:
+        eps = torch.finfo(vector.dtype).eps
+        noise = float(eps * max(np.abs(nodes).max() for nodes, _, _ in rules))
+    meta["lambda_noise"] = noise
+    nodes, starts, residuals = padded(rules)
+    plain = [(n, np.square(s), r) for n, s, r in rules]
+    reduced = padded([(n, reduced_weights((n, w, r), size), r) for n, w, r in plain])[1]
+    spectrum = Spectrum(
+        step, operator, size, nodes, reduced, np.square(starts), residuals, dict(meta), starts=starts
+    )
     vectors = comm.all_gather(pairs.vectors.T.contiguous(), size).T.cpu().numpy()
     eigenpairs = Eigenpairs(
         step, operator, size, pairs.values, pairs.residuals, pairs.lowest_values, pairs.lowest_residuals,
@@ -164,42 +180,4 @@ def _rule(space: BlockLanczos, iterations: int, on_block: Callable[[int], None])
         space.expand()
         on_block(space.matvecs)
     ritz = space.ritz()
-    return ritz.values, space.start_weights(ritz), ritz.residuals
-
-
-def reduced_weights(rule: Rule, size: int) -> Array:
-    """Variance-reduced weights (b, m): exactly 1/size for each converged isolated Ritz value, the rest rescaled.
-
-    Converged: residual below 1e-4 of the range of Ritz values; isolated: the gap to its neighbours exceeds four
-    residuals (Bhattacharjee et al. 2024, arXiv 2410.21690) and rounding. A Ritz value that stands for a multiple
-    eigenvalue (a null space, say) has far more weight than chi-square noise of a simple one allows and keeps it.
-    """
-    nodes, weights, residuals = rule
-    scale = np.abs(nodes).max(initial=0.0)
-    gaps = np.diff(nodes, prepend=-np.inf, append=np.inf)
-    gap = np.minimum(gaps[:-1], gaps[1:])
-    plausible = weights.mean(axis=0) * size < 2.5 + 14.0 / len(weights)
-    simple = (residuals < 1e-4 * scale) & (gap > np.maximum(4 * residuals, 1e-7 * scale)) & plausible
-    if simple.all():
-        simple = np.zeros_like(simple) if len(nodes) < size else simple
-    rest = weights[:, ~simple].sum(axis=1, keepdims=True)
-    out: Array = np.where(simple, 1.0 / size, weights * (1 - simple.sum() / size) / np.where(rest > 0, rest, 1.0))
-    out /= out.sum(axis=1, keepdims=True)
-    return out
-
-
-def _padded(rules: list[Rule]) -> tuple[Array, Array, Array]:
-    """Rules as (probe, node) arrays: nodes padded with NaN, weights with 0, where a space ended early."""
-    longest = max(len(nodes) for nodes, _, _ in rules)
-    rows: tuple[list[Array], ...] = ([], [], [])
-    for nodes, weights, residuals in rules:
-        pad = longest - len(nodes)
-        for row in weights:
-            rows[0].append(np.pad(nodes, (0, pad), constant_values=np.nan))
-            rows[1].append(np.pad(row, (0, pad)))
-            rows[2].append(np.pad(residuals, (0, pad), constant_values=np.nan))
-    return np.stack(rows[0]), np.stack(rows[1]), np.stack(rows[2])
-
-
-def _reduced(rules: list[Rule], size: int) -> Array:
-    return _padded([(n, reduced_weights((n, w, r), size), r) for n, w, r in rules])[1]
+    return ritz.values, space.start_components(ritz), ritz.residuals

@@ -41,7 +41,7 @@ def fits(name: str, patterns: tuple[str, ...]) -> bool:
 
 COMMON = ("landscape", "landscape.errors", "landscape.plugins")
 
-RECORDS = ("landscape.records", "landscape.quadrature", "landscape.stability")
+RECORDS = tuple(f"landscape.{name}" for name in ("records", "quadrature", "rules", "bounds", "stability"))
 STORES = ("landscape.stores", "landscape.stores.*")
 FIGURES = tuple(f"landscape.{name}" for name in ("video", "film", "motion", "figures", "drawing", "scales"))
 KRYLOV = ("landscape.lanczos", "landscape.probes")

@@ -14,7 +14,8 @@ from landscape.curvature import Curvature, self_check
 from landscape.errors import ProblemError, UsageError
 from landscape.parallel import Comm
 from landscape.problem import Problem
-from landscape.spectrum import reduced_weights, spectra, spectrum_at
+from landscape.rules import reduced_weights
+from landscape.spectrum import spectra, spectrum_at
 
 every_operator = pytest.mark.parametrize("operator", plugins.names("landscape.operators"))
 COMM = Comm()

@@ -172,6 +172,8 @@ def training_card(scene: Scene) -> Card:
             "trace": [x.trace for x in c],
             "half width of its 95 % interval": [x.trace_half for x in c],
             "share of spectrum below -tau": [x.negative for x in c],
+            "lower end of its 95 % band": [x.negative_low for x in c],
+            "upper end of its 95 % band": [x.negative_high for x in c],
         }
 
     return Card(

@@ -194,8 +194,8 @@ def kpis(r: Road, i: int) -> list[Kpi]:
             found.append(
                 Kpi(
                     "Negative eigenvalues",
-                    f"≈ {c.negative_count:,}",
-                    f"ends {first.negative_count:,} and {last.negative_count:,} of {c.size:,}",
+                    c.negative_counts,
+                    f"95 %; ends ≈ {first.negative_count:,} and {last.negative_count:,} of {c.size:,}",
                 )
             )
     return [*found, Kpi("Distance ‖θB − θA‖", number(path.length), f"{path.shape} path, {len(path.t)} points")]

@@ -78,9 +78,8 @@ def kpis(scene: Scene, index: int) -> list[Kpi]:
 def negative_kpi(c: facts.Curvature | None) -> Kpi:
     if c is None or not np.isfinite(c.negative):
         return Kpi("Negative share", "–", "no spectrum at this step")
-    return Kpi(
-        "Negative share", f"{100 * c.negative:.2g} %", f"≈ {c.negative_count:,} of {c.size:,} < −{number(c.tau, 1)}"
-    )
+    hint = f"{c.negative_counts} of {c.size:,} < −{number(c.tau, 1)}"
+    return Kpi("Negative share", c.negative_percent, hint)
 
 
 def effort_kpi(scene: Scene, step: int) -> Kpi:

@@ -183,12 +183,12 @@ def _negative_panel(
         x=step_position(x, log),
         y=shown,
         customdata=x,
-        text=[f"{v:.3g}" for v in y],
+        text=[f"{v:.2g} % ({c.negative_percent})" for v, c in zip(y, curvature, strict=True)],
         yaxis="y3",
         mode="lines+markers",
         name="negative",
         line={"color": colour(theme, "green"), "width": 1.7},
         marker={"size": 3.5},
-        hovertemplate="step %{customdata:,}: %{text} % below −" + number(tau, 1) + "<extra></extra>",
+        hovertemplate="step %{customdata:,}: %{text} below −" + number(tau, 1) + "<extra></extra>",
     )
     fig.update_layout(yaxis3=_panel("negative, %", domain, **axis))

@@ -1,0 +1,67 @@
+"""Trace of the Hessian at a run's checkpoints from few products each, with a 95 % interval: Hutch++.
+
+  landscape trace runs/adam --products 60
+  mpirun -n 4 landscape trace runs/adam --checkpoints last --format json
+
+Nothing is stored. `landscape spectrum` gives a narrower interval for more products; this is the quick look.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from functools import partial
+from typing import Any
+
+from . import _common
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="directory of the run")
+    parser.add_argument("--products", type=_common.positive, default=60, help="a checkpoint (default: 60)")
+    parser.add_argument("--operator", default="hessian", help="of landscape/operators (default: hessian)")
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="default: table")
+    _common.add_checkpoints(parser)
+    _common.add_problem(parser)
+    _common.add_computing(parser, records=False)
+
+
+def run(args: argparse.Namespace) -> int:
+    from landscape import plugins
+    from landscape.checkpoints import of_run
+    from landscape.parallel import world
+    from landscape.progress import Progress
+    from landscape.stores.run_directory import Run
+
+    comm = world()
+    with comm.together():
+        store = Run(args.run)
+        plugins.load("landscape.operators", args.operator)
+        checkpoints = of_run(store, args.checkpoints)
+    problem, _ = _common.open_problem(store, args, comm)
+    rows = []
+    if comm.rank == 0 and args.format == "table":
+        print(f"{'step':>8}  {'trace':>11}  95 % interval")
+    for checkpoint in _common.usable(checkpoints, comm, Progress("trace", 0, comm).note):
+        with comm.together():
+            checkpoint.load_into(problem)
+        found = _trace(args, problem, comm)
+        rows.append({"step": checkpoint.step, "trace": found.value, "low": found.low, "high": found.high})
+        if comm.rank == 0 and args.format == "table":
+            print(f"{checkpoint.step:>8}  {found.value:>11.5g}  {found.low:.5g} to {found.high:.5g}", flush=True)
+    if comm.rank == 0 and args.format == "json":
+        print(json.dumps({"operator": args.operator, "products": args.products, "traces": rows}))
+    return 0
+
+
+def _trace(args: argparse.Namespace, problem: Any, comm: Any) -> Any:
+    from landscape.curvature import Curvature
+    from landscape.probes import probes
+    from landscape.traces import hutchpp
+
+    curvature = Curvature(problem, problem.weights(), comm, args.operator)
+    draw = partial(probes, size=problem.size, seed=args.seed, part=curvature.part)
+    return hutchpp(
+        curvature.matvec, lambda numbers: draw(numbers).to(curvature.vector), problem.size, args.products,
+        curvature.reduce,
+    )  # fmt: skip
