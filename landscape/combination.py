@@ -106,3 +106,12 @@ def written(terms: Sequence[tuple[float, str]]) -> str:
         out += f" {sign} " if out else sign.replace("+", "")
         out += name if abs(factor) == 1 else f"{abs(factor):g}*{name}"
     return out
+
+
+def named(text: str, block: str = "") -> str:
+    """How records call an operator, restricted to a block of weights or not: 'hessian[0.*]'."""
+    terms = read(text)
+    name = written(terms)
+    if not block:
+        return name
+    return f"{name}[{block}]" if len(terms) == 1 and terms[0][0] == 1 else f"({name})[{block}]"

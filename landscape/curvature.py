@@ -43,7 +43,7 @@ class Curvature(Operator):
         self, problem: Problem, vector: Tensor, comm: Comm, operator: str = "hessian", *,
         checkpoint: Any = None, seed: int = 0,
     ) -> None:  # fmt: skip
-        super().__init__(operator + (f"[{problem.block}]" if problem.block else ""), vector, comm)
+        super().__init__(combination.named(operator, problem.block), vector, comm)
         self.problem = problem
         module = plugins.load("landscape.operators", operator)
         self._prepare = _prepared(module, seed)
@@ -125,9 +125,25 @@ def operator_at(
     terms = [(f, Curvature(problem, vector, comm, name, checkpoint=checkpoint, seed=seed)) for f, name in read]
     if [f for f, _ in terms] == [1.0]:
         return terms[0][1]
-    combined, name = Combination(terms), combination.written(read)
-    combined.name = f"({name})[{problem.block}]" if problem.block else name  # the block is that of the whole sum
+    combined = Combination(terms)
+    combined.name = combination.named(operator, problem.block)  # the block is that of the whole sum
     return combined
+
+
+def check_operator(operator: str) -> None:
+    """Raises:
+    UsageError: a sum that cannot be read, or a name that is no file of `landscape.operators`.
+    """
+    for _, name in combination.read(operator):
+        plugins.load("landscape.operators", name)
+
+
+def check_checkpoint(operator: str, problem: Problem, checkpoint: Any) -> None:
+    """Raises:
+    ProblemError: the checkpoint lacks what the operator needs.
+    """
+    for _, name in combination.read(operator):
+        scale_of(name, problem, checkpoint)
 
 
 def _memory_text(problem: Problem) -> str:

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exact import AdamCheckpoint, dense, digits, mlp_problem
+from exact import PROGRAMS, AdamCheckpoint, dense, digits, mlp_problem, mpirun
 from torch import nn
 from torch.nn import functional as F
 
-from landscape import Recorder, combination
+from landscape import Recorder, cli, combination
 from landscape.checkpoints import Checkpoint
 from landscape.curvature import Curvature, operator_at
 from landscape.errors import ProblemError, UsageError
@@ -20,7 +20,7 @@ from landscape.operators.fisher import draw, uniform
 from landscape.parallel import Comm
 from landscape.problem import Problem
 from landscape.spectrum import spectrum_at
-from landscape.stores.run_directory import Run
+from landscape.stores.run_directory import Run, check_key, eigenpairs_key, operator_key, spectrum_key
 
 COMM = Comm()
 CE_OPERATORS = ("hessian", "gauss_newton", "residual", "fisher", "empirical_fisher", "preconditioned")
@@ -387,3 +387,114 @@ def test_operators_of_different_sizes_do_not_add():
     part = problem.restricted("0")
     with pytest.raises(UsageError, match=r"different sizes cannot be added: 390, 460"):
         Curvature(problem, problem.weights(), COMM) + Curvature(part, part.weights(), COMM)
+
+
+# ------------------------------------------------------------------ blocks of weights
+
+
+@pytest.mark.parametrize("operator", [*CE_OPERATORS, "hessian - gauss_newton"])
+@pytest.mark.parametrize("patterns", [("0",), ("0.*",), ("*.bias",), ("2.weight", "0.bias")], ids=",".join)
+def test_a_restricted_operator_is_the_diagonal_block(operator, patterns):
+    problem = uneven()
+    block = problem.restricted(*patterns)
+    names = [n for n, _, _ in block.named_slices()]
+    inside = np.concatenate([np.arange(s.start, s.stop) for n, _, s in problem.named_slices() if n in names])
+    checkpoint = AdamCheckpoint(problem)
+    found = dense(block, operator, checkpoint=checkpoint)
+    assert found.shape == (block.size, block.size)
+    exact = dense(problem, operator, checkpoint=checkpoint)[np.ix_(inside, inside)]
+    np.testing.assert_allclose(found, exact, atol=1e-13 * max(1, np.abs(exact).max()))
+
+
+def test_the_spectrum_of_a_block_names_it():
+    problem = uneven().restricted("2")
+    spectrum, pairs = spectrum_at(problem, problem.weights(), COMM, iterations=18, top=3, bottom=1)
+    assert (spectrum.operator, spectrum.size, pairs.vectors.shape) == ("hessian[2]", 70, (4, 70))
+    assert pairs.meta["weights"] == ["2.weight", "2.bias"]
+    np.testing.assert_allclose(pairs.values, np.linalg.eigvalsh(dense(problem))[::-1][:3], atol=1e-9)
+
+
+def test_weights_outside_the_block_come_from_the_model():
+    problem = uneven()
+    block = problem.restricted("0")
+    before = dense(block)
+    problem.load({n: v * (2.0 if n.startswith("2") else 1.0) for n, v in problem.state().items()})
+    theta = problem.weights()
+    assert np.abs(dense(block) - before).max() > 1e-3
+    np.testing.assert_allclose(dense(block), dense(problem)[:390, :390], atol=1e-14)
+    assert torch.equal(problem.weights(), theta)
+
+
+def test_layers_are_the_modules_that_own_weights():
+    assert uneven().layers() == ["0", "2"]
+    assert Problem(Quadratic(3), F.mse_loss, (torch.ones(4, 3).double(), torch.ones(4).double())).layers() == ["w"]
+
+
+def test_a_pattern_that_matches_nothing_lists_the_names():
+    with pytest.raises(UsageError, match=r"matches '1\.\*'; there are 0\.weight, 0\.bias, 2\.weight, 2\.bias"):
+        uneven().restricted("0.*", "1.*")
+
+
+# ------------------------------------------------------------------ ranks and the command line
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(("operator", "block"), [("preconditioned", "2.*"), ("hessian - fisher", "2")])
+def test_one_two_and_four_ranks_give_the_same_operator(tmp_path, operator, block):
+    found = {}
+    for ranks in (1, 2, 4):
+        target = tmp_path / f"{ranks}.npz"
+        done = mpirun(ranks, str(PROGRAMS / "spectrum_on_ranks.py"), str(target), "float64", operator, block)
+        assert done.returncode == 0, done.stderr
+        found[ranks] = dict(np.load(target))
+    for ranks in (2, 4):
+        scale = np.abs(found[1]["values"]).max()
+        for name in ("nodes", "values", "lowest"):
+            np.testing.assert_allclose(found[ranks][name], found[1][name], rtol=0, atol=1e-9 * scale)
+
+
+def test_the_spectrum_job_on_an_operator_and_on_blocks(tmp_path, capsys):
+    run, problem, live = recorded(tmp_path / "run", torch.optim.Adam)
+    few = [str(run.root), "--dtype", "float64", "--iterations", "15", "--top", "2", "--bottom", "1"]
+    assert cli.main(["spectrum", *few, "--operator", "preconditioned"]) == 0
+    told = capsys.readouterr()
+    assert "skipped: Adam has no second moments of '0.weight' at step 0; the first checkpoint" in told.err
+    assert "2 preconditioned spectra" in told.out
+    assert run.steps("eigenpairs", "preconditioned") == [3, 6]
+    root = metric_of(live).rsqrt().numpy()
+    wanted = np.linalg.eigvalsh(root[:, None] * dense(problem) * root)[::-1][:2]
+    np.testing.assert_allclose(run.read("eigenpairs-preconditioned-00000006").values, wanted, rtol=1e-8)
+
+    assert cli.main(["spectrum", *few, "--operator", "preconditioned"]) == 0  # again: nothing is left to do
+    assert cli.main(["spectrum", *few, "--operator", "preconditioned", "--checkpoints", "0"]) == 3
+    assert "the first checkpoint that has some is step 3" in capsys.readouterr().err
+
+    assert cli.main(["spectrum", *few, "--checkpoints", "last", "--weights", "0.*"]) == 0
+    assert "1 hessian[0.*] spectra" in capsys.readouterr().out
+    key = eigenpairs_key("hessian[0.*]", 6)
+    pairs = run.read(key, large=True)
+    assert (pairs.operator, pairs.size, pairs.vectors.shape[1]) == ("hessian[0.*]", 260, 260)
+    np.testing.assert_allclose(pairs.values, np.linalg.eigvalsh(dense(problem)[:260, :260])[::-1][:2], rtol=1e-8)
+    assert not run.has("spectrum-hessian-00000006")  # the block is no spectrum of the whole
+
+    assert cli.main(["spectrum", *few, "--checkpoints", "last", "--per-layer"]) == 0
+    told = capsys.readouterr().out
+    assert "hessian[0] spectra" in told
+    assert "hessian[2] spectra" in told
+    values = run.read(eigenpairs_key("hessian[2]", 6)).values
+    np.testing.assert_allclose(values, np.linalg.eigvalsh(dense(problem)[260:, 260:])[::-1][:2], rtol=1e-8)
+
+    assert cli.main(["spectrum", *few, "--weights", "7.*"]) == 2
+    assert "0.weight, 0.bias, 2.weight, 2.bias" in capsys.readouterr().err
+    surface = ["surface", str(run.root), "--plane", "eigen", "--operator", "hessian[0.*]", "--points", "3"]
+    assert cli.main(surface) == 0
+    directions = run.read("surface-eigen-00000006", large=True).directions
+    assert directions[:, :260].any()
+    assert not directions[:, 260:].any()
+
+
+@pytest.mark.parametrize("other", ["hessian[0]", "hessian(0)", "hessian[0,*]", "hessian[00]", "hessian_0"])
+def test_keys_of_blocks_do_not_collide(other):
+    assert spectrum_key("hessian[0.*]", 1) != spectrum_key(other, 1)
+    assert check_key(spectrum_key(other, 1))
+    assert operator_key(operator_key(other)) == operator_key(other)  # the app finds records by what is in the key
