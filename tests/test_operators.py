@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from landscape import Recorder, cli, combination
+from landscape.app.reading import Reader
 from landscape.checkpoints import Checkpoint
 from landscape.curvature import Curvature, operator_at
 from landscape.errors import ProblemError, UsageError
@@ -476,6 +477,9 @@ def test_the_spectrum_job_on_an_operator_and_on_blocks(tmp_path, capsys):
     assert (pairs.operator, pairs.size, pairs.vectors.shape[1]) == ("hessian[0.*]", 260, 260)
     np.testing.assert_allclose(pairs.values, np.linalg.eigvalsh(dense(problem)[:260, :260])[::-1][:2], rtol=1e-8)
     assert not run.has("spectrum-hessian-00000006")  # the block is no spectrum of the whole
+
+    assert Reader(tmp_path).operators(run) == ["hessian[0.*]", "preconditioned"]
+    assert Reader(tmp_path).series(run, "hessian[0.*]").steps == [6]
 
     assert cli.main(["spectrum", *few, "--checkpoints", "last", "--per-layer"]) == 0
     told = capsys.readouterr().out

@@ -154,7 +154,7 @@ def check_key(key: str) -> str:
 
 def operator_key(operator: str) -> str:
     """An operator's name as part of a key: itself, or for one such as 'hessian[0.*]' its letters and a digest."""
-    if re.fullmatch(r"[A-Za-z0-9_.+-]+", operator) and ".." not in operator:
+    if re.fullmatch(r"[A-Za-z0-9_.]+", operator) and ".." not in operator:
         return operator
     letters = re.sub(r"[^A-Za-z0-9]+", "_", operator).strip("_")
     return f"{letters[:60]}.{hashlib.sha256(operator.encode()).hexdigest()[:8]}"
