@@ -155,7 +155,7 @@ class Scene:
 
     @functools.cached_property
     def threshold(self) -> facts.Threshold:
-        return facts.threshold(self.info)
+        return facts.threshold(self.info, self.operator)
 
     # -- planes
 

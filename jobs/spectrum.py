@@ -113,6 +113,7 @@ def _compute(
         options = _common.spectrum_options(args) | {"on_matvecs": on_matvecs, "seed": args.seed}
         for problem, missing in work:
             ready = _ready(args.operator, problem, missing, comm, progress.note, total // len(work))
+            counter.total = progress.total = counter.total - len(missing) + len(ready)
             usable = _common.usable(ready, comm, progress.note, refused)
             for spectrum, eigenpairs in spectra(problem, usable, comm, **options):
                 made = evidence(comm.size, settings=decided)

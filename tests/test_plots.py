@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import math
@@ -199,6 +200,27 @@ def test_the_stability_threshold_is_the_optimizers_own(
 ) -> None:
     info = softmax_run.info()
     found = facts.threshold(type(info)(**{**info.__dict__, "optimizer": optimizer, "settings": settings}))
+    assert found.formula == formula
+    assert found.value == (None if value is None else pytest.approx(value))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings", "value", "formula"),
+    [
+        ("Adam", {"lr": 0.01, "betas": [0.9, 0.999]}, 3800, "(2+2β₁)/((1−β₁)η)"),
+        ("AdamW", {"lr": 0.01, "betas": [0.5, 0.999], "weight_decay": 0.01}, 600, "(2+2β₁)/((1−β₁)η)"),
+        ("Adam", {"lr": 0.01, "weight_decay": 0.01}, None, "no threshold: the weight decay is part of the gradient"),
+        ("RMSprop", {"lr": 0.01}, 200, "2/η"),
+        ("RMSprop", {"lr": 0.01, "momentum": 0.9}, 380, "(2+2β)/η"),
+        ("NAdam", {"lr": 0.01, "betas": [0.9, 0.999]}, None, "no stability threshold known for NAdam"),
+        ("Adam", {}, None, "no threshold: one learning rate for all weights was not recorded"),
+    ],
+)
+def test_the_preconditioned_sharpness_has_its_own_threshold(
+    optimizer: str, settings: dict[str, Any], value: float | None, formula: str
+) -> None:
+    info = dataclasses.replace(softmax_run.info(), optimizer=optimizer, settings=settings)
+    found = facts.threshold(info, "preconditioned")
     assert found.formula == formula
     assert found.value == (None if value is None else pytest.approx(value))
 
