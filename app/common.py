@@ -155,7 +155,7 @@ class Scene:
 
     @functools.cached_property
     def threshold(self) -> stability.Threshold:
-        return stability.threshold(self.info)
+        return stability.threshold(self.info, self.operator)
 
     # -- planes
 

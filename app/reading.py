@@ -103,6 +103,16 @@ def _series(root: str, operator: str, stamps: tuple[tuple[int, str, Stamp], ...]
     return Series(operator, good, damaged)
 
 
+def _operator(run: Run, name: str, key: str) -> str:
+    """The operator's own name where its key holds only letters and a digest of it, as for a block of weights."""
+    if "." not in name:
+        return name
+    try:
+        return str(run.meta(key).get("operator", name))
+    except LandscapeError:
+        return name
+
+
 class Reader:
     """The one door between pages and disk."""
 
@@ -152,8 +162,9 @@ class Reader:
 
     def operators(self, run: Run) -> list[str]:
         """Operators with a spectrum or eigenpairs, hessian first."""
-        found = {k.split("-", 1)[1].rpartition("-")[0] for kind in ("spectrum", "eigenpairs") for k in run.keys(kind)}
-        return sorted((o for o in found if o), key=lambda o: (o != "hessian", o))
+        keys = {k.split("-", 1)[1].rpartition("-")[0]: k for kind in ("spectrum", "eigenpairs") for k in run.keys(kind)}
+        found = {_operator(run, name, key) for name, key in keys.items() if name}
+        return sorted(found, key=lambda o: (o != "hessian", o))
 
     def series(self, run: Run, operator: str) -> Series:
         steps = run.steps("spectrum", operator)

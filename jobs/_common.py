@@ -88,7 +88,8 @@ SPECTRUM_OPTIONS = ("operator", "probes", "iterations", "block", "top", "bottom"
 def add_spectrum(parser: argparse.ArgumentParser, *, probes: int = 4, iterations: int = 50) -> Any:
     """The options of `spectrum_at`; returns their group."""
     group = parser.add_argument_group("spectrum")
-    group.add_argument("--operator", default="hessian", help="of landscape/operators (default: hessian)")
+    group.add_argument("--operator", default="hessian",
+                       help="of landscape/operators or a sum: 'hessian - 0.5*fisher' (default: hessian)")  # fmt: skip
     group.add_argument("--probes", type=positive, default=probes, help=f"random start vectors (default: {probes})")
     group.add_argument("--iterations", type=positive, default=iterations,
                        help=f"Lanczos iterations of the density (default: {iterations})")  # fmt: skip

@@ -136,11 +136,11 @@ def _descend(problem: Any, done: int, steps: int, seed: int) -> int:
 def _dense(problem: Any, operator: str) -> Any:
     import torch
 
-    from landscape.curvature import Curvature
+    from landscape.curvature import operator_at
     from landscape.parallel import Comm
 
     exact = problem.to(dtype=torch.float64)
-    matrix = Curvature(exact, exact.weights(), Comm(), operator).matvec(torch.eye(exact.size, dtype=torch.float64))
+    matrix = operator_at(exact, exact.weights(), Comm(), operator).matvec(torch.eye(exact.size, dtype=torch.float64))
     return ((matrix + matrix.T) / 2).numpy()
 
 
@@ -150,10 +150,10 @@ def _dense(problem: Any, operator: str) -> Any:
 def _products(args: argparse.Namespace, problem: Any, comm: Any, say: Callable[..., None]) -> None:
     import torch
 
-    from landscape.curvature import Curvature
+    from landscape.curvature import operator_at
 
     theta = problem.weights()
-    curvature = Curvature(problem, theta, comm, args.operator)
+    curvature = operator_at(problem, theta, comm, args.operator)
 
     def gradient() -> None:
         for batch in comm.share(problem.batches):

@@ -79,13 +79,12 @@ def _check_loss(problem: Any, comm: Any, where: str, say: Any) -> None:
 
 def _check_products(args: argparse.Namespace, problem: Any, comm: Any, say: Any) -> float:
     """Symmetry and repeatability; returns products a second."""
-    from landscape import plugins
-    from landscape.curvature import Curvature, self_check
+    from landscape.curvature import check_operator, operator_at, self_check
     from landscape.progress import memory_bytes
 
     with comm.together():
-        plugins.load("landscape.operators", args.operator)
-    curvature = Curvature(problem, problem.weights(), comm, args.operator)
+        check_operator(args.operator)
+    curvature = operator_at(problem, problem.weights(), comm, args.operator, seed=args.seed)
     checked = self_check(curvature, args.seed)
     say(f"repeats    the same {args.operator} product twice, bit for bit  ok")
     say(f"symmetry   |u.Hv - v.Hu| / (|u| |Hv|) = {checked.asymmetry:.1e}  ok")

@@ -89,7 +89,20 @@ def _plane(args: argparse.Namespace, store: Any, problem: Any, usable: list[Any]
             f"'{store.root}' has no {args.operator} eigenvectors at step {origin.step}; compute them first: "
             f"landscape spectrum {store.root} --checkpoints {origin.step}"
         )
-    return directions.eigen_plane(vector, pairs.vectors, pairs.values, pairs.residuals, step=origin.step)
+    vectors = _embedded(pairs.vectors, problem, pairs.meta.get("weights"))
+    return directions.eigen_plane(vector, vectors, pairs.values, pairs.residuals, step=origin.step)
+
+
+def _embedded(vectors: Any, problem: Any, weights: list[str] | None) -> Any:
+    """Vectors of a block of weights with zeros for all others; vectors of all weights as they are."""
+    import numpy as np
+
+    if weights is None:
+        return vectors
+    inside = [np.full(place.stop - place.start, name in weights) for name, _, place in problem.named_slices()]
+    full = np.zeros((len(vectors), problem.size), dtype=vectors.dtype)
+    full[:, np.concatenate(inside)] = vectors
+    return full
 
 
 def _compute(

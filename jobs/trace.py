@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape import plugins
     from landscape.checkpoints import of_run
+    from landscape.curvature import check_operator
     from landscape.parallel import world
     from landscape.progress import Progress
     from landscape.stores.run_directory import Run
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     comm = world()
     with comm.together():
         store = Run(args.run)
-        plugins.load("landscape.operators", args.operator)
+        check_operator(args.operator)
         checkpoints = of_run(store, args.checkpoints)
     problem, _ = _common.open_problem(store, args, comm)
     rows = []
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     for checkpoint in _common.usable(checkpoints, comm, Progress("trace", 0, comm).note):
         with comm.together():
             checkpoint.load_into(problem)
-        found = _trace(args, problem, comm)
+        found = _trace(args, problem, comm, checkpoint)
         rows.append({"step": checkpoint.step, "trace": found.value, "low": found.low, "high": found.high})
         if comm.rank == 0 and args.format == "table":
             print(f"{checkpoint.step:>8}  {found.value:>11.5g}  {found.low:.5g} to {found.high:.5g}", flush=True)
@@ -54,14 +54,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _trace(args: argparse.Namespace, problem: Any, comm: Any) -> Any:
-    from landscape.curvature import Curvature
+def _trace(args: argparse.Namespace, problem: Any, comm: Any, checkpoint: Any) -> Any:
+    from landscape.curvature import operator_at
     from landscape.probes import probes
     from landscape.traces import hutchpp
 
-    curvature = Curvature(problem, problem.weights(), comm, args.operator)
+    theta = problem.weights()
+    curvature = operator_at(problem, theta, comm, args.operator, checkpoint=checkpoint, seed=args.seed)
     draw = partial(probes, size=problem.size, seed=args.seed, part=curvature.part)
     return hutchpp(
-        curvature.matvec, lambda numbers: draw(numbers).to(curvature.vector), problem.size, args.products,
+        curvature.matvec, lambda numbers: draw(numbers).to(theta), problem.size, args.products,
         curvature.reduce,
     )  # fmt: skip

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import plugins, probes
+from . import combination, plugins, probes
+from .combination import Combination, Operator
 from .errors import ProblemError, ResourceError
 from .parallel import Comm
 from .problem import Problem
 
+Product = Callable[[Tensor], Tensor]
 
-class Curvature:
+
+class Curvature(Operator):
     """The mean over all samples of an operator at fixed weights, as a product with sharded blocks.
 
     Batches are dealt whole to ranks and their products are summed in float64, so the result does not depend on the
@@ -23,26 +32,35 @@ class Curvature:
     Args:
         vector: the weights (size,), equal on every rank.
         operator: a name in `landscape.operators`.
+        checkpoint: where the vector comes from, for operators made of the optimizer's state.
+        seed: of operators that draw random numbers.
+
+    Raises:
+        ProblemError: the operator needs a checkpoint and there is none, or not the state it needs in it.
     """
 
-    def __init__(self, problem: Problem, vector: Tensor, comm: Comm, operator: str = "hessian") -> None:
-        self.problem, self.comm, self.operator = problem, comm, operator
-        self.vector = vector.detach()
-        self.part = comm.part(problem.size)
-        self._prepare = plugins.load("landscape.operators", operator).prepare
-        self._batches = comm.share(problem.batches)
+    def __init__(
+        self, problem: Problem, vector: Tensor, comm: Comm, operator: str = "hessian", *,
+        checkpoint: Any = None, seed: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__(combination.named(operator, problem.block), vector, comm)
+        self.problem = problem
+        module = plugins.load("landscape.operators", operator)
+        self._prepare = _prepared(module, seed)
+        firsts = list(accumulate((problem.count(b) for b in problem.batches), initial=0))[:-1]
+        self._batches = comm.share(list(zip(firsts, problem.batches, strict=True)))
+        with comm.together():
+            scale = scale_of(operator, problem, checkpoint)
+        self._scale = None if scale is None else scale[self.part].to(self.vector)[:, None]  # (part, 1)
 
     def matvec(self, block: Tensor) -> Tensor:
         """Product with this rank's rows of a block: (part, b) -> (part, b), in the problem's dtype."""
-        full = self.comm.all_gather(block, self.problem.size)
-        return self.comm.sum_scatter(self.local_product(full)).to(block.dtype)
-
-    def reduce(self, matrix: Tensor) -> Tensor:
-        """Sum of a small float64 matrix over ranks."""
-        return self.comm.sum(matrix)
+        inner = block if self._scale is None else self._scale * block
+        product = self.comm.sum_scatter(self.local_product(self.comm.all_gather(inner, self.size)))
+        return (product if self._scale is None else self._scale * product).to(block.dtype)
 
     def local_product(self, block: Tensor) -> Tensor:
-        """This rank's share of the product with a full block (size, b): float64, not yet summed over ranks.
+        """This rank's share of the unscaled product with a full block (size, b): float64, not yet summed over ranks.
 
         Raises:
             ProblemError: a layer cannot be differentiated twice.
@@ -50,9 +68,9 @@ class Curvature:
         """
         total = torch.zeros(block.shape, dtype=torch.float64, device=block.device)
         try:
-            for batch in self._batches:
+            for first, batch in self._batches:
                 share = self.problem.count(batch) / self.problem.samples
-                product = self._prepare(self.problem, self.vector, batch)
+                product = self._prepare(self.problem, self.vector, batch, first)
                 total.add_(product(block), alpha=share)
         except torch.OutOfMemoryError as error:
             raise ResourceError(_memory_text(self.problem)) from error
@@ -62,11 +80,70 @@ class Curvature:
                 raise ResourceError(_memory_text(self.problem)) from error
             if "derivative for" in text or "double backward" in text or "differentiate twice" in text:
                 raise ProblemError(
-                    f"a layer of the model cannot be differentiated twice, so {self.operator} products do not exist: "
+                    f"a layer of the model cannot be differentiated twice, so {self.name} products do not exist: "
                     f"{text.splitlines()[0]}. Replace that layer, e.g. by an explicit formula"
                 ) from error
             raise
         return total
+
+
+def _prepared(module: ModuleType, seed: int) -> Callable[[Problem, Tensor, Any, int], Product]:
+    """The operator's `prepare` with what it asks for by name: the number of the first sample, the seed."""
+    asked = inspect.signature(module.prepare).parameters
+    prepare = partial(module.prepare, seed=seed) if "seed" in asked else module.prepare
+
+    def numbered(problem: Problem, vector: Tensor, batch: Any, first: int) -> Product:
+        product: Product = prepare(problem, vector, batch, **({"first": first} if "first" in asked else {}))
+        return product
+
+    return numbered
+
+
+def scale_of(operator: str, problem: Problem, checkpoint: Any) -> Tensor | None:
+    """The vector s (size,) of an operator diag(s) A diag(s) at a checkpoint; None for an operator without.
+
+    Raises:
+        ProblemError: there is no checkpoint, or not the state that the operator needs in it.
+    """
+    module = plugins.load("landscape.operators", operator)
+    if not hasattr(module, "scale"):
+        return None
+    if checkpoint is None:
+        raise ProblemError(
+            f"{operator} is made of the optimizer's state, so it needs a checkpoint of a recorded run: "
+            f"landscape spectrum RUN --operator {operator}"
+        )
+    scale: Tensor = module.scale(problem, checkpoint)
+    return scale
+
+
+def operator_at(
+    problem: Problem, vector: Tensor, comm: Comm, operator: str = "hessian", *, checkpoint: Any = None, seed: int = 0
+) -> Operator:
+    """An operator by its name, or a sum such as 'hessian - 0.5*gauss_newton', at the weights `vector` (size,)."""
+    read = combination.read(operator)
+    terms = [(f, Curvature(problem, vector, comm, name, checkpoint=checkpoint, seed=seed)) for f, name in read]
+    if [f for f, _ in terms] == [1.0]:
+        return terms[0][1]
+    combined = Combination(terms)
+    combined.name = combination.named(operator, problem.block)  # the block is that of the whole sum
+    return combined
+
+
+def check_operator(operator: str) -> None:
+    """Raises:
+    UsageError: a sum that cannot be read, or a name that is no file of `landscape.operators`.
+    """
+    for _, name in combination.read(operator):
+        plugins.load("landscape.operators", name)
+
+
+def check_checkpoint(operator: str, problem: Problem, checkpoint: Any) -> None:
+    """Raises:
+    ProblemError: the checkpoint lacks what the operator needs.
+    """
+    for _, name in combination.read(operator):
+        scale_of(name, problem, checkpoint)
 
 
 def _memory_text(problem: Problem) -> str:
@@ -85,13 +162,13 @@ class SelfCheck:
     repeats: bool
 
 
-def self_check(curvature: Curvature, seed: int = 0) -> SelfCheck:
+def self_check(curvature: Operator, seed: int = 0) -> SelfCheck:
     """Two block products with two random vectors: |u.Av - v.Au| / (norm(Av) norm(u)) and bitwise repeatability.
 
     Raises:
         ProblemError: the operator is not finite, not repeatable or not symmetric; the message names the usual cause.
     """
-    size, part = curvature.problem.size, curvature.part
+    size, part = curvature.size, curvature.part
     pair = probes.probes(range(2**31 - 2, 2**31), size, seed, part).to(curvature.vector)
     first, second = curvature.matvec(pair), curvature.matvec(pair)
     sums = torch.stack([
@@ -100,7 +177,7 @@ def self_check(curvature: Curvature, seed: int = 0) -> SelfCheck:
         (first != second).double().sum(),
     ])
     uav, vau, product, length, different = curvature.reduce(sums).tolist()
-    name = curvature.operator
+    name = curvature.name
     if not all(map(_finite, (uav, vau, product))):
         raise ProblemError(
             f"the {name} product is not finite: the loss overflows or a layer has no second derivative at these "
@@ -121,7 +198,9 @@ def self_check(curvature: Curvature, seed: int = 0) -> SelfCheck:
     return SelfCheck(asymmetry, True)
 
 
-def noise_level(problem: Problem, vector: Tensor, operator: str = "hessian", seed: int = 0) -> float | None:
+def noise_level(
+    problem: Problem, vector: Tensor, operator: str = "hessian", seed: int = 0, checkpoint: Any = None
+) -> float | None:
     """lambda_noise = |A v - A_64 v| / |v| on the first batch, A in the problem's precision and A_64 in float64.
 
     Eigenvalues below a few times this have no sign in that precision. One product in each; every rank does the same.
@@ -133,11 +212,13 @@ def noise_level(problem: Problem, vector: Tensor, operator: str = "hessian", see
     v = probes.probe(2**31 - 3, problem.size, seed).to(vector.device, vector.dtype)[:, None]
     try:
         exact = one.to(dtype=torch.float64)
-        rough = Curvature(one, vector, Comm(), operator).local_product(v)
-        fine = Curvature(exact, vector.double(), Comm(), operator).local_product(v.double())
+        rough, fine = (
+            operator_at(p, vector.to(p.dtype), Comm(), operator, checkpoint=checkpoint, seed=seed).matvec(v.to(p.dtype))
+            for p in (one, exact)
+        )
     except (TypeError, RuntimeError):
         return None
-    level = float((rough - fine).norm() / v.double().norm())
+    level = float((rough.double() - fine).norm() / v.double().norm())
     return level if _finite(level) else None
 
 

@@ -8,6 +8,7 @@ the size of a batch, or a short last one, never changes the loss surface. The mo
 from __future__ import annotations
 
 import copy
+import fnmatch
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from .errors import ProblemError
+from .errors import ProblemError, UsageError
 
 Batch = Any
 Loss = Callable[[Any, Any], Tensor]
@@ -112,6 +113,8 @@ class Problem:
                 f"({', '.join(sorted(f'{d} on {v}' for d, v in kinds))}); convert the model to one, e.g. model.float()"
             )
         ((self.dtype, self.device),) = kinds
+        self._fixed: dict[str, nn.Parameter] = {}  # trainable, but held at the model's own values
+        self.block = ""  # what `restricted` was asked for; empty: all trainable weights
         self._sizes = [p.numel() for p in self._parameters.values()]
         self.size: int = sum(self._sizes)
         self.batches: list[Batch] = [move(b, self.device) for b in freeze(data, batch_size)]
@@ -139,6 +142,11 @@ class Problem:
     @property
     def model(self) -> nn.Module:
         return self._objective.model
+
+    @property
+    def loss(self) -> Loss | None:
+        """The loss of outputs and targets; None where the model computes its own."""
+        return self._objective.loss
 
     def named_slices(self) -> list[tuple[str, tuple[int, ...], slice]]:
         """(name, shape, slice of the flat vector) of every trainable tensor, in order."""
@@ -217,6 +225,7 @@ class Problem:
     def outcome(self, vector: Tensor, batch: Batch) -> tuple[Tensor, Any]:
         """(mean loss of the batch, outputs or None) at a flat vector (size,); differentiable in the vector."""
         named = {f"model.{n}": v for n, v in self.unflatten(vector).items()}
+        named |= {f"model.{n}": p.detach() for n, p in self._fixed.items()}
         # The flash and memory-efficient attention kernels have no double backward; the math backend has.
         with sdpa_kernel(SDPBackend.MATH):
             loss, outputs = functional_call(self._objective, named, (batch,))
@@ -268,8 +277,9 @@ class Problem:
         """The same problem in another precision or on another device (a copy; floating-point inputs follow)."""
         other = copy.copy(self)
         other._objective = copy.deepcopy(self._objective).to(device=device, dtype=dtype)
-        names = set(self._parameters)
-        other._parameters = {n: p for n, p in other.model.named_parameters() if n in names}
+        own = dict(other.model.named_parameters())
+        other._parameters = {n: own[n] for n in self._parameters}
+        other._fixed = {n: own[n] for n in self._fixed}
         other.dtype, other.device = dtype or self.dtype, torch.device(device) if device is not None else self.device
         other.batches = [move(b, other.device, dtype) for b in self.batches]
         other.test_batches = [move(b, other.device, dtype) for b in self.test_batches]
@@ -281,6 +291,37 @@ class Problem:
         other.batches, other.test_batches = self.batches[:1], []
         other.samples = self.count(self.batches[0])
         return other
+
+    def restricted(self, *patterns: str) -> Problem:
+        """The problem as a function of a block of its weights; the others stay at the model's own values.
+
+        Its operators are the diagonal blocks of the full ones. The model is shared: `load` on either serves both.
+
+        Args:
+            patterns: shell patterns ('0.*', 'layer1.*', '*.bias'), each of a weight's name or of the name of the
+                module that owns it; the block is the union of what they match, in the order of the model.
+
+        Raises:
+            UsageError: a pattern matches no weight; the message lists the names.
+        """
+        for pattern in patterns:
+            if not any(_matches(n, pattern) for n in self._parameters):
+                names = _listed(self._parameters)
+                raise UsageError(f"no weight of {self._who()} matches '{pattern}'; there are {names}")
+        other = copy.copy(self)
+        other._parameters = {n: p for n, p in self._parameters.items() if any(_matches(n, t) for t in patterns)}
+        other._fixed = {**self._fixed, **{n: p for n, p in self._parameters.items() if n not in other._parameters}}
+        other._sizes = [p.numel() for p in other._parameters.values()]
+        other.size = sum(other._sizes)
+        other.block = ",".join(patterns)
+        return other
+
+    def layers(self) -> list[str]:
+        """Names of the modules that own trainable weights, in the model's order: patterns of `restricted`.
+
+        A weight of the outermost module stands for itself.
+        """
+        return list(dict.fromkeys(n.rpartition(".")[0] or n for n in self._parameters))
 
     def subset(self, samples: int, seed: int = 0) -> Problem:
         """The problem on a fixed random subset, class-balanced where targets are integers; drawn from `seed` alone.
@@ -300,6 +341,16 @@ class Problem:
         other.batches = list(_split_pair(inputs[chosen], targets[chosen], size))
         other.samples = samples
         return other
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name.rpartition(".")[0], pattern)
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    shown = names if len(names) <= 20 else [*names[:15], f"... {len(names) - 18} more ...", *names[-3:]]
+    return ", ".join(shown)
 
 
 # ---------------------------------------------------------------------- batches

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import probes as probes_module
-from .curvature import Curvature, noise_level, self_check
+from .combination import Operator
+from .curvature import noise_level, operator_at, self_check
 from .errors import ProblemError, UsageError
 from .lanczos import BlockLanczos, Extremes, extremes
 from .parallel import Comm
@@ -54,7 +55,7 @@ def spectra(
         with comm.together():
             checkpoint.load_into(problem)
         found = spectrum_at(
-            problem, problem.weights(), comm, step=step, check=number == 0, noise=noise,
+            problem, problem.weights(), comm, step=step, check=number == 0, noise=noise, checkpoint=checkpoint,
             on_matvecs=partial(on_matvecs, step), **options,
         )
         if problem.dtype != torch.float64:
@@ -67,7 +68,7 @@ def spectrum_at(
     vector: Tensor,
     comm: Comm,
     *,
-    operator: str = "hessian",
+    operator: str | Operator = "hessian",
     probes: int = 4,
     iterations: int = 50,
     block: int = 4,
@@ -76,6 +77,7 @@ def spectrum_at(
     seed: int = 0,
     tolerance: float | None = None,
     step: int = 0,
+    checkpoint: Any = None,
     check: bool = True,
     noise: float | None = None,
     on_matvecs: Callable[[int], None] = lambda matvecs: None,  # called after every block product
@@ -83,6 +85,8 @@ def spectrum_at(
     """Density and extreme eigenpairs of an operator at the weights `vector` (size,).
 
     Args:
+        operator: a name in `landscape.operators`, a sum such as 'hessian - 0.5*gauss_newton', or an operator itself.
+        checkpoint: where the vector comes from, for operators made of the optimizer's state.
         probes: random start vectors; they run `block` at a time through one block Lanczos recurrence.
         iterations: block products of each recurrence, so probes * iterations products give the density.
         top, bottom: eigenpairs wanted from the upper and the lower end.
@@ -94,20 +98,24 @@ def spectrum_at(
         UsageError: a number out of range.
         ProblemError: the product is not finite, not repeatable or not symmetric.
     """
-    size = problem.size
     for name, value, low in (("probes", probes, 1), ("iterations", iterations, 1), ("block", block, 1),
                              ("top", top, 0), ("bottom", bottom, 0)):
         if value < low:
             raise UsageError(f"{name} must be at least {low}, got {value}")
     started = time.perf_counter()
+    curvature = (
+        operator_at(problem, vector, comm, operator, checkpoint=checkpoint, seed=seed)
+        if isinstance(operator, str) else operator
+    )  # fmt: skip
+    size, name = curvature.size, curvature.name
     block = min(block, probes, size)
     probes = min(probes, size) if size < block else probes
     if tolerance is None:
         tolerance = 1e-9 if vector.dtype == torch.float64 else 1e-5
-    curvature = Curvature(problem, vector, comm, operator)
     checked = self_check(curvature, seed) if check else None
     spent = 4 if check else 0
-    noise = noise_level(problem, vector, operator, seed) if check else noise
+    if check and isinstance(operator, str):
+        noise = noise_level(problem, vector, operator, seed, checkpoint)
 
     rules: list[Rule] = []
     pairs: Extremes | None = None
@@ -124,7 +132,7 @@ def spectrum_at(
             spent += space.matvecs
     except FloatingPointError as error:
         raise ProblemError(
-            f"the {operator} product is not finite at step {step}: the loss overflows or a layer has no second "
+            f"the {name} product is not finite at step {step}: the loss overflows or a layer has no second "
             "derivative at these weights"
         ) from error
     assert pairs is not None
@@ -133,6 +141,8 @@ def spectrum_at(
         "dtype": str(vector.dtype).removeprefix("torch."), "seed": seed, "probes": probes, "iterations": iterations,
         "block": block, "tolerance": tolerance,
     }
+    if problem.block:
+        meta["weights"] = [weight for weight, _, _ in problem.named_slices()]
     if checked is not None:
         meta |= {"asymmetry": checked.asymmetry, "repeats": checked.repeats}
     if noise is None:
@@ -143,11 +153,11 @@ def spectrum_at(
     plain = [(n, np.square(s), r) for n, s, r in rules]
     reduced = padded([(n, reduced_weights((n, w, r), size), r) for n, w, r in plain])[1]
     spectrum = Spectrum(
-        step, operator, size, nodes, reduced, np.square(starts), residuals, dict(meta), starts=starts
+        step, name, size, nodes, reduced, np.square(starts), residuals, dict(meta), starts=starts
     )
     vectors = comm.all_gather(pairs.vectors.T.contiguous(), size).T.cpu().numpy()
     eigenpairs = Eigenpairs(
-        step, operator, size, pairs.values, pairs.residuals, pairs.lowest_values, pairs.lowest_residuals,
+        step, name, size, pairs.values, pairs.residuals, pairs.lowest_values, pairs.lowest_residuals,
         np.ascontiguousarray(vectors), {**meta, "converged": pairs.converged},
     )
     return spectrum, eigenpairs
@@ -157,19 +167,19 @@ def _report(on_matvecs: Callable[[int], None], before: int, matvecs: int) -> Non
     on_matvecs(before + matvecs)
 
 
-def _space(curvature: Curvature, indices: range, iterations: int, pairs: int, seed: int) -> BlockLanczos:
+def _space(curvature: Operator, indices: range, iterations: int, pairs: int, seed: int) -> BlockLanczos:
     """A Krylov space on the probes `indices` with room for the density and for restarts of `pairs` pairs."""
-    size, width = curvature.problem.size, len(indices)
+    size, width = curvature.size, len(indices)
     start = probes_module.probes(indices, size, seed, curvature.part)
     capacity = max((iterations + 1) * width, 2 * pairs + 8 * width)
     capacity = max(min(capacity, size + width), 2 * width)
     return BlockLanczos(curvature.matvec, start.to(curvature.vector), capacity, curvature.reduce)
 
 
-def _fresh(curvature: Curvature, block: int, seed: int) -> Tensor:
+def _fresh(curvature: Operator, block: int, seed: int) -> Tensor:
     """A random block beyond the numbered probes."""
     indices = range(2**30, 2**30 + block)
-    return probes_module.probes(indices, curvature.problem.size, seed, curvature.part).to(curvature.vector)
+    return probes_module.probes(indices, curvature.size, seed, curvature.part).to(curvature.vector)
 
 
 def _rule(space: BlockLanczos, iterations: int, on_block: Callable[[int], None]) -> Rule:

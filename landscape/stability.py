@@ -21,8 +21,8 @@ class Threshold:
     formula: str  # '2/η', or the reason why there is none
 
 
-def threshold(info: RunInfo) -> Threshold:
-    """Stability limit of plain gradient descent, heavy ball and Nesterov momentum; none for other optimizers.
+def threshold(info: RunInfo, operator: str = "hessian") -> Threshold:
+    """Stability limit of plain gradient descent, heavy ball and Nesterov momentum; of Adam's on `preconditioned`.
 
     On a quadratic with curvature h, heavy ball x+ = x - eta h x + beta (x - x-) has roots inside the unit circle
     exactly for eta h < 2 + 2 beta; Nesterov's look-ahead for eta h < (2 + 2 beta) / (1 + 2 beta). Weight decay adds
@@ -30,6 +30,8 @@ def threshold(info: RunInfo) -> Threshold:
     """
     name = info.optimizer.rpartition(".")[2].replace("_", "").replace("-", "").lower()
     settings = info.settings
+    if operator == "preconditioned":
+        return _preconditioned(info, name)
     if name not in _GRADIENT_DESCENT:
         return Threshold(None, f"no stability threshold known for {info.optimizer}'s raw Hessian")
     rate = positive(settings.get("lr"))
@@ -46,6 +48,25 @@ def threshold(info: RunInfo) -> Threshold:
     else:
         limit, formula = 2 / rate, "2/η"
     return Threshold(limit - decay, formula + (" − weight decay" if decay else ""))
+
+
+def _preconditioned(info: RunInfo, name: str) -> Threshold:
+    """Limit of the preconditioned sharpness: (2 + 2 beta1) / ((1 - beta1) eta) where momentum averages gradients.
+
+    Cohen et al. 2022 (arXiv 2207.14484), for a preconditioner that moves slowly.
+    """
+    rate, settings = positive(info.settings.get("lr")), info.settings
+    if rate is None or settings.get("groups"):
+        return Threshold(None, "no threshold: one learning rate for all weights was not recorded")
+    if name != "adamw" and positive(settings.get("weight_decay")):
+        return Threshold(None, "no threshold: the weight decay is part of the gradient")
+    if name in ("adam", "adamw", "adamax") and len(settings.get("betas") or ()) == 2:
+        beta = float(settings["betas"][0])
+        return Threshold((2 + 2 * beta) / ((1 - beta) * rate), "(2+2β₁)/((1−β₁)η)")
+    if name == "rmsprop":
+        beta = positive(settings.get("momentum")) or 0.0
+        return Threshold((2 + 2 * beta) / rate, "(2+2β)/η" if beta else "2/η")
+    return Threshold(None, f"no stability threshold known for {info.optimizer}")
 
 
 def positive(value: object) -> float | None:

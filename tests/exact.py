@@ -6,6 +6,7 @@ import functools
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from landscape import launch, plugins
+from landscape import launch
+from landscape.curvature import operator_at
+from landscape.parallel import Comm
 from landscape.problem import Problem
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -54,15 +57,31 @@ def mlp_problem(
     return problem.to(dtype=dtype)
 
 
-def dense(problem: Problem, operator: str = "hessian") -> NDArray[np.float64]:
-    """The operator's matrix (size, size) in float64, from one product with the identity a batch."""
+def dense(problem: Problem, operator: str = "hessian", **options: Any) -> NDArray[np.float64]:
+    """The operator's matrix (size, size) in float64, from one product with the identity; options of `operator_at`."""
     exact = problem.to(dtype=torch.float64)
-    prepare = plugins.load("landscape.operators", operator).prepare
-    total = torch.zeros(exact.size, exact.size, dtype=torch.float64)
-    for batch in exact.batches:
-        product = prepare(exact, exact.weights(), batch)
-        total += product(torch.eye(exact.size, dtype=torch.float64)) * (exact.count(batch) / exact.samples)
-    return ((total + total.T) / 2).numpy()
+    options = {"checkpoint": AdamCheckpoint(problem)} | options
+    curvature = operator_at(exact, exact.weights(), Comm(), operator, **options)
+    matrix = curvature.matvec(torch.eye(exact.size, dtype=torch.float64))
+    return ((matrix + matrix.T) / 2).numpy()
+
+
+class AdamCheckpoint:
+    """A checkpoint of an Adam run as far as the operators look at it, with second moments drawn once."""
+
+    step = 10
+    optimizer, settings = "Adam", {"betas": [0.9, 0.99], "eps": 1e-3, "amsgrad": False}
+
+    def __init__(self, problem: Problem) -> None:
+        self.run = self.info = self
+        generator = torch.Generator().manual_seed(1)
+        self.state: dict[str, Tensor] = {}
+        for name, shape, _ in problem.named_slices():
+            self.state[f"exp_avg_sq/{name}"] = 1e-3 * torch.rand(shape, generator=generator)
+            self.state[f"step/{name}"] = torch.tensor(10.0)
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        return self.state
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from exact import PROGRAMS, dense, digits, mlp_eigenvalues, mlp_problem, mpirun
+from exact import PROGRAMS, AdamCheckpoint, dense, digits, mlp_eigenvalues, mlp_problem, mpirun
 from torch import nn
 from torch.nn import functional as F
 
@@ -55,7 +55,8 @@ def test_operator_products_equal_the_dense_matrix(operator, dtype, accuracy):
     problem = mlp_problem(dtype, hidden=6, epochs=3, samples=250, batch_size=64)
     matrix = dense(problem, operator)
     block = torch.randn(problem.size, 3, dtype=dtype, generator=torch.Generator().manual_seed(0))
-    product = Curvature(problem, problem.weights(), COMM, operator).matvec(block)
+    checkpoint = AdamCheckpoint(problem)
+    product = Curvature(problem, problem.weights(), COMM, operator, checkpoint=checkpoint).matvec(block)
     exact = matrix @ block.double().numpy()
     assert np.abs(product.double().numpy() - exact).max() < accuracy * np.abs(exact).max()
 
@@ -147,7 +148,9 @@ def test_probes_beyond_a_block_and_small_operators(operator):
         dtype=torch.float64
     )
     exact = np.linalg.eigvalsh(dense(problem, operator))
-    spectrum, pairs = spectrum_at(problem, problem.weights(), COMM, operator=operator, probes=6, iterations=20)
+    spectrum, pairs = spectrum_at(
+        problem, problem.weights(), COMM, operator=operator, probes=6, iterations=20, checkpoint=AdamCheckpoint(problem)
+    )
     assert spectrum.nodes.shape[0] == 6
     np.testing.assert_allclose(spectrum.weights.sum(axis=1), 1, atol=1e-12)
     np.testing.assert_allclose(pairs.values, exact[::-1], atol=1e-12)  # 8 weights: fewer than the ten asked for

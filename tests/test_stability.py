@@ -36,6 +36,26 @@ def test_the_threshold_is_the_optimizers_own(
     assert found.value == (None if value is None else pytest.approx(value))
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "settings", "value", "formula"),
+    [
+        ("Adam", {"lr": 0.01, "betas": [0.9, 0.999]}, 3800, "(2+2β₁)/((1−β₁)η)"),
+        ("AdamW", {"lr": 0.01, "betas": [0.5, 0.999], "weight_decay": 0.01}, 600, "(2+2β₁)/((1−β₁)η)"),
+        ("Adam", {"lr": 0.01, "weight_decay": 0.01}, None, "no threshold: the weight decay is part of the gradient"),
+        ("RMSprop", {"lr": 0.01}, 200, "2/η"),
+        ("RMSprop", {"lr": 0.01, "momentum": 0.9}, 380, "(2+2β)/η"),
+        ("NAdam", {"lr": 0.01, "betas": [0.9, 0.999]}, None, "no stability threshold known for NAdam"),
+        ("Adam", {}, None, "no threshold: one learning rate for all weights was not recorded"),
+    ],
+)
+def test_the_preconditioned_sharpness_has_its_own_threshold(
+    optimizer: str, settings: dict[str, Any], value: float | None, formula: str
+) -> None:
+    found = threshold(run_with(optimizer, settings), "preconditioned")
+    assert found.formula == formula
+    assert found.value == (None if value is None else pytest.approx(value))
+
+
 def diverges(curvature: float, lr: float, momentum: float, nesterov: bool) -> bool:
     """Whether torch's SGD rule grows on the parabola curvature / 2 x^2: spectral radius of (x, buffer) above 1."""
     look = 1 + momentum if nesterov else 1.0

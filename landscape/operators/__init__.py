@@ -2,4 +2,13 @@
 
 `prepare` does the work that one mini-batch needs once; the function it returns multiplies blocks (size, b) as often
 as asked. The data loop, the weighting of batches, precision, ranks and checks live in `landscape.curvature`, once.
+
+A file asks for more by naming it:
+
+- `prepare(..., first, seed)`: the number of the batch's first sample in the problem, and the seed of random draws, so
+  that a draw belongs to a sample, whatever the batches and the ranks;
+- `scale(problem, checkpoint)`: a positive vector s (size,); the operator is then diag(s) A diag(s), A the mean of the
+  batches. The checkpoint offers `step`, `optimizer_state()` and its `run`.
+
+Blocks of weights (`Problem.restricted`) and sums (`landscape.combination`) work for every file by themselves.
 """

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import json
 import math
 import os
@@ -151,12 +152,20 @@ def check_key(key: str) -> str:
     return key
 
 
+def operator_key(operator: str) -> str:
+    """An operator's name as part of a key: itself, or for one such as 'hessian[0.*]' its letters and a digest."""
+    if re.fullmatch(r"[A-Za-z0-9_.]+", operator) and ".." not in operator:
+        return operator
+    letters = re.sub(r"[^A-Za-z0-9]+", "_", operator).strip("_")
+    return f"{letters[:60]}.{hashlib.sha256(operator.encode()).hexdigest()[:8]}"
+
+
 def spectrum_key(operator: str, step: int) -> str:
-    return f"spectrum-{operator}-{step:08d}"
+    return f"spectrum-{operator_key(operator)}-{step:08d}"
 
 
 def eigenpairs_key(operator: str, step: int) -> str:
-    return f"eigenpairs-{operator}-{step:08d}"
+    return f"eigenpairs-{operator_key(operator)}-{step:08d}"
 
 
 def surface_key(plane: str, step: int) -> str:
@@ -325,7 +334,7 @@ class Run:
 
     def steps(self, kind: str, name: str) -> list[int]:
         """Steps at which a record such as ('spectrum', 'hessian') or ('surface', 'pca') exists, ascending."""
-        prefix = f"{kind}-{name}-"
+        prefix = f"{kind}-{operator_key(name)}-"
         tails = [k[len(prefix):] for k in self.keys(kind) if k.startswith(prefix)]
         return sorted(int(tail) for tail in tails if tail.isdigit())
 

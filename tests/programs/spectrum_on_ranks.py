@@ -1,4 +1,6 @@
-"""Run under mpirun: the spectrum of the trained digits MLP, written by rank 0 to the file named first."""
+"""Run under mpirun: the spectrum of the trained digits MLP, written by rank 0 to the file named first.
+
+Arguments: file, dtype, operator and, where only a block of weights is meant, its pattern."""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import sys
 
 import numpy as np
 import torch
-from exact import mlp_problem
+from exact import AdamCheckpoint, mlp_problem
 
 from landscape import parallel
 from landscape.spectrum import spectrum_at
@@ -15,7 +17,9 @@ target, dtype, operator = sys.argv[1:4]
 comm = parallel.world()
 parallel.set_threads(None, comm)
 problem = mlp_problem(getattr(torch, dtype), hidden=16, epochs=10, samples=1000, batch_size=128)
-spectrum, pairs = spectrum_at(problem, problem.weights(), comm, operator=operator)
+problem = problem.restricted(*sys.argv[4:]) if sys.argv[4:] else problem
+checkpoint = AdamCheckpoint(problem)
+spectrum, pairs = spectrum_at(problem, problem.weights(), comm, operator=operator, checkpoint=checkpoint)
 if comm.rank == 0:
     np.savez(
         target, nodes=spectrum.nodes, weights=spectrum.weights, values=pairs.values,
