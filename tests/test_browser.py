@@ -179,10 +179,10 @@ def test_the_surface_is_raised_where_there_is_webgl(visit: Open, address: str) -
 
 def test_the_kernel_width_is_in_the_url_and_redraws(visit: Open, address: str) -> None:
     page = visit(address, "/run/gd/spectrum?step=30&width=0.5&x=log", graphs=3)
-    expect(page.get_by_text("Gaussian of width 0.5")).to_be_visible()
+    expect(page.get_by_text("kernels of width 0.5 in")).to_be_visible()
     page.get_by_role("link", name="0.25").click()
     search(page, r"width=0\.25")
-    expect(page.get_by_text("Gaussian of width 0.25")).to_be_visible()
+    expect(page.get_by_text("kernels of width 0.25")).to_be_visible()
     expect(page.locator('section[data-card="spectrum-over"] .xtitle')).to_have_text("optimizer step (log)")
 
 
