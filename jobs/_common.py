@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,7 @@ def add_computing(parser: argparse.ArgumentParser, *, records: bool = True) -> N
     group.add_argument("--dtype", choices=("float32", "float64"), help="precision (default: the model's own)")
     group.add_argument("--device", help="cpu, cuda or cuda:N (default: the model's own)")
     group.add_argument("--seed", type=natural, default=0, help="of everything random (default: 0)")
-    group.add_argument("--threads", type=positive, help="threads a rank (default: 1 under mpirun, else torch's choice)")
+    group.add_argument("--threads", type=positive, help="threads a rank (default: OMP_NUM_THREADS or 1)")
     if records:
         group.add_argument("--overwrite", action="store_true", help="compute finished records again")
 
@@ -135,7 +136,9 @@ def as_asked(problem: Problem, args: argparse.Namespace, comm: Comm) -> Problem:
 
     from landscape.parallel import device_of, set_threads
 
-    set_threads(args.threads, comm)
+    # Spinning threads of one small product after another cost far more than they give, most of all on a busy machine.
+    wished = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    set_threads(args.threads or (int(wished) if wished.isdigit() else 1), comm)
     if args.samples is not None:
         problem = problem.subset(args.samples, args.seed)
     device = None if args.device is None else device_of(args.device)

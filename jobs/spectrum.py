@@ -159,7 +159,7 @@ def _summary(store: Any, operator: str, steps: Sequence[int]) -> str:
     from landscape.stores.run_directory import eigenpairs_key
 
     found = [s for s in steps if store.has(eigenpairs_key(operator, s))]
-    tops = [(s, store.read(eigenpairs_key(operator, s)).values) for s in (found[:1] + found[-1:])]
+    tops = [(s, store.read(eigenpairs_key(operator, s)).values) for s in dict.fromkeys(found[:1] + found[-1:])]
     shown = ", ".join(f"{values[0]:.4g} at step {step}" for step, values in tops if len(values))
     last = _bounds(store, operator, found[-1]) if found else ""
     return f"{store.root}: {len(found)} {operator} spectra" + (f"; sharpness {shown}" if shown else "") + last
