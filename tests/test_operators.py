@@ -502,3 +502,18 @@ def test_keys_of_blocks_do_not_collide(other):
     assert spectrum_key("hessian[0.*]", 1) != spectrum_key(other, 1)
     assert check_key(spectrum_key(other, 1))
     assert operator_key(operator_key(other)) == operator_key(other)  # the app finds records by what is in the key
+
+
+@pytest.mark.parametrize("name", ["hessian", "gauss_newton", "residual", "empirical_fisher"])
+def test_a_block_that_no_output_depends_on_has_a_zero_operator(name):
+    class Idle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.idle = nn.Linear(64, 10), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.used(x)
+
+    block = Problem(Idle(), F.cross_entropy, digits(20)).restricted("idle.*")
+    product = Curvature(block, block.weights(), Comm(), name).matvec(torch.ones(block.size, 2))
+    assert torch.equal(product, torch.zeros(8, 2))

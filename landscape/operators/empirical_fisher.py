@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ProblemError
-from ._outer import mean_outer_product
+from ._derivatives import mean_outer_product
 
 
 def prepare(problem: Any, vector: Tensor, batch: Any) -> Callable[[Tensor], Tensor]:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._derivatives import by_column
+
 
 def prepare(problem: Any, vector: Tensor, batch: Any) -> Callable[[Tensor], Tensor]:
     """Product with the Hessian of one batch's mean loss at `vector` (size,): block (size, b) -> (size, b)."""
@@ -27,4 +29,4 @@ def prepare(problem: Any, vector: Tensor, batch: Any) -> Callable[[Tensor], Tens
         (product,) = torch.autograd.grad(gradient, theta, v, retain_graph=True, materialize_grads=True)
         return product
 
-    return lambda block: torch.stack([column(v) for v in block.unbind(dim=1)], dim=1)
+    return by_column(column)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ProblemError
+from ._derivatives import by_column, outputs_of
 
 
 def prepare(problem: Any, vector: Tensor, batch: Any) -> Callable[[Tensor], Tensor]:
@@ -24,12 +24,7 @@ def prepare(problem: Any, vector: Tensor, batch: Any) -> Callable[[Tensor], Tens
         ProblemError: the problem computes its own loss, so that its outputs are unknown.
     """
     theta = vector.detach().requires_grad_(True)
-    loss, outputs = problem.outcome(theta, batch)
-    if not isinstance(outputs, Tensor):
-        raise ProblemError(
-            "residual needs the model's outputs: state the problem as Problem(model, loss, data) with "
-            "loss(outputs, targets), or use --operator hessian"
-        )
+    loss, outputs = outputs_of(problem, theta, batch, "residual")
     if not outputs.requires_grad:  # no output depends on these weights
         return torch.zeros_like
     (slope,) = torch.autograd.grad(loss, outputs, retain_graph=True)
@@ -41,4 +36,4 @@ def prepare(problem: Any, vector: Tensor, batch: Any) -> Callable[[Tensor], Tens
         (product,) = torch.autograd.grad(gradient, theta, v, retain_graph=True, materialize_grads=True)
         return product
 
-    return lambda block: torch.stack([column(v) for v in block.unbind(dim=1)], dim=1)
+    return by_column(column)
