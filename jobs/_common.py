@@ -178,7 +178,7 @@ def usable(
 
 def everywhere(error: LandscapeError) -> LandscapeError:
     """Mark an error that every rank raises by itself, so that one of them tells it and none is aborted."""
-    error.everywhere = True  # type: ignore[attr-defined]
+    error.everywhere = True
     return error
 
 

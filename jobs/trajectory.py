@@ -37,8 +37,9 @@ def run(args: argparse.Namespace) -> int:
     comm = world()
     with comm.together():
         store = Run(args.run)
-        surfaces = comm.broadcast(_surfaces(args, store))
+        surfaces = _surfaces(args, store)
         checkpoints = of_run(store, args.checkpoints)
+    surfaces = comm.broadcast(surfaces)  # rank 0's view of the disk counts; a rank that failed would not get here
     _follow_surface(args, store, surfaces)
     problem, decided = _common.open_problem(store, args, comm)
     usable = list(_common.usable(checkpoints, comm, Progress("trajectory", 0, comm).note))

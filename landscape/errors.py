@@ -17,6 +17,7 @@ class LandscapeError(Exception):
     """Base: `str(error)` says what is wrong, where, and what to do."""
 
     exit_code = MODEL_OR_DATA
+    everywhere = False  # whether every rank raises it by itself, so that none has to be stopped
 
 
 class UsageError(LandscapeError):
