@@ -79,7 +79,8 @@ def _check_loss(problem: Any, comm: Any, where: str, say: Any) -> None:
 
 def _check_products(args: argparse.Namespace, problem: Any, comm: Any, say: Any) -> float:
     """Symmetry and repeatability; returns products a second."""
-    from landscape.curvature import check_operator, operator_at, self_check
+    from landscape.checks import self_check
+    from landscape.curvature import check_operator, operator_at
     from landscape.progress import memory_bytes
 
     with comm.together():

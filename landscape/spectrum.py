@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import probes as probes_module
+from .checks import noise_level, self_check
 from .combination import Operator
-from .curvature import noise_level, operator_at, self_check
+from .curvature import operator_at
 from .errors import ProblemError, UsageError
 from .lanczos import BlockLanczos, Extremes, extremes
 from .parallel import Comm

@@ -10,7 +10,7 @@ import torch
 from exact import mlp_eigenvalues, mlp_problem
 
 from landscape import bounds, quadrature, rules
-from landscape.curvature import noise_level
+from landscape.checks import noise_level
 from landscape.jobs import _coverage
 from landscape.parallel import Comm
 from landscape.spectrum import spectrum_at

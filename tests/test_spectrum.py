@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from landscape import plugins, quadrature
-from landscape.curvature import Curvature, self_check
+from landscape.checks import self_check
+from landscape.curvature import Curvature
 from landscape.errors import ProblemError, UsageError
 from landscape.parallel import Comm
 from landscape.problem import Problem
