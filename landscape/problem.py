@@ -23,7 +23,7 @@ from .errors import ProblemError, UsageError
 
 Batch = Any
 Loss = Callable[[Any, Any], Tensor]
-BatchLoss = Callable[[nn.Module, Batch], Tensor]
+BatchLoss = Callable[[nn.Module, Batch], Any]  # the mean loss, (mean loss, outputs), or an object with `.loss`
 
 
 class _Objective(nn.Module):
@@ -37,7 +37,10 @@ class _Objective(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Any]:
         if self.batch_loss is not None:
-            return self.batch_loss(self.model, batch), None
+            found: Any = self.batch_loss(self.model, batch)
+            if isinstance(found, tuple):
+                return found[0], found[1] if len(found) > 1 else None
+            return getattr(found, "loss", found), getattr(found, "logits", None)
         assert self.loss is not None
         inputs, targets = batch
         outputs = self.model(inputs)
@@ -86,7 +89,22 @@ class Problem:
         count: Callable[[Batch], int] | None = None,
         name: str = "",
     ) -> Problem:
-        """A problem whose `batch_loss(model, batch)` returns the batch mean: for models that compute their own loss."""
+        """A problem whose `batch_loss(model, batch)` returns the batch mean: for models that compute their own loss.
+
+        It may also return (mean loss, outputs), or an object with `.loss` and `.logits` as Hugging Face's models do:
+        where the loss is a function of those outputs, `gauss_newton` and `residual` work as well. Batches may be
+        anything that holds tensors, a dict for one. `count` is how many terms the batch's mean has. A causal language
+        model on dicts of input_ids, attention_mask and labels averages over the labels that are not masked, shifted:
+
+            Problem.from_batch_loss(
+                model, lambda model, batch: model(**batch), loader,
+                count=lambda batch: int((batch["labels"][:, 1:] != -100).sum()),
+            )
+
+        Raises:
+            ProblemError: as for `Problem`; or labels are masked, or their lengths differ from batch to batch, and
+                `count` is not given.
+        """
         problem = cls.__new__(cls)
         problem._set_up(_Objective(model, None, batch_loss), data, batch_size, test_data, count, name)
         return problem
@@ -102,6 +120,7 @@ class Problem:
     ) -> None:
         self.name = name
         self.count: Callable[[Batch], int] = count or count_samples
+        self._count_given = count is not None
         self._objective = objective.eval()
         self._parameters = {n: p for n, p in objective.model.named_parameters() if p.requires_grad}
         if not self._parameters:
@@ -129,7 +148,21 @@ class Problem:
         return f"the model of '{self.name}'" if self.name else "the model"
 
     def _check_count(self, batches: list[Batch], what: str) -> int:
-        total = sum(self.count(b) for b in batches)
+        if not self._count_given and _is_uneven(batches):
+            raise ProblemError(
+                f"the {what} of {self.name or 'the problem'} has labels that are masked (-100) or unequally long, so a "
+                "batch's mean is not over its samples; say over how many it is: "
+                "count=lambda batch: int((batch['labels'] != -100).sum()), batch['labels'][:, 1:] where the model "
+                "shifts them"
+            )
+        total = 0
+        for number, batch in enumerate(batches):
+            n = self.count(batch)
+            if n <= 0:  # its mean is 0 / 0
+                raise ProblemError(
+                    f"batch {number} of the {what} of {self.name or 'the problem'} counts {n} samples; leave it out"
+                )
+            total += n
         if total <= 0:
             raise ProblemError(
                 f"the {what} of {self.name or 'the problem'} is empty: 0 samples in {len(batches)} batches; "
@@ -247,18 +280,20 @@ class Problem:
     def evaluate(self, vector: Tensor, which: str = "train") -> dict[str, float]:
         """Mean loss, and accuracy for classification, over all batches of 'train' or 'test'; NaN is a value."""
         batches = self.batches if which == "train" else self.test_batches
-        loss, correct, total, classified = 0.0, 0.0, 0, True
+        loss, correct, answers, total, classified = 0.0, 0, 0, 0, True
         for batch in batches:
             value, outputs = self.outcome(vector, batch)
             n = self.count(batch)
             loss += n * float(value)
             hits = count_correct(outputs, batch)
             classified = classified and hits is not None
-            correct += hits or 0
+            if hits is not None:
+                correct += hits
+                answers += count_answers(batch)
             total += n
         result = {"loss": loss / total if total else math.nan}
-        if classified and total:
-            result["accuracy"] = correct / total
+        if classified and answers:
+            result["accuracy"] = correct / answers
         return result
 
     @property
@@ -267,7 +302,7 @@ class Problem:
 
     @property
     def has_accuracy(self) -> bool:
-        """Whether the problem is a classification: integer targets (n,) and outputs (n, classes)."""
+        """Whether the problem is a classification: integer targets (n, ...) and outputs (n, ..., classes)."""
         with torch.no_grad():
             return count_correct(self.outcome(self.weights(), self.batches[0])[1], self.batches[0]) is not None
 
@@ -426,13 +461,29 @@ def count_samples(batch: Batch) -> int:
 
 
 def count_correct(outputs: Any, batch: Batch) -> int | None:
-    """Right answers of a classification batch, or None when it is no classification."""
-    if not isinstance(outputs, Tensor) or not _is_pair(batch) or outputs.ndim != 2:
+    """Right answers of a classification batch, or None when it is no classification.
+
+    Outputs are (n, classes) for targets (n,), or (n, ..., classes) for sequences of targets (n, ...).
+    """
+    if not isinstance(outputs, Tensor) or not _is_pair(batch) or outputs.ndim < 2:
         return None
     targets = batch[1]
-    if targets.ndim != 1 or targets.is_floating_point() or len(targets) != len(outputs):
+    if targets.is_floating_point() or targets.shape != outputs.shape[:-1]:
         return None
-    return int((outputs.argmax(dim=1) == targets).sum())
+    return int((outputs.argmax(dim=-1) == targets).sum())
+
+
+def count_answers(batch: Batch) -> int:
+    """Answers that a classification batch asks for: its targets, less the masked ones (negative)."""
+    return int((batch[1] >= 0).sum())
+
+
+def _is_uneven(batches: list[Batch]) -> bool:
+    """Whether a mean over labels weighs samples unequally: some are -100 (masked, for torch), or lengths differ."""
+    found = [b.get("labels") if isinstance(b, Mapping) else b[1] if _is_pair(b) else None for b in batches]
+    labels = [x for x in found if isinstance(x, Tensor) and x.ndim and not x.is_floating_point()]
+    masked = any(bool((x == -100).any()) for x in labels)
+    return len(batches) > 1 and (masked or len({x.shape[1:] for x in labels}) > 1)
 
 
 def balanced_indices(targets: Tensor, samples: int, seed: int) -> Tensor:

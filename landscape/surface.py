@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .directions import Plane
 from .errors import ProblemError, UsageError
 from .parallel import Comm
-from .problem import Batch, Problem
+from .problem import Batch, Problem, count_answers
 from .records import Surface
 
 Float64 = NDArray[np.float64]
@@ -75,18 +75,19 @@ class Meter:
     def _merged(self, vectors: Tensor, which: str) -> Columns:
         """Data batch outermost, all points inside: sums over samples in float64, as `Problem.evaluate` does."""
         sums = torch.zeros(2, len(vectors), dtype=torch.float64)  # loss, right answers
-        total = 0
+        total = answers = 0
         for batch in self.problem.batches if which == "train" else self.problem.test_batches:
             n = self.problem.count(batch)
             losses, correct = torch.vmap(lambda vector, b=batch: self._outcome(vector, b))(vectors)
             sums += torch.stack([n * losses.double(), correct.double()]).cpu()
             total += n
-        loss, accuracy = (sums / total).numpy()
+            answers += count_answers(batch) if self.classifies else n
+        loss, accuracy = (sums / torch.tensor([[total], [answers]])).numpy()
         return {"loss": loss, "accuracy": accuracy} if self.classifies else {"loss": loss}
 
     def _outcome(self, vector: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         loss, outputs = self.problem.outcome(vector, batch)
-        correct = (outputs.argmax(dim=1) == batch[1]).sum() if self.classifies else torch.zeros_like(loss)
+        correct = (outputs.argmax(dim=-1) == batch[1]).sum() if self.classifies else torch.zeros_like(loss)
         return loss, correct
 
     def _merging_agrees(self) -> bool:
