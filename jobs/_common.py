@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -118,13 +119,20 @@ def problem_of(run: Run, args: argparse.Namespace) -> tuple[str, dict[str, Any]]
 
 def open_problem(run: Run, args: argparse.Namespace, comm: Comm) -> tuple[Problem, dict[str, Any]]:
     """The run's problem as the command line wants it, and the settings that decide its numbers."""
+    from landscape.fingerprint import fingerprint
     from landscape.loading import build_problem
 
     name, settings = problem_of(run, args)
     with comm.together():
-        problem = as_asked(build_problem(name, settings), args, comm)
+        full = build_problem(name, settings)
+        data, problem = fingerprint(full), as_asked(full, args, comm)
+    trained = (run.info.meta.get("training") or {}).get("data")
+    own = args.problem is None and not args.problem_set
+    if own and trained is not None and trained != data and comm.rank == 0:
+        print(f"note: the data of '{name}' are not those that '{run.root}' was trained on (digest {data}, then "
+              f"{trained}): other files, or another version of a package or of Python", file=sys.stderr)  # fmt: skip
     decided = {
-        "problem": name, "problem_settings": settings, "samples": args.samples, "seed": args.seed,
+        "problem": name, "problem_settings": settings, "data": data, "samples": args.samples, "seed": args.seed,
         "dtype": str(problem.dtype).removeprefix("torch."),
     }  # fmt: skip
     return problem, decided

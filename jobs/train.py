@@ -65,12 +65,13 @@ def _recorder(
     args: argparse.Namespace, problem: Any, optimizer: Any, problem_settings: dict[str, Any], batch_size: int
 ) -> Any:
     from landscape.evidence import check_settings
+    from landscape.fingerprint import fingerprint
     from landscape.recorder import Recorder, hyperparameters
     from landscape.stores.run_directory import Run
 
-    decided = {"problem": args.problem, "problem settings": problem_settings, "optimizer": type(optimizer).__name__,
-               **hyperparameters(optimizer), "--seed": args.seed, "--batch-size": batch_size,
-               "--checkpoint-every": args.checkpoint_every}  # fmt: skip
+    decided = {"problem": args.problem, "problem settings": problem_settings, "data": fingerprint(problem),
+               "optimizer": type(optimizer).__name__, **hyperparameters(optimizer), "--seed": args.seed,
+               "--batch-size": batch_size, "--checkpoint-every": args.checkpoint_every}  # fmt: skip
     if (Path(args.out) / "run.json").exists():
         check_settings(f"run '{args.out}'", Run(args.out).info.meta.get("training"), decided,
                        "Give another directory with --out, or the old values to go on with this one")  # fmt: skip
@@ -94,7 +95,6 @@ def _train(args: argparse.Namespace, problem: Any, optimizer: Any, recorder: Any
         progress.note(f"resume: {begun} of {args.steps} steps found in {args.out}")
     else:
         recorder.log(**evaluation(problem))
-    problem.model.train()
     try:
         for step in range(begun, args.steps):
             loss = train_step(problem, optimizer, batches.at(step))

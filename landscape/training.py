@@ -62,9 +62,14 @@ class MiniBatches:
 
 
 def train_step(problem: Problem, optimizer: torch.optim.Optimizer, batches: list[Batch]) -> float:
-    """One optimizer step on the mean loss of some batches; returns that loss before the step."""
+    """One optimizer step on the mean loss of some batches in training mode; returns that loss before the step.
+
+    The model comes back in evaluation mode. Running statistics (BatchNorm) move with the first evaluation, the one at
+    the weights themselves, not with what an optimizer tries elsewhere.
+    """
     total = sum(problem.count(b) for b in batches)
     first: list[float] = []
+    statistics: list[Tensor] = []
 
     def closure() -> float:
         optimizer.zero_grad()
@@ -73,21 +78,28 @@ def train_step(problem: Problem, optimizer: torch.optim.Optimizer, batches: list
             share = problem.training_loss(batch) * (problem.count(batch) / total)
             share.backward()  # type: ignore[no-untyped-call]
             value += float(share.detach())
+        if not first:
+            statistics.extend(b.clone() for b in problem.model.buffers())
         first.append(value)
         return value
 
-    optimizer.step(closure)  # LBFGS and the sharpness-aware ones ask for the loss more than once
+    problem.model.train()
+    try:
+        optimizer.step(closure)  # LBFGS and the sharpness-aware ones ask for the loss more than once
+    finally:
+        problem.model.eval()
+    if len(first) > 1:
+        for buffer, value in zip(problem.model.buffers(), statistics, strict=True):
+            buffer.copy_(value)
     return first[0]
 
 
 def evaluation(problem: Problem) -> dict[str, float]:
     """Loss and accuracy over all training and test samples at the model's present weights."""
-    problem.model.eval()
     weights = problem.weights()
     found = {f"train_{k}": v for k, v in problem.evaluate(weights).items()}
     if problem.has_test:
         found |= {f"test_{k}": v for k, v in problem.evaluate(weights, "test").items()}
-    problem.model.train()
     return found
 
 
