@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 import gzip
+import inspect
+import os
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from landscape import plugins
+from landscape import cli, plugins
+from landscape.checkpoints import Checkpoint
+from landscape.curvature import operator_at
 from landscape.errors import ProblemError, UsageError
+from landscape.fingerprint import fingerprint
 from landscape.loading import build_problem
-from landscape.problems._data import FASHION_MNIST, read_idx
+from landscape.parallel import Comm
+from landscape.problem import Problem
+from landscape.problems import gpt, lenet, resnet20
+from landscape.problems._data import FASHION_MNIST, digits, images, read_idx
+from landscape.problems._text import sequences, standard_library
+from landscape.stores.run_directory import Run, spectrum_key
 from landscape.training import MiniBatches, make_optimizer, torch_optimizers, train_step
 
 every_problem = pytest.mark.parametrize("name", plugins.names("landscape.problems"))
 
 
+def settings_of(name: str, small: bool = False) -> dict[str, object]:
+    """The shipped settings; with scikit-learn's digits where Fashion-MNIST is not installed; fewer weights if asked."""
+    taken = inspect.signature(plugins.load("landscape.problems", name).build).parameters
+    needs = "data" in taken and taken["data"].default == "fashion_mnist" and not Path(FASHION_MNIST).is_dir()
+    less = {"resnet20": {"data": "digits", "width": 2, "blocks": 1}, "gpt": {"width": 16, "layers": 1, "context": 16}}
+    return ({"data": "digits"} if needs else {}) | (less.get(name, {}) if small else {})
+
+
 @every_problem
 def test_a_problem_is_real_data_and_trains(name: str) -> None:
     torch.manual_seed(0)
-    problem = build_problem(name, {})
+    problem = build_problem(name, settings_of(name, small=True))
     assert problem.samples > 1000
     assert problem.has_test
     assert problem.has_accuracy
@@ -34,8 +53,10 @@ def test_a_problem_is_real_data_and_trains(name: str) -> None:
 
 
 @every_problem
-def test_a_seed_fixes_the_initial_weights(name: str) -> None:
-    first, second, third = (build_problem(name, {"seed": seed}).weights() for seed in (1, 1, 2))
+def test_a_seed_fixes_the_initial_weights_and_the_data(name: str) -> None:
+    built = [build_problem(name, {"seed": seed, **settings_of(name)}) for seed in (1, 1, 2)]
+    first, second, third = (problem.weights() for problem in built)
+    assert len({fingerprint(problem) for problem in built}) == 1
     assert torch.equal(first, second)
     assert not torch.equal(first, third)
 
@@ -65,9 +86,10 @@ def test_a_cnn_on_fashion_mnist_reads_the_packaged_files() -> None:
     assert targets.bincount().tolist() == [20] * 10
 
 
-def test_missing_fashion_mnist_names_the_package(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["cnn", "lenet", "resnet20"])
+def test_missing_fashion_mnist_names_the_package(name: str, tmp_path: Path) -> None:
     with pytest.raises(ProblemError, match="apt-get install dataset-fashion-mnist"):
-        build_problem("cnn", {"data": "fashion_mnist", "data_root": str(tmp_path)})
+        build_problem(name, {"data": "fashion_mnist", "data_root": str(tmp_path)})
 
 
 def test_an_idx_file_is_read_plain_or_gzipped_and_refused_when_cut(tmp_path: Path) -> None:
@@ -78,6 +100,212 @@ def test_an_idx_file_is_read_plain_or_gzipped_and_refused_when_cut(tmp_path: Pat
     assert read_idx(tmp_path, "plain").tolist() == read_idx(tmp_path, "packed").tolist() == [[0, 1, 2], [3, 4, 5]]
     with pytest.raises(ProblemError, match="cut"):
         read_idx(tmp_path, "cut")
+
+
+@pytest.mark.parametrize(("pixels", "factor", "frame"), [(28, 3, 2), (32, 4, 0)])
+def test_enlarged_digits_are_the_digits_repeated_in_a_frame_of_zeros(pixels: int, factor: int, frame: int) -> None:
+    (large, labels), test = images("digits", ("digits",), pixels, 50, 0, "")
+    (small, every), _ = digits(0.2, 0)
+    assert test is None
+    assert large.shape == (50, 1, pixels, pixels)
+    assert labels.bincount().tolist() == [5] * 10
+    pooled = torch.nn.functional.avg_pool2d(large[:, :, frame : pixels - frame, frame : pixels - frame], factor)
+    where = (small[:, None] == pooled.reshape(1, 50, 64)).all(dim=2).nonzero()  # (50, 2): a digit, its enlargement
+    assert every[where[:, 0]].tolist() == labels[where[:, 1]].tolist()
+    assert large.double().sum() == pytest.approx(factor**2 * float(pooled.double().sum()))
+
+
+def test_fashion_mnist_is_framed_to_32_pixels_with_its_one_channel_three_times() -> None:
+    if not Path(FASHION_MNIST).is_dir():
+        pytest.skip("no Fashion-MNIST: apt-get install dataset-fashion-mnist")
+    wide, plain = (build_problem(n, {"samples": 30, "test_samples": 0}).batches[0] for n in ("resnet20", "lenet"))
+    assert wide[0].shape == (30, 3, 32, 32)
+    assert torch.equal(wide[0][:, 1, 2:30, 2:30], plain[0][:, 0])
+    assert float(wide[0].sum()) == pytest.approx(3 * float(plain[0].sum()), rel=1e-5)
+
+
+def test_cifar10_is_read_from_its_binary_files(tmp_path: Path) -> None:
+    """Files of the published layout: a label, then 1,024 bytes each of red, green and blue."""
+    for number, name in enumerate([f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]):
+        records = [bytes([i % 10]) + bytes([number]) * 1024 + bytes([10 * i]) * 1024 + bytes([255]) * 1024
+                   for i in range(20)]  # fmt: skip
+        (tmp_path / name).write_bytes(b"".join(records))
+    settings = {"data": "cifar10", "data_root": str(tmp_path), "samples": 100, "test_samples": 20, "width": 1}
+    problem = build_problem("resnet20", settings)
+    inputs = torch.cat([b[0] for b in problem.batches])
+    labels = torch.cat([b[1] for b in problem.batches])
+    assert labels.bincount().tolist() == [10] * 10
+    assert bool((inputs[:, 2] == 1).all())
+    torch.testing.assert_close(inputs[:, 0, 0, 0].sum(), torch.tensor(20 * (0 + 1 + 2 + 3 + 4) / 255))
+    torch.testing.assert_close((inputs[:, 1, 5, 5] * 255 / 10).round().long() % 10, labels)
+    assert bool((problem.test_batches[0][0][:, 0] == 5 / 255).all())
+    (tmp_path / "data_batch_3.bin").write_bytes(b"1" * 3000)
+    with pytest.raises(ProblemError, match=r"data_batch_3.bin.*no multiple of 3,073"):
+        build_problem("resnet20", settings)
+    (tmp_path / "data_batch_2.bin").unlink()
+    with pytest.raises(ProblemError, match=r"no 'data_batch_2.bin' in .*data_root=FOLDER"):
+        build_problem("resnet20", settings)
+
+
+def test_the_text_is_pythons_source_and_its_targets_are_the_following_bytes() -> None:
+    (inputs, targets), test, digest = standard_library(48, 300, 40)
+    assert test is not None
+    assert torch.equal(inputs[:, 1:], targets[:, :-1])
+    assert standard_library(48, 1, 0)[2] == digest
+    piece = bytes(inputs[7].tolist() + targets[7, -1:].tolist())
+    held = bytes(test[0][5].tolist() + test[1][5, -1:].tolist())
+    sources = [f.read_bytes() for f in sorted(Path(os.__file__).parent.glob("[!_]*.py"))]
+    assert any(piece in source for source in sources)
+    assert any(held in source for source in sources)
+    with pytest.raises(UsageError, match="samples must lie between 1 and"):
+        build_problem("gpt", {"samples": 10**8})
+
+
+def test_sequences_of_a_text_do_not_overlap_and_span_it() -> None:
+    inputs, targets = sequences(bytes(range(101)), 10, 5)
+    assert inputs[:, 0].tolist() == [0, 20, 40, 60, 80]
+    assert targets[-1].tolist() == list(range(81, 91))
+
+
+def test_the_fingerprint_is_that_of_the_samples_not_of_their_order_or_batches() -> None:
+    def mark(data: object, **settings: int) -> str:
+        return fingerprint(Problem(torch.nn.Linear(64, 10), torch.nn.functional.cross_entropy, data, **settings))
+
+    (inputs, targets), _ = digits(0.2, 0)
+    order = torch.randperm(len(targets))
+    assert mark((inputs, targets)) == mark((inputs[order], targets[order]), batch_size=100)
+    other = targets.clone()
+    other[3] = (other[3] + 1) % 10
+    assert mark((inputs, targets)) != mark((inputs, other))
+    assert mark((inputs[:-1], targets[:-1])) != mark((inputs, targets))
+
+
+# ---------------------------------------------------------------------- the shipped networks, exactly
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "size"),
+    [("lenet", {}, 61_706), ("lenet", {"activation": "relu", "pool": "max"}, 61_706), ("resnet20", {}, 269_722),
+     ("gpt", {}, 470_528), ("gpt", {"tied": True}, 437_760), ("gpt", {"width": 320, "layers": 8}, 10_048_640)],
+)  # fmt: skip
+def test_the_shipped_networks_have_their_published_sizes(name: str, settings: dict[str, object], size: int) -> None:
+    data = {} if name == "gpt" else {"data": "digits"}
+    assert build_problem(name, {**settings, **data, "test_samples": 0}).size == size
+
+
+def shrunk(name: str) -> Problem:
+    """A shipped network with a few hundred weights, in float64, on eight samples in batches of 5 and 3."""
+    torch.manual_seed(3)
+    loss = torch.nn.functional.cross_entropy
+    if name == "gpt":
+        model = gpt.GPT(7, 5, 4, 1, 2)
+        tokens = torch.randint(7, (8, 6))
+        data, loss = (tokens[:, :-1], tokens[:, 1:].contiguous()), gpt.next_token_loss
+    elif name == "lenet":
+        model = lenet.network("tanh", "average", (1, 2), (4, 3))
+        data = images("digits", ("digits",), 28, 8, 0, "")[0]
+    else:
+        model = resnet20.network(1, 1, "tanh")
+        train = images("digits", ("digits",), 8, 8, 0, "")[0]
+        data = train[0].expand(-1, 3, -1, -1), train[1]
+    for parameter in model.parameters():  # away from weights of 0 and 1, which hide mistakes
+        torch.nn.init.normal_(parameter, std=0.4)
+    problem = Problem(model, loss, data, batch_size=5)
+    if name == "resnet20":  # statistics that are not 0 and 1
+        model.train()(problem.batches[0][0])
+        model.eval()
+    return problem.to(dtype=torch.float64)
+
+
+every_network = pytest.mark.parametrize("name", ["lenet", "resnet20", "gpt"])
+
+
+@every_network
+def test_products_of_a_shipped_network_are_those_of_its_dense_hessian(name: str) -> None:
+    """The reference is forward over reverse on all samples at once, and central differences of the gradient."""
+    problem = shrunk(name)
+    inputs, targets = (torch.cat([b[i] for b in problem.batches]) for i in (0, 1))
+
+    def loss(theta: torch.Tensor) -> torch.Tensor:
+        outputs = torch.func.functional_call(problem.model, problem.unflatten(theta), (inputs,))
+        return problem.loss(outputs, targets)  # type: ignore[misc]
+
+    gradient, theta = torch.func.grad(loss), problem.weights()
+    columns = torch.eye(problem.size, dtype=torch.float64)
+    with sdpa_kernel(SDPBackend.MATH):
+        products = torch.vmap(lambda column: torch.func.jvp(gradient, (theta,), (column,))[1], chunk_size=64)
+        exact = products(columns).T
+        way = torch.randn(problem.size, dtype=torch.float64)
+        ahead, behind = (gradient(theta + sign * 1e-5 * way) for sign in (1, -1))
+    torch.testing.assert_close(exact, exact.T, rtol=0, atol=1e-10 * float(exact.abs().max()))
+    product = operator_at(problem, theta, Comm()).matvec
+    scale = float(exact.abs().max())
+    torch.testing.assert_close(product(columns), exact, rtol=0, atol=1e-11 * scale)
+    difference = float((product(way[:, None])[:, 0] - (ahead - behind) / 2e-5).norm() / (exact @ way).norm())
+    assert difference < 1e-6
+
+
+@every_network
+def test_gauss_newton_and_residual_of_a_shipped_network_add_up_to_its_hessian(name: str) -> None:
+    problem = shrunk(name)
+    block = torch.randn(problem.size, 3, dtype=torch.float64)
+    hessian, part, rest = (
+        operator_at(problem, problem.weights(), Comm(), operator).matvec(block)
+        for operator in ("hessian", "gauss_newton", "residual")
+    )
+    torch.testing.assert_close(part + rest, hessian, rtol=0, atol=1e-12 * float(hessian.abs().max()))
+    assert float(rest.norm()) > 1e-3 * float(hessian.norm())
+    assert bool(((block * part).sum(dim=0) > 0).all())
+
+
+def test_the_accuracy_of_a_language_model_is_a_share_of_its_bytes() -> None:
+    problem = shrunk("gpt")
+    inputs, targets = (torch.cat([b[i] for b in problem.batches]) for i in (0, 1))
+    with torch.no_grad():
+        outputs = problem.model(inputs)
+    found = problem.evaluate(problem.weights())
+    assert found["accuracy"] == pytest.approx(float((outputs.argmax(dim=2) == targets).double().mean()), abs=1e-12)
+    assert found["loss"] == pytest.approx(float(gpt.next_token_loss(outputs, targets)), rel=1e-12)
+
+
+# ---------------------------------------------------------------------- training mode, evaluation mode
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "sam", "lbfgs"])
+def test_statistics_of_batchnorm_move_once_a_step_and_are_frozen_in_curvature(optimizer: str) -> None:
+    problem = shrunk("resnet20")
+    layer = next(m for m in problem.model.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    batch = problem.batches[0]
+    with torch.no_grad():
+        seen = problem.model[0](batch[0])
+    expected = 0.9 * layer.running_mean + 0.1 * seen.mean(dim=(0, 2, 3))
+    before = problem.training_loss(batch)
+    moved = train_step(problem, make_optimizer(optimizer, problem.model, {"lr": 0.1}), [batch])
+    torch.testing.assert_close(layer.running_mean, expected, rtol=1e-12, atol=0)
+    assert moved != pytest.approx(float(before.detach()), rel=1e-3)  # the batch's own statistics, not the running ones
+    assert not any(module.training for module in problem.model.modules())
+    state = problem.state()
+    operator_at(problem, problem.weights(), Comm()).matvec(torch.ones(problem.size, 1, dtype=torch.float64))
+    problem.evaluate(problem.weights())
+    assert all(torch.equal(value, problem.state()[key]) for key, value in state.items())
+
+
+def test_a_trained_checkpoint_brings_its_statistics_to_the_curvature_jobs(tmp_path: Path) -> None:
+    settings = {"data": "digits", "width": 1, "blocks": 1, "samples": 60, "test_samples": 20, "seed": 0}
+    words = [f"--problem-set={k}={v}" for k, v in settings.items()]
+    out = str(tmp_path / "run")
+    assert cli.main(["train", "resnet20", "--steps", "5", "--checkpoint-every", "5", "--out", out, *words]) == 0
+    run = Run(out)
+    fresh, trained = build_problem("resnet20", settings), build_problem("resnet20", settings)
+    trained.load(Checkpoint(run, 5).state())
+    layers = [[m for m in p.model.modules() if isinstance(m, torch.nn.BatchNorm2d)] for p in (fresh, trained)]
+    assert not torch.allclose(layers[0][1].running_mean, layers[1][1].running_mean)
+    metrics = run.metrics()
+    assert trained.evaluate(trained.weights())["loss"] == pytest.approx(float(metrics["train_loss"][-1]), rel=1e-5)
+    assert run.info.meta["training"]["data"] == fingerprint(trained)
+    options = ["--probes", "1", "--block", "1", "--iterations", "4", "--top", "1", "--bottom", "0"]
+    assert cli.main(["spectrum", out, "--checkpoints", "last", *options]) == 0
+    assert run.meta(spectrum_key("hessian", 5))["meta"]["settings"]["data"] == fingerprint(trained)
 
 
 # ---------------------------------------------------------------------- problems of one's own

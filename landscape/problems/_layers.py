@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from ..errors import UsageError
@@ -20,3 +21,9 @@ def activation_layer(name: str) -> nn.Module:
     if name not in ACTIVATIONS:
         raise UsageError(f"unknown activation '{name}'; the choices are {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]()
+
+
+def set_seed(seed: int | None) -> None:
+    """Seed torch's generator, from which initial weights are drawn; None leaves it as it is."""
+    if seed is not None:
+        torch.manual_seed(seed)

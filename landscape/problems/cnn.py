@@ -8,7 +8,7 @@ from torch import nn
 from ..errors import UsageError
 from ..problem import Problem
 from ._data import FASHION_MNIST, digits, fashion_mnist
-from ._layers import activation_layer
+from ._layers import activation_layer, set_seed
 
 
 def build(
@@ -42,8 +42,7 @@ def build(
         train, test = _as_images(train), _as_images(test) if test else None
     else:
         train, test = fashion_mnist(data_root, samples, test_samples)
-    if seed is not None:
-        torch.manual_seed(seed)
+    set_seed(seed)
     model = network(train[0].shape[-1], width, activation)
     name = f"cnn on {data}"
     return Problem(model, nn.functional.cross_entropy, train, batch_size=batch_size, test_data=test, name=name)

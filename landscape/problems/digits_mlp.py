@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
 from ..errors import UsageError
 from ..problem import Problem
 from ._data import digits
-from ._layers import activation_layer
+from ._layers import activation_layer, set_seed
 
 
 def build(
@@ -31,8 +30,7 @@ def build(
     """
     if hidden < 1:
         raise UsageError(f"hidden must be at least 1, got {hidden}")
-    if seed is not None:
-        torch.manual_seed(seed)
+    set_seed(seed)
     model = nn.Sequential(nn.Linear(64, hidden), activation_layer(activation), nn.Linear(hidden, 10))
     train, test = digits(test_share, split_seed)
     return Problem(model, nn.functional.cross_entropy, train, batch_size=batch_size, test_data=test, name="digits_mlp")
