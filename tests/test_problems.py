@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import inspect
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from landscape.problems import gpt, lenet, resnet20
 from landscape.problems._data import FASHION_MNIST, digits, images, read_idx
 from landscape.problems._text import sequences, standard_library
 from landscape.stores.run_directory import Run, spectrum_key
+from landscape.surface import Meter
 from landscape.training import MiniBatches, make_optimizer, torch_optimizers, train_step
 
 every_problem = pytest.mark.parametrize("name", plugins.names("landscape.problems"))
@@ -266,6 +268,55 @@ def test_the_accuracy_of_a_language_model_is_a_share_of_its_bytes() -> None:
     found = problem.evaluate(problem.weights())
     assert found["accuracy"] == pytest.approx(float((outputs.argmax(dim=2) == targets).double().mean()), abs=1e-12)
     assert found["loss"] == pytest.approx(float(gpt.next_token_loss(outputs, targets)), rel=1e-12)
+
+
+FROM_A_FILE = """
+from pathlib import Path
+import torch
+import landscape
+
+def build():
+    words = Path(__file__).with_name("data.txt").read_text().split()
+    values = torch.tensor([float(word) for word in words])[:, None]
+    return landscape.Problem(torch.nn.Linear(1, 1), torch.nn.functional.mse_loss, (values, values ** 2))
+"""
+
+
+def test_data_that_have_changed_since_the_training_are_told_and_never_mixed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "from_a_file.py").write_text(FROM_A_FILE)
+    (tmp_path / "data.txt").write_text("1 2 3 4")
+    name, out = f"{tmp_path}/from_a_file.py:build", str(tmp_path / "run")
+    assert cli.main(["train", name, "--set", "lr=0.001", "--steps", "2", "--out", out]) == 0
+    spectrum = ["spectrum", out, "--checkpoints", "last", "--iterations", "2", "--probes", "1", "--block", "1"]
+    assert cli.main(spectrum) == 0
+    assert "are not those that" not in capsys.readouterr().err
+    (tmp_path / "data.txt").write_text("1 2 3 5")
+    assert cli.main(spectrum) == UsageError.exit_code
+    told = capsys.readouterr().err
+    assert re.search(r"the data of '.*' are not those that '.*' was trained on \(digest \w{16}, then \w{16}\)", told)
+    assert re.search(r"was made with data \w{16}, now \w{16}", told)
+
+
+def test_a_surface_of_a_sequence_model_has_the_accuracy_of_its_points_one_by_one() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 4))
+    inputs, targets = torch.randn(30, 4, 3), torch.randint(4, (30, 4))
+    targets[:5, 2:] = -100
+    data, labels = (inputs, targets), lambda batch: int((batch[1] >= 0).sum())
+    problem = Problem(model, gpt.next_token_loss, data, batch_size=13, count=labels)
+    meter = Meter(problem)
+    assert meter.points_per_pass > 1
+    vectors = problem.weights() * torch.tensor([[1.0], [0.3], [-2.0]])
+    found = meter.measure(vectors)
+    for i, vector in enumerate(vectors):
+        alone = problem.evaluate(vector)
+        with torch.no_grad():
+            right = problem.outcome(vector, (inputs, targets))[1].argmax(dim=2) == targets
+        assert found["accuracy"][i] == pytest.approx(alone["accuracy"], abs=1e-12)
+        assert alone["accuracy"] == pytest.approx(int(right.sum()) / 110, abs=1e-12)
+        assert found["loss"][i] == pytest.approx(alone["loss"], rel=1e-5)
 
 
 # ---------------------------------------------------------------------- training mode, evaluation mode
