@@ -118,14 +118,18 @@ def problem_of(run: Run, args: argparse.Namespace) -> tuple[str, dict[str, Any]]
 
 def open_problem(run: Run, args: argparse.Namespace, comm: Comm) -> tuple[Problem, dict[str, Any]]:
     """The run's problem as the command line wants it, and the settings that decide its numbers."""
+    import torch
+
     from landscape.loading import build_problem
+    from landscape.sameness import data_digest
 
     name, settings = problem_of(run, args)
     with comm.together():
+        torch.manual_seed(args.seed)  # a loader that shuffles freezes one order, on every rank and at every start
         problem = as_asked(build_problem(name, settings), args, comm)
     decided = {
         "problem": name, "problem_settings": settings, "samples": args.samples, "seed": args.seed,
-        "dtype": str(problem.dtype).removeprefix("torch."),
+        "dtype": str(problem.dtype).removeprefix("torch."), "data": data_digest(problem),
     }  # fmt: skip
     return problem, decided
 
