@@ -119,11 +119,14 @@ def problem_of(run: Run, args: argparse.Namespace) -> tuple[str, dict[str, Any]]
 
 def open_problem(run: Run, args: argparse.Namespace, comm: Comm) -> tuple[Problem, dict[str, Any]]:
     """The run's problem as the command line wants it, and the settings that decide its numbers."""
+    import torch
+
     from landscape.fingerprint import fingerprint
     from landscape.loading import build_problem
 
     name, settings = problem_of(run, args)
     with comm.together():
+        torch.manual_seed(args.seed)  # a loader that shuffles freezes one order, on every rank and at every start
         full = build_problem(name, settings)
         data, problem = fingerprint(full), as_asked(full, args, comm)
     trained = (run.info.meta.get("training") or {}).get("data")

@@ -1,4 +1,4 @@
-"""Check a problem before a long job: loss, repeatability, symmetry, speed, and how long a spectrum would take.
+"""Check a problem before a long job: what makes spectra wrong, speed, and how long a spectrum would take.
 
   landscape check digits_mlp
   landscape check my/problem.py:build weights.safetensors --problem-set hidden=64
@@ -78,17 +78,17 @@ def _check_loss(problem: Any, comm: Any, where: str, say: Any) -> None:
 
 
 def _check_products(args: argparse.Namespace, problem: Any, comm: Any, say: Any) -> float:
-    """Symmetry and repeatability; returns products a second."""
+    """The self-checks of the operator, one line each; returns products a second."""
     from landscape.checks import self_check
     from landscape.curvature import check_operator, operator_at
+    from landscape.fingerprint import fingerprint
     from landscape.progress import memory_bytes
 
     with comm.together():
         check_operator(args.operator)
     curvature = operator_at(problem, problem.weights(), comm, args.operator, seed=args.seed)
-    checked = self_check(curvature, args.seed)
-    say(f"repeats    the same {args.operator} product twice, bit for bit  ok")
-    say(f"symmetry   |u.Hv - v.Hu| / (|u| |Hv|) = {checked.asymmetry:.1e}  ok")
+    for line in _table(self_check(curvature, args.seed), args.operator, fingerprint(problem), comm):
+        say(line)
     started, blocks = time.perf_counter(), 0
     while blocks < 2 or (time.perf_counter() - started < 1.0 and blocks < 200 and comm.size == 1):
         curvature.matvec(_block(problem, curvature.part))
@@ -97,6 +97,26 @@ def _check_products(args: argparse.Namespace, problem: Any, comm: Any, say: Any)
     say(f"speed      {rate:.3g} products/s in blocks of 4 on {comm.size} rank{'s' * (comm.size > 1)}, "
         f"{memory_bytes() / 1e9:.2f} GB a rank")  # fmt: skip
     return rate
+
+
+def _table(checked: Any, operator: str, digest: str, comm: Any) -> list[str]:
+    """What was looked at and found; whatever is wrong was an error before."""
+    ranks = "one rank" if comm.size == 1 else f"all {comm.size} ranks"
+    repeats = "bit for bit" if checked.repeats else "up to rounding"
+    quotient = (
+        f"quotient   |Av - difference quotient| / |Av| = {checked.difference:.1e} in float64  ok"
+        if checked.difference is not None else f"quotient   {next(iter(checked.warnings), 'none for this operator')}"
+    )  # fmt: skip
+    return [
+        f"same       data {digest} and weights on {ranks}  ok",
+        f"finite     the {operator} product on the first batch  ok",
+        f"repeats    the same {operator} product twice, {repeats}  ok",
+        "buffers    no product moves one  ok",
+        "twice      every layer is differentiable twice  ok",
+        f"linear     |A(u + 2v) - Au - 2Av| / |A(u + 2v)| = {checked.nonlinearity:.1e}  ok",
+        f"symmetry   |u.Av - v.Au| / (|u| |Av|) = {checked.asymmetry:.1e}  ok",
+        quotient,
+    ]
 
 
 def _block(problem: Any, part: slice) -> Any:

@@ -95,6 +95,7 @@ def _finished(store: Any, operator: str, step: int, decided: dict[str, Any]) -> 
 def _compute(
     args: argparse.Namespace, store: Any, comm: Any, work: Work, total: int, decided: dict[str, Any]
 ) -> list[str]:  # fmt: skip
+    from landscape.checks import told
     from landscape.evidence import evidence
     from landscape.progress import Progress
     from landscape.spectrum import spectra
@@ -117,6 +118,8 @@ def _compute(
             usable = _common.usable(ready, comm, progress.note, refused)
             for spectrum, eigenpairs in spectra(problem, usable, comm, **options):
                 made = evidence(comm.size, settings=decided)
+                if "self_check" in spectrum.meta:
+                    progress.note(f"self-check: {told(spectrum.meta['self_check'])}")
                 if args.no_vectors:
                     eigenpairs = dataclasses.replace(eigenpairs, vectors=None)
                 for record in (eigenpairs, spectrum) if comm.rank == 0 else ():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,10 @@ class Operator:
     def matvec(self, block: Tensor) -> Tensor:
         """Product with this rank's rows of a block: (part, b) -> (part, b), in the block's dtype."""
         raise NotImplementedError
+
+    def on(self, problem: Any, vector: Tensor) -> Operator:
+        """The same operator of another problem at `vector` (size,), on this rank alone; itself where it knows none."""
+        return self
 
     def reduce(self, matrix: Tensor) -> Tensor:
         """Sum of a small float64 matrix over ranks."""
@@ -66,6 +71,12 @@ class Combination(Operator):
         if len(sizes) > 1:
             raise UsageError(f"operators of different sizes cannot be added: {', '.join(map(str, sorted(sizes)))}")
         super().__init__(written([(f, a.name) for f, a in self.terms]), first.vector, first.comm)
+
+    def on(self, problem: Any, vector: Tensor) -> Operator:
+        """The same sum of another problem, on this rank alone."""
+        combined = Combination([(factor, operator.on(problem, vector)) for factor, operator in self.terms])
+        combined.name = self.name
+        return combined
 
     def matvec(self, block: Tensor) -> Tensor:
         total = torch.zeros_like(block, dtype=torch.float64)

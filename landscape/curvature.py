@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import combination, plugins
+from . import combination, plugins, suspects
 from .combination import Combination, Operator
 from .errors import ProblemError, ResourceError
 from .parallel import Comm
@@ -43,7 +43,7 @@ class Curvature(Operator):
         checkpoint: Any = None, seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__(combination.named(operator, problem.block), vector, comm)
-        self.problem = problem
+        self.problem, self.operator, self.checkpoint, self.seed = problem, operator, checkpoint, seed
         module = plugins.load("landscape.operators", operator)
         self._prepare = _prepared(module, seed)
         firsts = list(accumulate((problem.count(b) for b in problem.batches), initial=0))[:-1]
@@ -51,6 +51,10 @@ class Curvature(Operator):
         with comm.together():
             scale = scale_of(operator, problem, checkpoint)
         self._scale = None if scale is None else scale[self.part].to(self.vector)[:, None]  # (part, 1)
+
+    def on(self, problem: Problem, vector: Tensor) -> Operator:
+        """The same operator of another problem at `vector` (size,), on this rank alone: what checks look at."""
+        return type(self)(problem, vector, Comm(), self.operator, checkpoint=self.checkpoint, seed=self.seed)
 
     def matvec(self, block: Tensor) -> Tensor:
         """Product with this rank's rows of a block: (part, b) -> (part, b), in the problem's dtype."""
@@ -78,10 +82,7 @@ class Curvature(Operator):
             if "DefaultCPUAllocator" in text or "out of memory" in text:
                 raise ResourceError(_memory_text(self.problem)) from error
             if "derivative for" in text or "double backward" in text or "differentiate twice" in text:
-                raise ProblemError(
-                    f"a layer of the model cannot be differentiated twice, so {self.name} products do not exist: "
-                    f"{text.splitlines()[0]}. Replace that layer, e.g. by an explicit formula"
-                ) from error
+                raise ProblemError(suspects.not_twice(self.problem, self.vector, batch, self.name, text)) from error
             raise
         return total
 

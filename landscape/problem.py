@@ -322,9 +322,13 @@ class Problem:
 
     def first_batch(self) -> Problem:
         """The problem on its first batch alone: enough to time or to compare products."""
+        return self.one_batch(0)
+
+    def one_batch(self, number: int) -> Problem:
+        """The problem on one of its batches alone."""
         other = copy.copy(self)
-        other.batches, other.test_batches = self.batches[:1], []
-        other.samples = self.count(self.batches[0])
+        other.batches, other.test_batches = [self.batches[number]], []
+        other.samples = self.count(self.batches[number])
         return other
 
     def restricted(self, *patterns: str) -> Problem:

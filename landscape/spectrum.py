@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import probes as probes_module
-from .checks import noise_level, self_check
+from .checks import noise_level, self_check, where_not_finite
 from .combination import Operator
 from .curvature import operator_at
 from .errors import ProblemError, UsageError
@@ -92,7 +92,7 @@ def spectrum_at(
         iterations: block products of each recurrence, so probes * iterations products give the density.
         top, bottom: eigenpairs wanted from the upper and the lower end.
         tolerance: residual of a converged pair relative to norm(A); default 1e-5 in float32, 1e-9 in float64.
-        check: test symmetry and repeatability and measure the precision first (two block products and one).
+        check: look for faults of the operator and measure the precision first, on one mini-batch (`checks.self_check`).
         noise: lambda_noise of an earlier checkpoint, for the record.
 
     Raises:
@@ -113,8 +113,8 @@ def spectrum_at(
     probes = min(probes, size) if size < block else probes
     if tolerance is None:
         tolerance = 1e-9 if vector.dtype == torch.float64 else 1e-5
-    checked = self_check(curvature, seed) if check else None
-    spent = 4 if check else 0
+    checked = self_check(curvature, seed, problem) if check else None
+    spent = checked.matvecs if checked else 0
     if check and isinstance(operator, str):
         noise = noise_level(problem, vector, operator, seed, checkpoint)
 
@@ -132,10 +132,7 @@ def spectrum_at(
                 )
             spent += space.matvecs
     except FloatingPointError as error:
-        raise ProblemError(
-            f"the {name} product is not finite at step {step}: the loss overflows or a layer has no second "
-            "derivative at these weights"
-        ) from error
+        raise ProblemError(f"at step {step} {where_not_finite(curvature)}") from error
     assert pairs is not None
     meta: dict[str, Any] = {
         "matvecs": spent, "seconds": time.perf_counter() - started, "ranks": comm.size, "samples": problem.samples,
@@ -145,7 +142,7 @@ def spectrum_at(
     if problem.block:
         meta["weights"] = [weight for weight, _, _ in problem.named_slices()]
     if checked is not None:
-        meta |= {"asymmetry": checked.asymmetry, "repeats": checked.repeats}
+        meta |= {"asymmetry": checked.asymmetry, "repeats": checked.repeats, "self_check": checked.record()}
     if noise is None:
         eps = torch.finfo(vector.dtype).eps
         noise = float(eps * max(np.abs(nodes).max() for nodes, _, _ in rules))

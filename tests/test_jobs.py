@@ -163,7 +163,10 @@ def test_check_tells_loss_symmetry_speed_and_plan(demo_store: Path, capsys: pyte
     words = ["check", "digits_mlp", str(checkpoint), "--problem-set", "hidden=8", "--dtype", "float64"]
     assert cli.main(words) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert list(lines) == ["model", "data", "loss", "repeats", "symmetry", "speed", "plan"]
+    assert list(lines) == [
+        "model", "data", "loss", "same", "finite", "repeats", "buffers", "twice", "linear", "symmetry", "quotient",
+        "speed", "plan",
+    ]  # fmt: skip
     assert "610 weights, float64" in lines["model"]
     loss = Run(demo_store / "adam").metrics()["train_loss"][-1]
     assert float(lines["loss"].split()[1].rstrip(",")) == pytest.approx(loss, rel=1e-5)

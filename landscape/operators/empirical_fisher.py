@@ -14,6 +14,9 @@ from torch import Tensor
 
 from ..errors import ProblemError
 from ._derivatives import mean_outer_product
+from ._differences import empirical_fisher as difference
+
+__all__ = ["difference", "prepare"]
 
 
 def prepare(problem: Any, vector: Tensor, batch: Any) -> Callable[[Tensor], Tensor]:

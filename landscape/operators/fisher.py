@@ -18,6 +18,9 @@ from torch import Tensor
 
 from ..errors import ProblemError
 from ._derivatives import mean_outer_product
+from ._differences import fisher as difference
+
+__all__ = ["difference", "draw", "prepare", "uniform"]
 
 
 def prepare(problem: Any, vector: Tensor, batch: Any, first: int = 0, seed: int = 0) -> Callable[[Tensor], Tensor]:

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 
 from ._derivatives import by_column, outputs_of, pushforward
+from ._differences import gauss_newton as difference
+
+__all__ = ["difference", "prepare"]
 
 
 def prepare(problem: Any, vector: Tensor, batch: Any) -> Callable[[Tensor], Tensor]:

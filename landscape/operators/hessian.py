@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 
 from ._derivatives import by_column
+from ._differences import hessian as difference
+
+__all__ = ["difference", "prepare"]
 
 
 def prepare(problem: Any, vector: Tensor, batch: Any) -> Callable[[Tensor], Tensor]:

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from ..errors import ProblemError
+from ._differences import hessian as difference
 from .hessian import prepare
 
-__all__ = ["prepare", "scale"]
+__all__ = ["difference", "prepare", "scale"]
 
 State = Callable[[str], Tensor]  # 'exp_avg_sq' -> that tensor of one weight
 Settings = Mapping[str, Any]

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 
 from ._derivatives import by_column, outputs_of
+from ._differences import residual as difference
+
+__all__ = ["difference", "prepare"]
 
 
 def prepare(problem: Any, vector: Tensor, batch: Any) -> Callable[[Tensor], Tensor]:
