@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from ..errors import ProblemError
-from .hessian import prepare
+from .hessian import form
 
-__all__ = ["prepare", "scale"]
+__all__ = ["form", "scale"]
 
 State = Callable[[str], Tensor]  # 'exp_avg_sq' -> that tensor of one weight
 Settings = Mapping[str, Any]
