@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,8 @@ from .problem import Batch, Problem, first_rows, join, rows, split
 from .strategies import HOLDS_GRAPH, STRATEGIES, TRACED, Matrix, Prepare, Strategy, kept
 
 SMALL = 1.0  # seconds of a job below which nothing is worth a choice
+WAKE = 1.5  # seconds that torch takes to load its forward-mode formulas, once a process
+_JVP = "torch._decomp.decompositions_for_jvp"
 SHARE = 0.08  # of a job's predicted time that measuring may take
 
 
@@ -229,7 +232,8 @@ class _Choice:
                 halves = split(batches[0], -(-self.lengths[0] // 2))
                 agree = self.problem.parts_agree(self.vector, batches[0], halves)
             if len(batches) == 2:
-                agree = (agree or self.lengths[0] == 1) and self.problem.parts_agree(self.vector, join(batches), batches)
+                whole = join(batches)
+                agree = (agree or self.lengths[0] == 1) and self.problem.parts_agree(self.vector, whole, batches)
             reason = "" if agree else "the loss of a batch is not the mean of its parts"
         except Exception as error:
             reason = f"parts of a batch cannot be computed by themselves ({str(error).partition(chr(10))[0][:120]})"
@@ -329,6 +333,9 @@ class _Choice:
         """Whether measuring takes a small part of the job."""
         cost = {"batched": 2 * self.width + 3, "forward_batched": 2 * self.width + 1, "forward": 3 * self.width + 3}
         expected = 2 * self.gradients[size] * cost.get(name, 2 * self.width + 3)
+        if name != "batched" and _JVP not in sys.modules:
+            expected += WAKE
+        expected = max(self.comm.gather(expected))
         if self.bench.spent + expected <= self.allowance:
             return True
         self._skip(name, size, "measuring it would take too long for this job")

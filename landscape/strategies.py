@@ -1,13 +1,13 @@
-"""Ways to multiply an operator's matrix of one batch with a block of vectors; each file of `operators/` has them all.
+"""Ways to multiply an operator's matrix of one batch with a block of b vectors; every operator has them all.
 
-| strategy          | prepared once a batch                     | for a block (size, b)        | gradients a vector     |
-|-------------------|-------------------------------------------|------------------------------|------------------------|
-| `kept`            | graph of the gradient                     | backward, column by column   | 2 + 1/b (deep nets)    |
-| `batched`         | graph of the gradient                     | backward, all columns        | 2 + 1/b, fewer calls   |
-| `forward`         | -                                         | jvp of the gradient, columns | 3                      |
-| `forward_batched` | -                                         | jvp of the gradient, all     | 2 + 1/b, no graph      |
-| `linearised`      | trace of linear operations                | that trace, all columns      | 2, after a slow trace  |
-| `compiled`        | once a job: fused code of forward_batched | that code, all columns       | as fast as it fuses    |
+| strategy        | prepared                    | a block                       | gradients a vector   |
+|-----------------|-----------------------------|-------------------------------|----------------------|
+| kept            | graph of the gradient       | backward, column by column    | 2 + 1/b (deep nets)  |
+| batched         | graph of the gradient       | backward, all columns at once | 2 + 1/b, fewer calls |
+| forward         | nothing                     | jvp of the gradient, columns  | 3                    |
+| forward_batched | nothing                     | jvp of the gradient, at once  | 2 + 1/b, no graph    |
+| linearised      | a trace of the gradient     | the trace, all columns        | 2, slow to trace     |
+| compiled        | fused code, once a job      | that code, all columns        | what fusing leaves   |
 
 `kept` is valid wherever the operator exists; `landscape.products` measures the others against it.
 """
@@ -99,7 +99,8 @@ def compiled(matrix: Matrix) -> Prepare:
 
     @torch.compile(fullgraph=True, dynamic=False)  # type: ignore[untyped-decorator]
     def rows(vector: Tensor, batch: Any, first: int, block: Tensor) -> Tensor:
-        return vmap(matrix.at(vector, batch, first).forward(vector))(block)
+        found: Tensor = vmap(matrix.at(vector, batch, first).forward(vector))(block)
+        return found
 
     eager = forward_batched(matrix)
 

@@ -82,25 +82,27 @@ class GaussNewtonOf:
         return column
 
     def forward(self, theta: Tensor) -> Column:
-        values, pull = vjp(self.values, theta)
+        values, pull = _pulled(self.values, theta)
         slope = grad(self.outer)
 
         def column(v: Tensor) -> Tensor:
-            (product,) = pull(jvp(slope, (values,), (jvp(self.values, (theta,), (v,))[1],))[1])
-            return product
+            along = jvp(self.values, (theta,), (v,))[1]
+            return pull(jvp(slope, (values,), (along,))[1])
 
         return column
 
     def linearised(self, theta: Tensor) -> Column:
         values, push = _linearised(self.values, theta)
-        _, pull = vjp(self.values, theta)
+        _, pull = _pulled(self.values, theta)
         _, curve = _linearised(grad(self.outer), values)
 
-        def column(v: Tensor) -> Tensor:
-            (product,) = pull(curve(push(v)))
-            return product
+        return lambda v: pull(curve(push(v)))
 
-        return column
+
+def _pulled(function: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, Column]:
+    """(values, u -> J^T u)."""
+    value, pull = vjp(function, at)[:2]
+    return value, lambda u: pull(u)[0]
 
 
 def _linearised(function: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, Column]:

@@ -32,7 +32,7 @@ def form(problem: Any, vector: Tensor, batch: Any, first: int = 0, seed: int = 0
     """
     with torch.no_grad():
         loss, outputs = problem.outcome(vector, batch)
-    logits, targets = _classification(loss, outputs, batch)
+    logits = _classification(loss, outputs, batch)
     rows, classes = logits.shape
     each = -(-rows // max(problem.count(batch), 1))  # labels a sample: more than one for sequences
     numbers = torch.arange(rows, device=logits.device) + first * each
@@ -43,8 +43,8 @@ def form(problem: Any, vector: Tensor, batch: Any, first: int = 0, seed: int = 0
     )
 
 
-def _classification(loss: Tensor, outputs: Any, batch: Any) -> tuple[Tensor, Tensor]:
-    """Logits (rows, classes) and targets (rows,), when the loss is their mean cross-entropy."""
+def _classification(loss: Tensor, outputs: Any, batch: Any) -> Tensor:
+    """Logits (rows, classes), when the loss is their mean cross-entropy."""
     targets = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else None
     if isinstance(outputs, Tensor) and isinstance(targets, Tensor) and outputs.shape[:-1] == targets.shape:
         classes = outputs.shape[-1]
@@ -53,7 +53,7 @@ def _classification(loss: Tensor, outputs: Any, batch: Any) -> tuple[Tensor, Ten
         if inside:
             exact = torch.nn.functional.cross_entropy(logits.detach(), labels)
             if torch.isclose(loss.detach(), exact, rtol=1e-4, atol=1e-6):
-                return logits, labels
+                return logits
     raise ProblemError(
         "fisher draws labels from the model's softmax, so it needs Problem(model, loss, data) with logits (..., "
         "classes), integer targets and their mean cross-entropy as loss. Use --operator gauss_newton for other losses: "
