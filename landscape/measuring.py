@@ -35,16 +35,18 @@ def available(device: torch.device) -> float:
 
 
 def timed(work: Callable[[], T], device: torch.device) -> tuple[T, float]:
-    """(result, seconds): CPU time of this process on a CPU, so that a busy machine decides nothing, else wall time."""
+    """(result, seconds): wall time on a GPU; on a CPU the calling thread's CPU time, so that a busy machine, or threads
+    that spin while they wait, decide nothing.
+    """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         start = time.perf_counter()
         result = work()
         torch.cuda.synchronize(device)
         return result, time.perf_counter() - start
-    start = time.process_time()
+    start = time.thread_time()
     result = work()
-    return result, max(time.process_time() - start, 1e-9)
+    return result, max(time.thread_time() - start, 1e-9)
 
 
 class Peak:
