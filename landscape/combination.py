@@ -33,6 +33,9 @@ class Operator:
         """Product with this rank's rows of a block: (part, b) -> (part, b), in the block's dtype."""
         raise NotImplementedError
 
+    def forget(self) -> None:
+        """Drop what is kept between products: the next one is computed from the model and the data again."""
+
     def reduce(self, matrix: Tensor) -> Tensor:
         """Sum of a small float64 matrix over ranks."""
         return self.comm.sum(matrix)
@@ -66,6 +69,10 @@ class Combination(Operator):
         if len(sizes) > 1:
             raise UsageError(f"operators of different sizes cannot be added: {', '.join(map(str, sorted(sizes)))}")
         super().__init__(written([(f, a.name) for f, a in self.terms]), first.vector, first.comm)
+
+    def forget(self) -> None:
+        for _, operator in self.terms:
+            operator.forget()
 
     def matvec(self, block: Tensor) -> Tensor:
         total = torch.zeros_like(block, dtype=torch.float64)

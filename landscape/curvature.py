@@ -57,6 +57,9 @@ class Curvature(Operator):
         product = self.comm.sum_scatter(self.local_product(self.comm.all_gather(inner, self.size)))
         return (product if self._scale is None else self._scale * product).to(block.dtype)
 
+    def forget(self) -> None:
+        self._kept.clear()
+
     def local_product(self, block: Tensor) -> Tensor:
         """This rank's share of the unscaled product with a full block (size, b): float64, not yet summed over ranks.
 
@@ -96,7 +99,7 @@ class Curvature(Operator):
         Raises:
             ResourceError: it cannot be split.
         """
-        self._kept.clear()
+        self.forget()
         if self.vector.is_cuda:
             torch.cuda.empty_cache()
         if self._keep:
