@@ -77,6 +77,14 @@ def add_computing(parser: argparse.ArgumentParser, *, records: bool = True) -> N
         group.add_argument("--overwrite", action="store_true", help="compute finished records again")
 
 
+def add_strategy(group: Any) -> None:
+    group.add_argument(
+        "--strategy", default="auto",
+        help="how products are computed: kept, batched, forward, forward_batched, linearised or compiled (default: "
+             "the fastest of them, measured)",
+    )  # fmt: skip
+
+
 def add_checkpoints(parser: argparse.ArgumentParser, default: str = "all") -> None:
     parser.add_argument(
         "--checkpoints", default=default, metavar="WHICH",
@@ -99,6 +107,7 @@ def add_spectrum(parser: argparse.ArgumentParser, *, probes: int = 4, iterations
     group.add_argument("--top", type=natural, default=10, help="largest eigenpairs (default: 10)")
     group.add_argument("--bottom", type=natural, default=2, help="smallest eigenpairs (default: 2)")
     group.add_argument("--tolerance", type=float, help="relative residual of an eigenpair (default: by precision)")
+    add_strategy(group)
     return group
 
 
@@ -155,6 +164,21 @@ def as_asked(problem: Problem, args: argparse.Namespace, comm: Comm) -> Problem:
     device = None if args.device is None else device_of(args.device)
     dtype = None if args.dtype is None else getattr(torch, args.dtype)
     return problem if device is None and dtype is None else problem.to(dtype=dtype, device=device)
+
+
+def products_of(args: argparse.Namespace, expected: int, checkpoints: int, note: Callable[[str], None]) -> Any:
+    """What chooses how the job's products are computed: `expected` with a vector at each of its checkpoints.
+
+    Raises:
+        UsageError: no such strategy.
+    """
+    from landscape.products import Products
+
+    memory = getattr(args, "memory", None)
+    return Products(
+        args.strategy, None if memory is None else 0.5 * memory * 1e9, block=getattr(args, "block", 4),
+        expected=expected, checkpoints=checkpoints, note=note,
+    )  # fmt: skip
 
 
 def not_finite(checkpoint: Any) -> str | None:

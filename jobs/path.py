@@ -81,7 +81,8 @@ def _compute(
     parts = _common.Parts(store, path_key(name_b, "linear"), decided)
     done = parts.read() if not args.overwrite else {}
     progress = Progress("path", args.points, comm, unit="points", run=store)
-    options = _common.spectrum_options(args)
+    products = _common.products_of(args, args.probes * args.iterations, args.points, progress.note)
+    options = _common.spectrum_options(args) | {"products": products}
 
     def spectrum(vector: Any, index: int) -> Any:
         found = spectrum_at(problem, vector, comm, step=index, check=index == 0, seed=args.seed, **options)

@@ -111,7 +111,9 @@ def _compute(
         progress.update(counter.done + min(0.95, matvecs / expected), step=step, matvecs=matvecs)
 
     with _common.counting(total, "checkpoints", done, progress) as counter:
-        options = _common.spectrum_options(args) | {"on_matvecs": on_matvecs, "seed": args.seed}
+        remaining = max((len(missing) for _, missing in work), default=0)
+        products = _common.products_of(args, args.probes * args.iterations, remaining, progress.note)
+        options = _common.spectrum_options(args) | {"on_matvecs": on_matvecs, "seed": args.seed, "products": products}
         for problem, missing in work:
             ready = _ready(args.operator, problem, missing, comm, progress.note, total // len(work))
             counter.total = progress.total = counter.total - len(missing) + len(ready)

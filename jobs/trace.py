@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="directory of the run")
     parser.add_argument("--products", type=_common.positive, default=60, help="a checkpoint (default: 60)")
     parser.add_argument("--operator", default="hessian", help="of landscape/operators (default: hessian)")
+    _common.add_strategy(parser)
     parser.add_argument("--format", choices=("table", "json"), default="table", help="default: table")
     _common.add_checkpoints(parser)
     _common.add_problem(parser)
@@ -39,13 +40,15 @@ def run(args: argparse.Namespace) -> int:
         check_operator(args.operator)
         checkpoints = of_run(store, args.checkpoints)
     problem, _ = _common.open_problem(store, args, comm)
+    note = Progress("trace", 0, comm).note
+    products = _common.products_of(args, args.products, len(checkpoints), note)
     rows = []
     if comm.rank == 0 and args.format == "table":
         print(f"{'step':>8}  {'trace':>11}  95 % interval")
-    for checkpoint in _common.usable(checkpoints, comm, Progress("trace", 0, comm).note):
+    for checkpoint in _common.usable(checkpoints, comm, note):
         with comm.together():
             checkpoint.load_into(problem)
-        found = _trace(args, problem, comm, checkpoint)
+        found = _trace(args, problem, comm, checkpoint, products)
         rows.append({"step": checkpoint.step, "trace": found.value, "low": found.low, "high": found.high})
         if comm.rank == 0 and args.format == "table":
             print(f"{checkpoint.step:>8}  {found.value:>11.5g}  {found.low:.5g} to {found.high:.5g}", flush=True)
@@ -54,13 +57,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _trace(args: argparse.Namespace, problem: Any, comm: Any, checkpoint: Any) -> Any:
+def _trace(args: argparse.Namespace, problem: Any, comm: Any, checkpoint: Any, products: Any) -> Any:
     from landscape.curvature import operator_at
     from landscape.probes import probes
     from landscape.traces import hutchpp
 
     theta = problem.weights()
-    curvature = operator_at(problem, theta, comm, args.operator, checkpoint=checkpoint, seed=args.seed)
+    options = {"checkpoint": checkpoint, "seed": args.seed, "products": products}
+    curvature = operator_at(problem, theta, comm, args.operator, **options)
     draw = partial(probes, size=problem.size, seed=args.seed, part=curvature.part)
     return hutchpp(
         curvature.matvec, lambda numbers: draw(numbers).to(theta), problem.size, args.products,

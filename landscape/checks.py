@@ -79,7 +79,9 @@ def _inspect(curvature: Operator, small: Operator, problem: Problem | None, seed
     u, v = probes.probes(range(2**31 - 2, 2**31), small.size, seed, small.part).to(small.vector).unbind(dim=1)
     block = torch.stack([u, v, u + 2 * v], dim=1)  # (part, 3)
     with _unmoved_buffers(problem):
-        first, again = small.matvec(block), small.matvec(block)
+        first = small.matvec(block)
+        small.forget()  # a kept graph would repeat what the model drew at random
+        again = small.matvec(block)
     fault = _Faults(small, problem)
     if not all(map(_finite, fault.norms(first))):
         raise ProblemError(where_not_finite(curvature, problem))
@@ -179,16 +181,12 @@ def _unmoved_buffers(problem: Problem | None) -> Iterator[None]:
     Raises:
         ProblemError: one was moved; it is restored.
     """
-    buffers = {} if problem is None else dict(problem.model.named_buffers())
-    before = {name: buffer.detach().clone() for name, buffer in buffers.items()}
-    try:
+    if problem is None:
         yield
-    finally:
-        moved = [n for n, b in buffers.items() if not _equal(b.detach(), before[n])]
-        for name in moved:
-            with torch.no_grad():
-                buffers[name].copy_(before[name])
-    if moved and problem is not None:
+        return
+    with problem.unmoved_buffers() as moved:
+        yield
+    if moved:
         layer, _, name = moved[0].rpartition(".")
         kind = type(problem.model.get_submodule(layer)).__name__
         raise ProblemError(
@@ -197,10 +195,6 @@ def _unmoved_buffers(problem: Problem | None) -> Iterator[None]:
             "the model in evaluation mode (no train() after it was made, no training=True in forward), or take batch "
             "statistics on purpose with track_running_stats=False"
         )
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    return bool(((one == other) | ((one != one) & (other != other))).all())  # NaN is itself here
 
 
 # ---------------------------------------------------------------------- precision and numbers

@@ -38,6 +38,9 @@ class Operator:
         """The same operator of another problem at `vector` (size,), on this rank alone; itself where it knows none."""
         return self
 
+    def forget(self) -> None:
+        """Drop what is kept between products: the next one is computed from the model and the data again."""
+
     def reduce(self, matrix: Tensor) -> Tensor:
         """Sum of a small float64 matrix over ranks."""
         return self.comm.sum(matrix)
@@ -77,6 +80,10 @@ class Combination(Operator):
         combined = Combination([(factor, operator.on(problem, vector)) for factor, operator in self.terms])
         combined.name = self.name
         return combined
+
+    def forget(self) -> None:
+        for _, operator in self.terms:
+            operator.forget()
 
     def matvec(self, block: Tensor) -> Tensor:
         total = torch.zeros_like(block, dtype=torch.float64)

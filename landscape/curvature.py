@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from functools import partial
 from itertools import accumulate
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -16,9 +12,9 @@ from . import combination, plugins, suspects
 from .combination import Combination, Operator
 from .errors import ProblemError, ResourceError
 from .parallel import Comm
-from .problem import Problem
-
-Product = Callable[[Tensor], Tensor]
+from .problem import Problem, rows, split
+from .products import Products, Taken, unmeasured
+from .strategies import Matrix, Product
 
 
 class Curvature(Operator):
@@ -33,6 +29,7 @@ class Curvature(Operator):
         operator: a name in `landscape.operators`.
         checkpoint: where the vector comes from, for operators made of the optimizer's state.
         seed: of operators that draw random numbers.
+        products: chooses strategy and batches; without it, the reference strategy on the batches as they are.
 
     Raises:
         ProblemError: the operator needs a checkpoint and there is none, or not the state it needs in it.
@@ -40,27 +37,34 @@ class Curvature(Operator):
 
     def __init__(
         self, problem: Problem, vector: Tensor, comm: Comm, operator: str = "hessian", *,
-        checkpoint: Any = None, seed: int = 0,
+        checkpoint: Any = None, seed: int = 0, products: Products | Taken | None = None,
     ) -> None:  # fmt: skip
         super().__init__(combination.named(operator, problem.block), vector, comm)
         self.problem, self.operator, self.checkpoint, self.seed = problem, operator, checkpoint, seed
-        module = plugins.load("landscape.operators", operator)
-        self._prepare = _prepared(module, seed)
-        firsts = list(accumulate((problem.count(b) for b in problem.batches), initial=0))[:-1]
-        self._batches = comm.share(list(zip(firsts, problem.batches, strict=True)))
+        matrix = Matrix(plugins.load("landscape.operators", operator), problem, seed)
+        plan = unmeasured(matrix) if products is None else products.plan(problem, self.vector, comm, operator, matrix)
+        self.strategy, self._prepare, self._keep = plan.strategy, plan.prepare, plan.keep
+        batches = problem.batches if plan.rows is None else problem.rebatched(plan.rows, comm.size).batches
+        firsts = list(accumulate((problem.count(b) for b in batches), initial=0))[:-1]
+        self._batches = comm.share(list(zip(firsts, batches, strict=True)))
+        self._kept: dict[int, Product] = {}  # by the number of the batch's first sample
         with comm.together():
             scale = scale_of(operator, problem, checkpoint)
         self._scale = None if scale is None else scale[self.part].to(self.vector)[:, None]  # (part, 1)
-
-    def on(self, problem: Problem, vector: Tensor) -> Operator:
-        """The same operator of another problem at `vector` (size,), on this rank alone: what checks look at."""
-        return type(self)(problem, vector, Comm(), self.operator, checkpoint=self.checkpoint, seed=self.seed)
 
     def matvec(self, block: Tensor) -> Tensor:
         """Product with this rank's rows of a block: (part, b) -> (part, b), in the problem's dtype."""
         inner = block if self._scale is None else self._scale * block
         product = self.comm.sum_scatter(self.local_product(self.comm.all_gather(inner, self.size)))
         return (product if self._scale is None else self._scale * product).to(block.dtype)
+
+    def on(self, problem: Problem, vector: Tensor) -> Operator:
+        """The same operator of another problem at `vector` (size,), on this rank alone: what checks look at."""
+        options: dict[str, Any] = {"checkpoint": self.checkpoint, "seed": self.seed, "products": Taken(self.strategy)}
+        return type(self)(problem, vector, Comm(), self.operator, **options)
+
+    def forget(self) -> None:
+        self._kept.clear()
 
     def local_product(self, block: Tensor) -> Tensor:
         """This rank's share of the unscaled product with a full block (size, b): float64, not yet summed over ranks.
@@ -70,33 +74,66 @@ class Curvature(Operator):
             ResourceError: memory ran out.
         """
         total = torch.zeros(block.shape, dtype=torch.float64, device=block.device)
-        try:
-            for first, batch in self._batches:
-                share = self.problem.count(batch) / self.problem.samples
-                product = self._prepare(self.problem, self.vector, batch, first)
-                total.add_(product(block), alpha=share)
-        except torch.OutOfMemoryError as error:
-            raise ResourceError(_memory_text(self.problem)) from error
-        except RuntimeError as error:
-            text = str(error)
-            if "DefaultCPUAllocator" in text or "out of memory" in text:
-                raise ResourceError(_memory_text(self.problem)) from error
-            if "derivative for" in text or "double backward" in text or "differentiate twice" in text:
-                raise ProblemError(suspects.not_twice(self.problem, self.vector, batch, self.name, text)) from error
-            raise
+        todo = list(self._batches)
+        while todo:
+            first, batch = todo[0]
+            try:
+                product = self._product(first, batch)(block)
+            except RuntimeError as error:  # torch.OutOfMemoryError is one
+                if not _out_of_memory(error):
+                    raise self._explained(error, batch) from error
+                product = None
+            if product is None:  # outside of `except`, whose traceback holds on to what filled the memory
+                todo[:1] = self._smaller(first, batch)
+                continue
+            total.add_(product, alpha=self.problem.count(batch) / self.problem.samples)
+            del todo[0]
         return total
 
+    def _explained(self, error: RuntimeError, batch: Any) -> Exception:
+        """The error itself, or one sentence where a layer has no double backward."""
+        text = str(error)
+        if not ("derivative for" in text or "double backward" in text or "differentiate twice" in text):
+            return error
+        return ProblemError(suspects.not_twice(self.problem, self.vector, batch, self.name, text))
 
-def _prepared(module: ModuleType, seed: int) -> Callable[[Problem, Tensor, Any, int], Product]:
-    """The operator's `prepare` with what it asks for by name: the number of the first sample, the seed."""
-    asked = inspect.signature(module.prepare).parameters
-    prepare = partial(module.prepare, seed=seed) if "seed" in asked else module.prepare
+    def _product(self, first: int, batch: Any) -> Product:
+        """The prepared product of a batch, kept where the plan says so."""
+        found = self._kept.get(first)
+        if found is None:
+            found = self._prepare(self.vector, batch, first)
+            if self._keep:
+                self._kept[first] = found
+        return found
 
-    def numbered(problem: Problem, vector: Tensor, batch: Any, first: int) -> Product:
-        product: Product = prepare(problem, vector, batch, **({"first": first} if "first" in asked else {}))
-        return product
+    def _smaller(self, first: int, batch: Any) -> list[tuple[int, Any]]:
+        """After memory ran out: this batch again with nothing kept, or else its two halves, which stay.
 
-    return numbered
+        Raises:
+            ResourceError: it cannot be split.
+        """
+        self.forget()
+        if self.vector.is_cuda:
+            torch.cuda.empty_cache()
+        if self._keep:
+            self._keep = False
+            return [(first, batch)]
+        try:
+            halves = split(batch, -(-rows(batch) // 2))
+            usable = len(halves) == 2 and self.problem.parts_agree(self.vector, batch, halves)
+        except (ProblemError, RuntimeError):
+            usable = False
+        if not usable:
+            raise ResourceError(_memory_text(self.problem.count(batch)))
+        parts = [(first, halves[0]), (first + self.problem.count(halves[0]), halves[1])]
+        place = next(i for i, (number, _) in enumerate(self._batches) if number == first)
+        self._batches[place : place + 1] = parts
+        return parts
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in text or "out of memory" in text
 
 
 def scale_of(operator: str, problem: Problem, checkpoint: Any) -> Tensor | None:
@@ -118,11 +155,16 @@ def scale_of(operator: str, problem: Problem, checkpoint: Any) -> Tensor | None:
 
 
 def operator_at(
-    problem: Problem, vector: Tensor, comm: Comm, operator: str = "hessian", *, checkpoint: Any = None, seed: int = 0
-) -> Operator:
-    """An operator by its name, or a sum such as 'hessian - 0.5*gauss_newton', at the weights `vector` (size,)."""
-    read = combination.read(operator)
-    terms = [(f, Curvature(problem, vector, comm, name, checkpoint=checkpoint, seed=seed)) for f, name in read]
+    problem: Problem, vector: Tensor, comm: Comm, operator: str = "hessian", *, checkpoint: Any = None, seed: int = 0,
+    products: Products | None = None,
+) -> Operator:  # fmt: skip
+    """An operator by its name, or a sum such as 'hessian - 0.5*gauss_newton', at the weights `vector` (size,).
+
+    Args:
+        products: chooses how products are computed; without it, by the reference strategy on the batches as they are.
+    """
+    options: dict[str, Any] = {"checkpoint": checkpoint, "seed": seed, "products": products}
+    terms = [(f, Curvature(problem, vector, comm, name, **options)) for f, name in combination.read(operator)]
     if [f for f, _ in terms] == [1.0]:
         return terms[0][1]
     combined = Combination(terms)
@@ -146,9 +188,8 @@ def check_checkpoint(operator: str, problem: Problem, checkpoint: Any) -> None:
         scale_of(name, problem, checkpoint)
 
 
-def _memory_text(problem: Problem) -> str:
-    largest = max(problem.count(b) for b in problem.batches)
+def _memory_text(samples: int) -> str:
     return (
-        f"memory ran out in a curvature product on a batch of {largest} samples; it needs about three times a training "
+        f"memory ran out in a curvature product on a batch of {samples} samples; it needs about three times a training "
         "step. Build the problem with a smaller batch_size: the result does not depend on it, only the time does"
     )

@@ -7,6 +7,7 @@ the size of a batch, or a short last one, never changes the loss surface. The mo
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import fnmatch
 import math
@@ -276,6 +277,20 @@ class Problem:
         loss: Tensor = self._objective(batch)[0]
         return loss
 
+    @contextlib.contextmanager
+    def unmoved_buffers(self) -> Iterator[list[str]]:
+        """Buffers of the model end as they began; those that were moved in between are in the list afterwards."""
+        buffers = dict(self.model.named_buffers())
+        before = {name: buffer.detach().clone() for name, buffer in buffers.items()}
+        moved: list[str] = []
+        try:
+            yield moved
+        finally:
+            moved += [n for n, b in buffers.items() if not _equal(b.detach(), before[n])]
+            with torch.no_grad():
+                for name in moved:
+                    buffers[name].copy_(before[name])
+
     @torch.no_grad()
     def evaluate(self, vector: Tensor, which: str = "train") -> dict[str, float]:
         """Mean loss, and accuracy for classification, over all batches of 'train' or 'test'; NaN is a value."""
@@ -331,6 +346,38 @@ class Problem:
         other.samples = self.count(self.batches[number])
         return other
 
+    def identity(self) -> tuple[Any, ...]:
+        """What two problems have in common that are the same function of as many samples, in as many batches."""
+        return id(self._objective), self.block, self.size, self.samples, len(self.batches), self.dtype, self.device
+
+    def rebatched(self, size: int, ranks: int = 1) -> Problem:
+        """The problem in batches of at most `size` rows, in the same order, as many for each of `ranks` as can be.
+
+        Whether its loss allows that is for `parts_agree` to say.
+
+        Raises:
+            ProblemError: batches whose tensors have no common length, or that differ in more than their length.
+        """
+        lengths = [rows(b) for b in self.batches]
+        total = sum(lengths)
+        count = -(-total // max(size, 1))
+        count = min(-(-count // ranks) * ranks, total)  # whole batches are dealt to ranks: as many for each
+        size = -(-total // count)
+        other = copy.copy(self)
+        sources = self.batches if size <= min(lengths) else [join(self.batches)]
+        other.batches = [part for source in sources for part in split(source, size)]
+        return other
+
+    def parts_agree(self, vector: Tensor, whole: Batch, parts: Sequence[Batch]) -> bool:
+        """Whether a batch and its parts have one count and, weighted, one loss at the weights (size,), to rounding."""
+        with torch.no_grad():
+            losses = [float(self.batch_loss(vector, b)) for b in (whole, *parts)]
+        counts = [self.count(b) for b in parts]
+        if sum(counts) != self.count(whole):
+            return False
+        mean = sum(n * loss for n, loss in zip(counts, losses[1:], strict=True)) / sum(counts)
+        return abs(mean - losses[0]) <= 1e3 * torch.finfo(self.dtype).eps * max(abs(mean), abs(losses[0]), 1e-30)
+
     def restricted(self, *patterns: str) -> Problem:
         """The problem as a function of a block of its weights; the others stay at the model's own values.
 
@@ -380,6 +427,10 @@ class Problem:
         other.batches = list(_split_pair(inputs[chosen], targets[chosen], size))
         other.samples = samples
         return other
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return bool(((one == other) | ((one != one) & (other != other))).all())  # NaN is itself here
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -451,6 +502,61 @@ def move(batch: Batch, device: torch.device, dtype: torch.dtype | None = None) -
         moved = [move(v, device, dtype) for v in batch]
         return type(batch)(*moved) if hasattr(batch, "_fields") else type(batch)(moved)  # named tuples take arguments
     return batch
+
+
+def rows(batch: Batch) -> int:
+    """The common leading length of all tensors in a nested batch.
+
+    Raises:
+        ProblemError: they have none, or the batch holds something else than tensors.
+    """
+    lengths = {len(t) if t.ndim else None for t in tensors(batch)}
+    if len(lengths) != 1 or None in lengths or not _only_tensors(batch):
+        raise ProblemError("the tensors of a batch have no common leading length, so it is computed as it is")
+    return int(lengths.pop() or 0)
+
+
+def _only_tensors(batch: Batch) -> bool:
+    if isinstance(batch, Mapping):
+        return all(_only_tensors(v) for v in batch.values())
+    if isinstance(batch, (tuple, list)):
+        return all(_only_tensors(v) for v in batch)
+    return isinstance(batch, Tensor)
+
+
+def split(batch: Batch, size: int) -> list[Batch]:
+    """Parts of at most `size` rows each and as equal as can be, as views, in order."""
+    length = rows(batch)
+    size = -(-length // max(-(-length // size), 1))
+    return [_over([batch], lambda ts, i=i: ts[0][i : i + size]) for i in range(0, length, size)]  # type: ignore[misc]
+
+
+def first_rows(batch: Batch, size: int) -> Batch:
+    """The first `size` rows of a batch, as views."""
+    return _over([batch], lambda ts: ts[0][:size])
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    """All rows of several batches in one.
+
+    Raises:
+        ProblemError: the batches differ in more than their length.
+    """
+    try:
+        return batches[0] if len(batches) == 1 else _over(batches, lambda ts: torch.cat(list(ts)))
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise ProblemError(f"batches that differ in more than their length cannot be joined ({error})") from error
+
+
+def _over(batches: Sequence[Batch], combine: Callable[[Sequence[Tensor]], Tensor]) -> Batch:
+    """One batch of the same nesting, its tensors combined from those in the same place."""
+    first = batches[0]
+    if isinstance(first, Tensor):
+        return combine(batches)
+    if isinstance(first, Mapping):
+        return {k: _over([b[k] for b in batches], combine) for k in first}
+    parts = [_over(items, combine) for items in zip(*batches, strict=True)]
+    return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
 
 
 def count_samples(batch: Batch) -> int:

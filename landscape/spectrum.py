@@ -25,6 +25,7 @@ from .errors import ProblemError, UsageError
 from .lanczos import BlockLanczos, Extremes, extremes
 from .parallel import Comm
 from .problem import Problem
+from .products import Products
 from .records import Eigenpairs, Spectrum
 from .rules import padded, reduced_weights
 
@@ -51,6 +52,8 @@ def spectra(
 ) -> Iterator[tuple[Spectrum, Eigenpairs]]:
     """Density and extreme eigenpairs at every checkpoint, yielded as each is finished; options of `spectrum_at`."""
     noise: float | None = None
+    width, probes = options.get("block", 4), options.get("probes", 4)
+    options.setdefault("products", Products(block=min(width, probes), expected=probes * options.get("iterations", 50)))
     for number, checkpoint in enumerate(checkpoints):
         step = checkpoint.step
         with comm.together():
@@ -81,6 +84,7 @@ def spectrum_at(
     checkpoint: Any = None,
     check: bool = True,
     noise: float | None = None,
+    products: Products | None = None,
     on_matvecs: Callable[[int], None] = lambda matvecs: None,  # called after every block product
 ) -> tuple[Spectrum, Eigenpairs]:
     """Density and extreme eigenpairs of an operator at the weights `vector` (size,).
@@ -94,6 +98,7 @@ def spectrum_at(
         tolerance: residual of a converged pair relative to norm(A); default 1e-5 in float32, 1e-9 in float64.
         check: look for faults of the operator and measure the precision first, on one mini-batch (`checks.self_check`).
         noise: lambda_noise of an earlier checkpoint, for the record.
+        products: chooses how products are computed; hand over the same one at all checkpoints of a job.
 
     Raises:
         UsageError: a number out of range.
@@ -104,8 +109,9 @@ def spectrum_at(
         if value < low:
             raise UsageError(f"{name} must be at least {low}, got {value}")
     started = time.perf_counter()
+    products = products or Products(block=min(block, probes), expected=probes * iterations)
     curvature = (
-        operator_at(problem, vector, comm, operator, checkpoint=checkpoint, seed=seed)
+        operator_at(problem, vector, comm, operator, checkpoint=checkpoint, seed=seed, products=products)
         if isinstance(operator, str) else operator
     )  # fmt: skip
     size, name = curvature.size, curvature.name
@@ -147,6 +153,7 @@ def spectrum_at(
         eps = torch.finfo(vector.dtype).eps
         noise = float(eps * max(np.abs(nodes).max() for nodes, _, _ in rules))
     meta["lambda_noise"] = noise
+    meta["products"] = products.table
     nodes, starts, residuals = padded(rules)
     plain = [(n, np.square(s), r) for n, s, r in rules]
     reduced = padded([(n, reduced_weights((n, w, r), size), r) for n, w, r in plain])[1]

@@ -35,8 +35,8 @@ def test_every_operator_has_its_closed_forms(dtype):
 def test_closed_forms_on_ranks(ranks):
     done = mpirun(ranks, str(PROGRAMS / "references_on_ranks.py"))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("ok\n") == ranks
-    assert done.stdout.count(f"{sum(len(r.cases) for r in references().values())} closed forms") == 2 * ranks
+    assert done.stdout.count("ok\n") == 1
+    assert done.stdout.count(f"{sum(len(r.cases) for r in references().values())} closed forms") == 2
 
 
 @pytest.mark.parametrize("a", [0.5, 1.0, 4.0])

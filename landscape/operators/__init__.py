@@ -1,11 +1,13 @@
-"""Curvature matrices, one file each: `prepare(problem, vector, batch)` returns the product of that batch's matrix.
+"""Curvature matrices, one file each: `form(problem, vector, batch)` says what the matrix of one batch is.
 
-`prepare` does the work that one mini-batch needs once; the function it returns multiplies blocks (size, b) as often
-as asked. The data loop, the weighting of batches, precision, ranks and checks live in `landscape.curvature`, once.
+It returns `HessianOf(f)`, the Hessian of a function of the weights, or `GaussNewtonOf(values, outer)`, and every
+strategy of `landscape.strategies` follows from that. A matrix that is neither offers `prepare(problem, vector, batch)`
+instead: it does the work that one mini-batch needs once, and the function that it returns multiplies blocks (size, b).
+The data loop, the weighting of batches, precision, strategies, ranks and checks live elsewhere, once.
 
 A file asks for more by naming it:
 
-- `prepare(..., first, seed)`: the number of the batch's first sample in the problem, and the seed of random draws, so
+- `form(..., first, seed)`: the number of the batch's first sample in the problem, and the seed of random draws, so
   that a draw belongs to a sample, whatever the batches and the ranks;
 - `scale(problem, checkpoint)`: a positive vector s (size,); the operator is then diag(s) A diag(s), A the mean of the
   batches. The checkpoint offers `step`, `optimizer_state()` and its `run`.

@@ -79,6 +79,8 @@ def _along(problem: Any, vector: Tensor, batch: Any, v: Tensor, step: float) -> 
 
 
 def _slope(problem: Any, outputs: Tensor, batch: Any) -> Tensor:
+    if problem.loss is None:
+        raise NotImplementedError("the model computes its own loss: there is no function from outputs to loss")
     return _pull(lambda z: problem.loss(z, batch[1]), outputs, None)
 
 

@@ -6,21 +6,20 @@ optimizers average, and its trace is the mean squared norm of a sample's gradien
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import ProblemError
-from ._derivatives import mean_outer_product
 from ._differences import empirical_fisher as difference
+from ._forms import GaussNewtonOf, mean_outer_product, slope_at
 
-__all__ = ["difference", "prepare"]
+__all__ = ["difference", "form"]
 
 
-def prepare(problem: Any, vector: Tensor, batch: Any) -> Callable[[Tensor], Tensor]:
-    """Product with the empirical Fisher of one batch at `vector` (size,): block (size, b) -> (size, b).
+def form(problem: Any, vector: Tensor, batch: Any) -> GaussNewtonOf:
+    """The empirical Fisher of one batch at `vector` (size,).
 
     With z_i the outputs for sample i and L = 1/n sum_i loss_i(z_i), g_i = J_i^T s_i with s_i = n dL/dz_i: the gradient
     of <s_i, z_i> with s_i held fixed.
@@ -28,20 +27,17 @@ def prepare(problem: Any, vector: Tensor, batch: Any) -> Callable[[Tensor], Tens
     Raises:
         ProblemError: outputs are unknown, or the loss of a batch is not the mean of its samples' losses.
     """
-    theta = vector.detach().requires_grad_(True)
-    loss, outputs = problem.outcome(theta, batch)
-    if not isinstance(outputs, Tensor):
+    with torch.no_grad():
+        _, outputs = problem.outcome(vector, batch)
+    if problem.loss is None or not isinstance(outputs, Tensor):
         raise ProblemError(
             "empirical_fisher needs the loss of each sample: state the problem as Problem(model, loss, data) with "
             "loss(outputs, targets), or use --operator hessian"
         )
-    if not outputs.requires_grad:
-        return torch.zeros_like
     n = len(outputs)
-    (slope,) = torch.autograd.grad(loss, outputs, retain_graph=True)
-    slopes = n * slope.detach()
-    _check_mean(problem, outputs.detach(), batch[1], slopes)
-    return mean_outer_product((slopes * outputs).reshape(n, -1).sum(dim=1), theta)
+    slopes = n * slope_at(problem, outputs, batch[1])
+    _check_mean(problem, outputs, batch[1], slopes)
+    return mean_outer_product(lambda theta: (slopes * problem.outcome(theta, batch)[1]).reshape(n, -1).sum(dim=1))
 
 
 def _check_mean(problem: Any, outputs: Tensor, targets: Any, slopes: Tensor) -> None:
@@ -49,9 +45,7 @@ def _check_mean(problem: Any, outputs: Tensor, targets: Any, slopes: Tensor) -> 
     fits = isinstance(targets, Tensor) and targets.ndim > 0 and len(targets) == len(outputs)
     if fits:
         worst = int(slopes.reshape(len(slopes), -1).norm(dim=1).argmax())
-        alone = outputs[worst : worst + 1].clone().requires_grad_(True)
-        with torch.enable_grad():
-            (slope,) = torch.autograd.grad(problem.loss(alone, targets[worst : worst + 1]), alone)
+        slope = slope_at(problem, outputs[worst : worst + 1], targets[worst : worst + 1])
         difference, length = float((slope[0] - slopes[worst]).norm()), float(slopes[worst].norm())
         fits = difference <= 1e-3 * length
     if not fits:

@@ -10,21 +10,20 @@ batches, in float32 and float64, and at every checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import ProblemError
-from ._derivatives import mean_outer_product
 from ._differences import fisher as difference
+from ._forms import GaussNewtonOf, mean_outer_product
 
-__all__ = ["difference", "draw", "prepare", "uniform"]
+__all__ = ["difference", "draw", "form", "uniform"]
 
 
-def prepare(problem: Any, vector: Tensor, batch: Any, first: int = 0, seed: int = 0) -> Callable[[Tensor], Tensor]:
-    """Product with the sampled Fisher of one batch at `vector` (size,): block (size, b) -> (size, b).
+def form(problem: Any, vector: Tensor, batch: Any, first: int = 0, seed: int = 0) -> GaussNewtonOf:
+    """The sampled Fisher of one batch at `vector` (size,).
 
     g_i = J_i^T (p_i - e_y) with p_i the softmax of the logits of sample i and y drawn from p_i.
 
@@ -34,22 +33,21 @@ def prepare(problem: Any, vector: Tensor, batch: Any, first: int = 0, seed: int 
     Raises:
         ProblemError: the loss is not the mean softmax cross-entropy of the model's outputs.
     """
-    theta = vector.detach().requires_grad_(True)
-    loss, outputs = problem.outcome(theta, batch)
-    logits, targets = _classification(loss, outputs, batch)
-    if not logits.requires_grad:
-        return torch.zeros_like
-    rows = len(targets)
+    with torch.no_grad():
+        loss, outputs = problem.outcome(vector, batch)
+    logits = _classification(loss, outputs, batch)
+    rows, classes = logits.shape
     each = -(-rows // max(problem.count(batch), 1))  # labels a sample: more than one for sequences
     numbers = torch.arange(rows, device=logits.device) + first * each
-    p = logits.detach().softmax(dim=1)
-    drawn = draw(p, uniform(seed, numbers))
-    slopes = p - torch.nn.functional.one_hot(drawn, p.shape[1])
-    return mean_outer_product((slopes * logits).sum(dim=1), theta)
+    p = logits.softmax(dim=1)
+    slopes = p - torch.nn.functional.one_hot(draw(p, uniform(seed, numbers)), classes)
+    return mean_outer_product(
+        lambda theta: (slopes * problem.outcome(theta, batch)[1].reshape(-1, classes)).sum(dim=1)
+    )
 
 
-def _classification(loss: Tensor, outputs: Any, batch: Any) -> tuple[Tensor, Tensor]:
-    """Logits (rows, classes) and targets (rows,), when the loss is their mean cross-entropy."""
+def _classification(loss: Tensor, outputs: Any, batch: Any) -> Tensor:
+    """Logits (rows, classes), when the loss is their mean cross-entropy."""
     targets = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else None
     if isinstance(outputs, Tensor) and isinstance(targets, Tensor) and outputs.shape[:-1] == targets.shape:
         classes = outputs.shape[-1]
@@ -58,7 +56,7 @@ def _classification(loss: Tensor, outputs: Any, batch: Any) -> tuple[Tensor, Ten
         if inside:
             exact = torch.nn.functional.cross_entropy(logits.detach(), labels)
             if torch.isclose(loss.detach(), exact, rtol=1e-4, atol=1e-6):
-                return logits, labels
+                return logits
     raise ProblemError(
         "fisher draws labels from the model's softmax, so it needs Problem(model, loss, data) with logits (..., "
         "classes), integer targets and their mean cross-entropy as loss. Use --operator gauss_newton for other losses: "

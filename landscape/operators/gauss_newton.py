@@ -5,36 +5,24 @@ Schraudolph 2002.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ._derivatives import by_column, outputs_of, pushforward
 from ._differences import gauss_newton as difference
+from ._forms import GaussNewtonOf, GaussNewtonWithin, outcome_of, outputs_of
 
-__all__ = ["difference", "prepare"]
+__all__ = ["difference", "form"]
 
 
-def prepare(problem: Any, vector: Tensor, batch: Any) -> Callable[[Tensor], Tensor]:
-    """Product with the Gauss-Newton matrix of one batch at `vector` (size,): block (size, b) -> (size, b).
+def form(problem: Any, vector: Tensor, batch: Any) -> GaussNewtonOf | GaussNewtonWithin:
+    """The Gauss-Newton matrix of one batch's mean loss.
 
-    Raises:
+    Raises (when multiplied):
         ProblemError: the problem computes its own loss, so that its outputs are unknown.
     """
-    theta = vector.detach().requires_grad_(True)
-    loss, outputs = outputs_of(problem, theta, batch, "gauss_newton")
-    if not outputs.requires_grad:  # no output depends on these weights
-        return torch.zeros_like
-    (slope,) = torch.autograd.grad(loss, outputs, create_graph=True)
-    if not slope.requires_grad:  # a loss linear in the outputs
-        return torch.zeros_like
-    forward = pushforward(outputs, theta)
-
-    def column(v: Tensor) -> Tensor:
-        (curved,) = torch.autograd.grad(slope, outputs, forward(v), retain_graph=True, materialize_grads=True)
-        (product,) = torch.autograd.grad(outputs, theta, curved, retain_graph=True)
-        return product
-
-    return by_column(column)
+    if problem.loss is None:
+        return GaussNewtonWithin(lambda theta: outcome_of(problem, theta, batch, "gauss_newton"))
+    return GaussNewtonOf(
+        lambda theta: outputs_of(problem, theta, batch, "gauss_newton"), lambda z: problem.loss(z, batch[1])
+    )

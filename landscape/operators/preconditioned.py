@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ..errors import ProblemError
 from ._differences import hessian as difference
-from .hessian import prepare
+from .hessian import form
 
-__all__ = ["difference", "prepare", "scale"]
+__all__ = ["difference", "form", "scale"]
 
 State = Callable[[str], Tensor]  # 'exp_avg_sq' -> that tensor of one weight
 Settings = Mapping[str, Any]

@@ -6,37 +6,30 @@ eigenvalues, and it vanishes where every sample is fitted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ._derivatives import by_column, outputs_of
 from ._differences import residual as difference
+from ._forms import HessianOf, outcome_of, outputs_of, slope_at
 
-__all__ = ["difference", "prepare"]
+__all__ = ["difference", "form"]
 
 
-def prepare(problem: Any, vector: Tensor, batch: Any) -> Callable[[Tensor], Tensor]:
-    """Product with the residual of one batch at `vector` (size,): block (size, b) -> (size, b).
+def form(problem: Any, vector: Tensor, batch: Any) -> HessianOf:
+    """The residual of one batch at `vector` (size,).
 
     It is the Hessian of theta -> <s, z(theta)> with s = dL/dz held fixed, so nothing is lost to a difference.
 
     Raises:
         ProblemError: the problem computes its own loss, so that its outputs are unknown.
     """
-    theta = vector.detach().requires_grad_(True)
-    loss, outputs = outputs_of(problem, theta, batch, "residual")
-    if not outputs.requires_grad:  # no output depends on these weights
-        return torch.zeros_like
-    (slope,) = torch.autograd.grad(loss, outputs, retain_graph=True)
-    (gradient,) = torch.autograd.grad((slope.detach() * outputs).sum(), theta, create_graph=True)
-    if not gradient.requires_grad:  # outputs linear in the weights
-        return torch.zeros_like
-
-    def column(v: Tensor) -> Tensor:
-        (product,) = torch.autograd.grad(gradient, theta, v, retain_graph=True, materialize_grads=True)
-        return product
-
-    return by_column(column)
+    if problem.loss is None:  # only the graph leads from the outputs to the loss
+        loss, outputs = outcome_of(problem, vector.detach().requires_grad_(True), batch, "residual")
+        slope = torch.autograd.grad(loss, outputs)[0] if outputs.requires_grad else torch.zeros_like(outputs)
+    else:
+        with torch.no_grad():
+            outputs = outputs_of(problem, vector, batch, "residual")
+        slope = slope_at(problem, outputs, batch[1])
+    return HessianOf(lambda theta: (slope * outputs_of(problem, theta, batch, "residual")).sum())
