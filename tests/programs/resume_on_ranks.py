@@ -1,7 +1,7 @@
-"""Run under mpirun: eigenpairs of the digits MLP, 'whole', 'stop'ped on the way, or going on from the state of that.
+"""Run under mpirun: eigenpairs of the digits MLP, stopped on the way ('stop') or going on from the state of that ('go').
 
 Arguments: run directory, what to do. Rank 0 prints products taken over, products in all, and the eigenvalues; when
-stopped, the products that the state holds. 'copy' leaves the state where it is."""
+stopped, the products that the state holds."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ def on_matvecs(matvecs: int) -> None:
     seen = matvecs
 
 
-states = None if what == "whole" else States(Run(root), "hessian", comm)
-keeper = Keeper(comm, states, every=0.0 if what == "stop" else 300.0)
+keeper = Keeper(comm, States(Run(root), "hessian", comm), every=0.0 if what == "stop" else 300.0)
 try:
     found = eigenpairs_at(
         problem, problem.weights(), comm, top=4, tolerance=1e-8, check=False, keeper=keeper, on_matvecs=on_matvecs
