@@ -1,4 +1,4 @@
-"""Run under mpirun: eigenpairs of the digits MLP, stopped on the way ('stop') or going on from the state of that ('go').
+"""Run under mpirun: eigenpairs of the digits MLP, 'stop'ped on the way or going on from the state of that ('go').
 
 Arguments: run directory, what to do. Rank 0 prints products taken over, products in all, and the eigenvalues; when
 stopped, the products that the state holds."""
