@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = _common.add_spectrum(parser)
     group.add_argument("--no-vectors", action="store_true", help="keep no eigenvectors: saves disk, no eigen plane")
     group.add_argument("--eigenpairs", action="store_true",
-                       help="eigenpairs alone, no density: about an eighth of the products (tolerance: 1e-4)")  # fmt: skip
+                       help="eigenpairs alone, no density: an eighth of the products (tolerance: 1e-4)")  # fmt: skip
     group.add_argument("--save-every", type=float, metavar="SECONDS", default=300.0,
                        help="seconds between two states saved inside a checkpoint (default: 300)")  # fmt: skip
     block = group.add_mutually_exclusive_group()
