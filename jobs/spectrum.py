@@ -141,7 +141,7 @@ def _compute(
 
             def keeper_at(step: int, problem: Any = problem) -> Keeper:
                 saved = States(store, _keys(args, problem, step)[0], comm)
-                return Keeper(comm, saved, args.save_every, deferring, progress.note)
+                return Keeper(comm, saved, args.save_every, deferring, progress.note, decided)
 
             found: Any = eigenpairs if args.eigenpairs else spectra
             ready = _ready(args.operator, problem, missing, comm, progress.note, total // len(work))

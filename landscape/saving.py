@@ -65,6 +65,7 @@ class Keeper:
         every: seconds between two saves; 0 saves at every boundary.
         deferring: a context in which signals wait for the next boundary; gives what asks whether one came.
         note: says a line in the job's log.
+        settings: JSON values that decide the operator beyond its weights: the problem, its data.
     """
 
     comm: Comm
@@ -72,6 +73,7 @@ class Keeper:
     every: float = 300.0
     deferring: Callable[[], AbstractContextManager[Asked]] = _never
     note: Callable[[str], None] = lambda text: None
+    settings: Mapping[str, Any] = field(default_factory=dict)
     _asked: Asked = field(default=lambda: None, repr=False)
     _steps: int = 1  # boundaries until ranks speak again
     _round: int = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -41,7 +42,9 @@ class Solving:
         self.curvature, self.seed, self.keeper, self.on_matvecs = curvature, seed, keeper, on_matvecs
         self.fits = {
             "operator": curvature.name, "size": curvature.size, "seed": seed, "weights": digest(curvature.vector),
-            "dtype": str(curvature.vector.dtype), **fits,
+            "dtype": str(curvature.vector.dtype),
+            "settings": json.dumps(dict(keeper.settings), sort_keys=True, default=str),
+            **fits,
         }  # fmt: skip
         self.rules: list[Rule] = []
         self.pairs: Extremes | None = None

@@ -186,9 +186,10 @@ def new_run(tmp_path: Path) -> Run:
     return Run.create(tmp_path / "run", RunInfo("run", "small", {}, "sgd", {}, 1, 0, 0, "2026-01-01"))
 
 
-def solve(problem: Problem, run: Run, alone: bool, stop_after: int | None = None, seed: int = 0):  # type: ignore[no-untyped-def]
+def solve(problem, run, alone, stop_after=None, seed=0, settings=None):  # type: ignore[no-untyped-def]
     notes: list[str] = []
     keeper = Keeper(COMM, States(run, "spectrum-hessian-00000000", COMM), every=0.0, note=notes.append)
+    keeper.settings = settings or {}
 
     def on_matvecs(matvecs: int) -> None:
         if stop_after is not None and matvecs > stop_after:
@@ -224,11 +225,13 @@ def test_a_search_goes_on_from_its_last_state(tmp_path, alone, share):
 def test_a_state_of_another_computation_is_left_alone(tmp_path):
     problem = small()
     run = new_run(tmp_path)
-    with pytest.raises(Interrupted):
-        solve(problem, run, True, stop_after=5)
-    found, notes = solve(problem, run, True, seed=1)
-    assert found[0].meta["matvecs_resumed"] == 0
-    assert notes == ["a saved state is not used: it was made with another seed"]
+    for changed, what in (({"seed": 1}, "seed"), ({"settings": {"problem": "another"}}, "settings")):
+        with pytest.raises(Interrupted):
+            solve(problem, run, True, stop_after=5)
+        found, notes = solve(problem, run, True, **changed)
+        assert found[0].meta["matvecs_resumed"] == 0
+        assert notes == [f"a saved state is not used: it was made with another {what}"]
+        run.clear_parts("spectrum-hessian-00000000")
 
 
 def test_a_job_that_is_asked_to_stop_saves_and_says_so(tmp_path):
