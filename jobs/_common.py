@@ -268,7 +268,9 @@ def counting(total: int, unit: str, done: int = 0, progress: Progress | None = N
     except Stopped as error:
         state = "stopped"
         safe = f"{counter.done} of {counter.total} {unit} are safe"
-        raise Stopped(f"{error}; {safe}; the same command goes on") from None
+        told = Stopped(f"{error}; {safe}; the same command goes on")
+        told.everywhere = error.everywhere
+        raise told from None
     finally:
         if progress is not None:
             progress.close(state)

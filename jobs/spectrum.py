@@ -4,9 +4,10 @@
   mpirun -n 4 landscape spectrum runs/adam --checkpoints 0,100,200 --dtype float64
   landscape spectrum runs/adam --operator preconditioned
   landscape spectrum runs/adam --weights '0.*'
+  landscape spectrum runs/adam --eigenpairs --top 5
 
 Ranks share the data; the numbers do not depend on how many there are. A finished checkpoint is on disk at once and is
-skipped when the job is started again.
+skipped when the job is started again; inside a checkpoint it goes on from the last state saved.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _common.add_checkpoints(parser)
     group = _common.add_spectrum(parser)
     group.add_argument("--no-vectors", action="store_true", help="keep no eigenvectors: saves disk, no eigen plane")
+    group.add_argument("--eigenpairs", action="store_true",
+                       help="eigenpairs alone, no density: an eighth of the products (tolerance: 1e-4)")  # fmt: skip
+    group.add_argument("--save-every", type=float, metavar="SECONDS", default=300.0,
+                       help="seconds between two states saved inside a checkpoint (default: 300)")  # fmt: skip
     block = group.add_mutually_exclusive_group()
     block.add_argument("--weights", metavar="PATTERN", action="append", default=[],
                        help="only the block of these weights, e.g. '0.*' or '*.bias'; repeat for more")  # fmt: skip
@@ -48,11 +53,11 @@ def run(args: argparse.Namespace) -> int:
         check_operator(args.operator)
         checkpoints = of_run(store, args.checkpoints)
     problem, decided = _common.open_problem(store, args, comm)
-    decided |= _common.spectrum_options(args)
+    decided |= _options(args)
     with comm.together():
         blocks = _blocks(args, problem)
         todo = [
-            [c.step for c in checkpoints if args.overwrite or not _finished(store, _name(args, b), c.step, decided)]
+            [c.step for c in checkpoints if args.overwrite or not _finished(store, args, b, c.step, decided)]
             for b in blocks
         ]
     todo = comm.broadcast(todo)  # rank 0's view of the disk counts
@@ -80,13 +85,31 @@ def _name(args: argparse.Namespace, problem: Any) -> str:
     return named(args.operator, problem.block)
 
 
-def _finished(store: Any, operator: str, step: int, decided: dict[str, Any]) -> bool:
-    from landscape.evidence import check_settings
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """What decides the numbers: of `spectrum_at`, or with --eigenpairs of `eigenpairs_at`."""
+    options = _common.spectrum_options(args)
+    if not args.eigenpairs:
+        return options
+    tolerance = 1e-4 if args.tolerance is None else args.tolerance
+    return {name: options[name] for name in ("operator", "top", "bottom")} | {"tolerance": tolerance}
+
+
+def _keys(args: argparse.Namespace, problem: Any, step: int) -> list[str]:
+    """The records of a checkpoint, the one that is written last first."""
     from landscape.stores.run_directory import eigenpairs_key, spectrum_key
 
-    keys = (spectrum_key(operator, step), eigenpairs_key(operator, step))
+    operator = _name(args, problem)
+    pairs = eigenpairs_key(operator, step)
+    return [pairs] if args.eigenpairs else [spectrum_key(operator, step), pairs]
+
+
+def _finished(store: Any, args: argparse.Namespace, problem: Any, step: int, decided: dict[str, Any]) -> bool:
+    from landscape.evidence import check_settings
+
+    keys = _keys(args, problem, step)
     if not all(store.has(key) for key in keys):
         return False
+    operator = _name(args, problem)
     what = f"the {operator} spectrum of '{store.root}' at step {step}"
     check_settings(what, store.meta(keys[0])["meta"].get("settings"), decided)
     return True
@@ -95,41 +118,46 @@ def _finished(store: Any, operator: str, step: int, decided: dict[str, Any]) -> 
 def _compute(
     args: argparse.Namespace, store: Any, comm: Any, work: Work, total: int, decided: dict[str, Any]
 ) -> list[str]:  # fmt: skip
-    from landscape.checks import told
+    from landscape.cli import deferring
     from landscape.evidence import evidence
     from landscape.progress import Progress
-    from landscape.spectrum import spectra
+    from landscape.saving import Keeper
+    from landscape.spectrum import eigenpairs, spectra
+    from landscape.stores.states import States
 
     done = total - sum(len(missing) for _, missing in work)
     progress = Progress("spectrum", total, comm, unit="checkpoints", run=store, skipped=done)
     if done:
         progress.note(f"resume: {done} of {total} checkpoints found in {store.root}")
     refused: list[str] = []
-    expected = 4 + args.probes * args.iterations
+    expected = 4 + (5 * args.top if args.eigenpairs else args.probes * args.iterations)
 
     def on_matvecs(step: int, matvecs: int) -> None:
         progress.update(counter.done + min(0.95, matvecs / expected), step=step, matvecs=matvecs)
 
     with _common.counting(total, "checkpoints", done, progress) as counter:
-        remaining = max((len(missing) for _, missing in work), default=0)
-        products = _common.products_of(args, args.probes * args.iterations, remaining, progress.note)
-        options = _common.spectrum_options(args) | {"on_matvecs": on_matvecs, "seed": args.seed, "products": products}
+        options = _options(args) | {"on_matvecs": on_matvecs, "seed": args.seed}
         for problem, missing in work:
+
+            def keeper_at(step: int, problem: Any = problem) -> Keeper:
+                saved = States(store, _keys(args, problem, step)[0], comm)
+                return Keeper(comm, saved, args.save_every, deferring, progress.note, decided)
+
+            found: Any = eigenpairs if args.eigenpairs else spectra
             ready = _ready(args.operator, problem, missing, comm, progress.note, total // len(work))
             counter.total = progress.total = counter.total - len(missing) + len(ready)
             usable = _common.usable(ready, comm, progress.note, refused)
-            for spectrum, eigenpairs in spectra(problem, usable, comm, **options):
+            for result in found(problem, usable, comm, keeper_at=keeper_at, **options):
+                records: tuple[Any, ...] = (result,) if args.eigenpairs else result[::-1]
                 made = evidence(comm.size, settings=decided)
-                if "self_check" in spectrum.meta:
-                    progress.note(f"self-check: {told(spectrum.meta['self_check'])}")
                 if args.no_vectors:
-                    eigenpairs = dataclasses.replace(eigenpairs, vectors=None)
-                for record in (eigenpairs, spectrum) if comm.rank == 0 else ():
+                    records = (dataclasses.replace(records[0], vectors=None), *records[1:])
+                for record in records if comm.rank == 0 else ():
                     store.write(dataclasses.replace(record, meta=made | record.meta))
                 counter.done += 1
-                expected = spectrum.meta["matvecs"]
-                sharpness = float(eigenpairs.values[0]) if len(eigenpairs.values) else float("nan")
-                progress.update(counter.done, step=spectrum.step, sharpness=sharpness)
+                expected = records[0].meta["matvecs"]
+                sharpness = float(records[0].values[0]) if len(records[0].values) else float("nan")
+                progress.update(counter.done, step=records[0].step, sharpness=sharpness)
     return list(dict.fromkeys(refused))
 
 

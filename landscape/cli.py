@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
@@ -26,6 +26,8 @@ from .errors import LandscapeError, Stopped, UsageError
 JOBS = "landscape.jobs"
 UNEXPECTED = 1
 _PATIENCE = 5.0  # seconds that other ranks give rank 0 to stop
+_GRACE = 10.0  # seconds that a step which saves at its end is given
+_waiting: list[Stopped] | None = None  # where a signal leaves its error while a long computation is deferring it
 _RANK = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
 
 
@@ -140,7 +142,12 @@ def _signals() -> Iterator[None]:
         for other in numbers:
             signal.signal(other, signal.SIG_IGN)  # mpirun and the terminal may both send it
         stopped = Stopped(f"stopped by {signal.Signals(number).name}")
-        if _rank() == 0 or _alone():
+        first = _rank() == 0 or _alone()
+        if _waiting is not None:
+            _waiting.append(stopped)
+            _raise_after(_GRACE + (0 if first else _PATIENCE), stopped)
+            return
+        if first:
             raise stopped
         _raise_after(_PATIENCE, stopped)
 
@@ -150,6 +157,22 @@ def _signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def deferring() -> Iterator[Callable[[], Stopped | None]]:
+    """Inside, a signal waits some seconds for the computation to ask for it, to save its state, and to raise it."""
+    global _waiting
+    waiting: list[Stopped] = []
+    _waiting = waiting
+    try:
+        yield lambda: waiting[0] if waiting else None
+    finally:
+        _waiting = None
+        if waiting:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    if waiting:  # it came after the last step that asked
+        raise waiting[0]
 
 
 def _raise_after(seconds: float, error: Exception) -> None:

@@ -2,11 +2,12 @@
 
 The first `iterations` block products give the density (stochastic Lanczos quadrature: Ubaru, Chen & Saad 2017;
 Ghorbani, Krishnan & Xiao 2019); the same Krylov space then grows, with thick restarts, until the wanted eigenpairs have
-converged.
+converged. Eigenpairs alone need far fewer products: `eigenpairs_at`, from a single start vector.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -18,19 +19,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import probes as probes_module
-from .checks import noise_level, self_check, where_not_finite
+from .checks import SelfCheck, noise_level, self_check, where_not_finite
 from .combination import Operator
 from .curvature import operator_at
 from .errors import ProblemError, UsageError
-from .lanczos import BlockLanczos, Extremes, extremes
+from .extremes import Extremes
 from .parallel import Comm
 from .problem import Problem
 from .products import Products
 from .records import Eigenpairs, Spectrum
 from .rules import padded, reduced_weights
+from .saving import Keeper
+from .solving import Solving
 
 Array = NDArray[np.float64]
-Rule = tuple[Array, Array, Array]  # nodes (m,), signed components of the probes (b, m), residuals (m,)
+_CHEAP = 0.05  # of a checkpoint's products: up to this the precision is measured at every checkpoint
 
 
 class CheckpointLike(Protocol):
@@ -48,23 +51,57 @@ def spectra(
     comm: Comm,
     *,
     on_matvecs: Callable[[int, int], None] = lambda step, matvecs: None,
+    keeper_at: Callable[[int], Keeper | None] = lambda step: None,
     **options: Any,
 ) -> Iterator[tuple[Spectrum, Eigenpairs]]:
     """Density and extreme eigenpairs at every checkpoint, yielded as each is finished; options of `spectrum_at`."""
-    noise: float | None = None
     width, probes = options.get("block", 4), options.get("probes", 4)
     options.setdefault("products", Products(block=min(width, probes), expected=probes * options.get("iterations", 50)))
+    noise: tuple[float, int] | None = None
     for number, checkpoint in enumerate(checkpoints):
         step = checkpoint.step
         with comm.together():
             checkpoint.load_into(problem)
         found = spectrum_at(
             problem, problem.weights(), comm, step=step, check=number == 0, noise=noise, checkpoint=checkpoint,
-            on_matvecs=partial(on_matvecs, step), **options,
+            on_matvecs=partial(on_matvecs, step), keeper=keeper_at(step), **options,
         )
-        if problem.dtype != torch.float64:
-            noise = found[0].meta["lambda_noise"]
+        noise = noise or _noise_of(found[0], problem)
         yield found
+
+
+def eigenpairs(
+    problem: Problem,
+    checkpoints: Iterable[CheckpointLike],
+    comm: Comm,
+    *,
+    on_matvecs: Callable[[int, int], None] = lambda step, matvecs: None,
+    keeper_at: Callable[[int], Keeper | None] = lambda step: None,
+    **options: Any,
+) -> Iterator[Eigenpairs]:
+    """Extreme eigenpairs alone at every checkpoint; options of `eigenpairs_at`.
+
+    Each search starts from the sum of the eigenvectors of the checkpoint before, which saves about three products; a
+    random vector checks the result, so that nothing is missed by what the start does not contain.
+    """
+    options.setdefault("products", Products(block=1, expected=5 * options.get("top", 10)))
+    noise: tuple[float, int] | None = None
+    warm: Tensor | None = None
+    for number, checkpoint in enumerate(checkpoints):
+        step = checkpoint.step
+        with comm.together():
+            checkpoint.load_into(problem)
+        found, warm = _eigenpairs_at(
+            problem, problem.weights(), comm, step=step, check=number == 0, noise=noise, checkpoint=checkpoint,
+            on_matvecs=partial(on_matvecs, step), keeper=keeper_at(step), warm=warm, **options,
+        )
+        noise = noise or _noise_of(found, problem)
+        yield found
+
+
+def _noise_of(record: Spectrum | Eigenpairs, problem: Problem) -> tuple[float, int] | None:
+    """The precision of the first checkpoint, measured at its step, for those where measuring it costs too much."""
+    return None if problem.dtype == torch.float64 else (record.meta["lambda_noise"], record.step)
 
 
 def spectrum_at(
@@ -83,9 +120,10 @@ def spectrum_at(
     step: int = 0,
     checkpoint: Any = None,
     check: bool = True,
-    noise: float | None = None,
+    noise: tuple[float, int] | None = None,
     products: Products | None = None,
     on_matvecs: Callable[[int], None] = lambda matvecs: None,  # called after every block product
+    keeper: Keeper | None = None,
 ) -> tuple[Spectrum, Eigenpairs]:
     """Density and extreme eigenpairs of an operator at the weights `vector` (size,).
 
@@ -97,102 +135,185 @@ def spectrum_at(
         top, bottom: eigenpairs wanted from the upper and the lower end.
         tolerance: residual of a converged pair relative to norm(A); default 1e-5 in float32, 1e-9 in float64.
         check: look for faults of the operator and measure the precision first, on one mini-batch (`checks.self_check`).
-        noise: lambda_noise of an earlier checkpoint, for the record.
+        noise: lambda_noise of an earlier checkpoint and its step, where measuring it again costs too much.
         products: chooses how products are computed; hand over the same one at all checkpoints of a job.
+        keeper: saves the state inside the run, and gives it back to a job that was killed.
 
     Raises:
         UsageError: a number out of range.
         ProblemError: the product is not finite, not repeatable or not symmetric.
     """
-    for name, value, low in (("probes", probes, 1), ("iterations", iterations, 1), ("block", block, 1),
-                             ("top", top, 0), ("bottom", bottom, 0)):
-        if value < low:
-            raise UsageError(f"{name} must be at least {low}, got {value}")
+    _check_numbers(probes=(probes, 1), iterations=(iterations, 1), block=(block, 1), top=(top, 0), bottom=(bottom, 0))
     started = time.perf_counter()
     products = products or Products(block=min(block, probes), expected=probes * iterations)
-    curvature = (
-        operator_at(problem, vector, comm, operator, checkpoint=checkpoint, seed=seed, products=products)
-        if isinstance(operator, str) else operator
-    )  # fmt: skip
-    size, name = curvature.size, curvature.name
+    curvature = _operator(problem, vector, comm, operator, checkpoint, seed, products)
+    size = curvature.size
     block = min(block, probes, size)
     probes = min(probes, size) if size < block else probes
     if tolerance is None:
         tolerance = 1e-9 if vector.dtype == torch.float64 else 1e-5
+    asked = {
+        "probes": probes, "iterations": iterations, "block": block, "top": top, "bottom": bottom,
+        "tolerance": tolerance, "samples": problem.samples, "step": step,
+    }  # fmt: skip
     checked = self_check(curvature, seed, problem) if check else None
-    spent = checked.matvecs if checked else 0
-    if check and isinstance(operator, str):
-        noise = noise_level(problem, vector, operator, seed, checkpoint)
-
-    rules: list[Rule] = []
-    pairs: Extremes | None = None
-    try:
-        for first in range(0, probes, block):
-            space = _space(curvature, range(first, min(first + block, probes)), iterations, top + bottom, seed)
-            report = partial(_report, on_matvecs, spent)
-            rules.append(_rule(space, iterations, report))
+    keeper = keeper or Keeper(comm)
+    run = Solving(curvature, seed, keeper, asked, on_matvecs, checked.matvecs if checked else 0)
+    with _finite(curvature, step), keeper.running():
+        done = len(run.rules) if run.pairs is not None else 0  # the pairs belong to the first block of probes
+        for first in range(block * done, probes, block):
+            indices = range(first, min(first + block, probes))
+            draw = partial(probes_module.probes, indices, size, seed, curvature.part)
+            run.begin(draw, _capacity(size, iterations, len(indices), top + bottom))
+            if len(run.rules) == first // block:
+                run.rule(iterations)
             if first == 0:
-                pairs = extremes(
-                    space, top, bottom, tolerance, iterations * block + 40 * (top + bottom) + 400,
-                    lambda: _fresh(curvature, block, seed), size, report,
-                )
-            spent += space.matvecs
+                run.extremes(top, bottom, tolerance, iterations * block + 40 * (top + bottom) + 400)
+            run.end()
+    assert run.pairs is not None
+    level = _noise(problem, vector, operator, seed, checkpoint, run, comm, check, noise, step)
+    meta = _meta(problem, comm, run, started, checked, products) | level | {
+        "probes": probes, "iterations": iterations, "block": block, "tolerance": tolerance,
+    }  # fmt: skip
+    nodes, starts, residuals = padded(run.rules)
+    plain = [(n, np.square(s), r) for n, s, r in run.rules]
+    reduced = padded([(n, reduced_weights((n, w, r), size), r) for n, w, r in plain])[1]
+    spectrum = Spectrum(
+        step, curvature.name, size, nodes, reduced, np.square(starts), residuals, dict(meta), starts=starts
+    )
+    return spectrum, _record(run.pairs, curvature, step, meta)
+
+
+def eigenpairs_at(problem: Problem, vector: Tensor, comm: Comm, **options: Any) -> Eigenpairs:
+    """Extreme eigenpairs of an operator at the weights `vector` (size,), without a density; see `_eigenpairs_at`."""
+    return _eigenpairs_at(problem, vector, comm, **options)[0]
+
+
+def _eigenpairs_at(
+    problem: Problem,
+    vector: Tensor,
+    comm: Comm,
+    *,
+    operator: str | Operator = "hessian",
+    top: int = 10,
+    bottom: int = 0,
+    seed: int = 0,
+    tolerance: float = 1e-4,
+    step: int = 0,
+    checkpoint: Any = None,
+    check: bool = True,
+    noise: tuple[float, int] | None = None,
+    products: Products | None = None,
+    on_matvecs: Callable[[int], None] = lambda matvecs: None,
+    keeper: Keeper | None = None,
+    warm: Tensor | None = None,
+) -> tuple[Eigenpairs, Tensor]:
+    """Eigenpairs, and this rank's rows of a start vector for the next checkpoint; arguments as of `spectrum_at`.
+
+    Args:
+        tolerance: residual of a converged pair relative to norm(A).
+        warm: this rank's rows (part,) of the start vector; random without.
+    """
+    _check_numbers(top=(top, 0), bottom=(bottom, 0), pairs=(top + bottom, 1))
+    started = time.perf_counter()
+    products = products or Products(block=1, expected=5 * top)
+    curvature = _operator(problem, vector, comm, operator, checkpoint, seed, products)
+    size = curvature.size
+    asked = {"top": top, "bottom": bottom, "tolerance": tolerance, "samples": problem.samples, "step": step, "block": 1}
+    checked = self_check(curvature, seed, problem) if check else None
+    keeper = keeper or Keeper(comm)
+    run = Solving(curvature, seed, keeper, asked, on_matvecs, checked.matvecs if checked else 0)
+
+    def draw() -> Tensor:
+        return probes_module.probes(range(1), size, seed, curvature.part) if warm is None else warm[:, None]
+
+    with _finite(curvature, step), keeper.running():
+        run.begin(draw, min(4 * (top + bottom) + 16, size + 2))
+        run.extremes(top, bottom, tolerance, 40 * (top + bottom) + 400)
+        run.end()
+    assert run.pairs is not None
+    level = _noise(problem, vector, operator, seed, checkpoint, run, comm, check, noise, step)
+    meta = _meta(problem, comm, run, started, checked, products) | level | {"block": 1, "tolerance": tolerance}
+    return _record(run.pairs, curvature, step, meta), run.pairs.vectors.sum(dim=0)
+
+
+# ---------------------------------------------------------------------- steps of both
+
+
+def _check_numbers(**numbers: tuple[int, int]) -> None:
+    for name, (value, low) in numbers.items():
+        if value < low:
+            raise UsageError(f"{name} must be at least {low}, got {value}")
+
+
+def _operator(
+    problem: Problem, vector: Tensor, comm: Comm, operator: str | Operator, checkpoint: Any, seed: int,
+    products: Products,
+) -> Operator:  # fmt: skip
+    if isinstance(operator, str):
+        return operator_at(problem, vector, comm, operator, checkpoint=checkpoint, seed=seed, products=products)
+    return operator
+
+
+@contextlib.contextmanager
+def _finite(curvature: Operator, step: int) -> Iterator[None]:
+    try:
+        yield
     except FloatingPointError as error:
         raise ProblemError(f"at step {step} {where_not_finite(curvature)}") from error
-    assert pairs is not None
+
+
+def _capacity(size: int, iterations: int, width: int, pairs: int) -> int:
+    """Basis vectors for the density, and for restarts and a check of `pairs` pairs."""
+    capacity = max((iterations + 1) * width, 4 * pairs + 16 + 2 * width if pairs else 0)
+    return max(min(capacity, size + width + 1), 2 * width)
+
+
+def _noise(
+    problem: Problem, vector: Tensor, operator: str | Operator, seed: int, checkpoint: Any, run: Solving, comm: Comm,
+    check: bool, before: tuple[float, int] | None, step: int,
+) -> dict[str, Any]:  # fmt: skip
+    """lambda_noise, measured here where that is cheap; else that of an earlier checkpoint, with its step."""
+    # One product on the first batch in each precision, by every rank: float64 takes about twice as long.
+    cost = 3 * problem.count(problem.batches[0]) * comm.size / max(problem.samples * run.spent, 1)
+    if isinstance(operator, str) and (check or (before is not None and cost <= _CHEAP)):
+        level = noise_level(problem, vector, operator, seed, checkpoint)
+        if level is not None:
+            return {"lambda_noise": level}
+    if before is not None:
+        return {"lambda_noise": before[0], "lambda_noise_step": before[1]}
+    assert run.pairs is not None
+    found = [nodes for nodes, _, _ in run.rules] or [run.pairs.values, run.pairs.lowest_values]
+    top = max(np.abs(values).max(initial=0.0) for values in found)
+    return {"lambda_noise": float(torch.finfo(vector.dtype).eps * top)}
+
+
+def _meta(
+    problem: Problem, comm: Comm, run: Solving, started: float, checked: SelfCheck | None, products: Products
+) -> dict[str, Any]:
     meta: dict[str, Any] = {
-        "matvecs": spent, "seconds": time.perf_counter() - started, "ranks": comm.size, "samples": problem.samples,
-        "dtype": str(vector.dtype).removeprefix("torch."), "seed": seed, "probes": probes, "iterations": iterations,
-        "block": block, "tolerance": tolerance,
-    }
+        "matvecs": run.spent, "matvecs_resumed": run.resumed, "seconds": time.perf_counter() - started,
+        "ranks": comm.size, "samples": problem.samples, "dtype": str(problem.dtype).removeprefix("torch."),
+        "seed": run.seed, "products": products.table,
+    }  # fmt: skip
     if problem.block:
         meta["weights"] = [weight for weight, _, _ in problem.named_slices()]
     if checked is not None:
         meta |= {"asymmetry": checked.asymmetry, "repeats": checked.repeats, "self_check": checked.record()}
-    if noise is None:
-        eps = torch.finfo(vector.dtype).eps
-        noise = float(eps * max(np.abs(nodes).max() for nodes, _, _ in rules))
-    meta["lambda_noise"] = noise
-    meta["products"] = products.table
-    nodes, starts, residuals = padded(rules)
-    plain = [(n, np.square(s), r) for n, s, r in rules]
-    reduced = padded([(n, reduced_weights((n, w, r), size), r) for n, w, r in plain])[1]
-    spectrum = Spectrum(
-        step, name, size, nodes, reduced, np.square(starts), residuals, dict(meta), starts=starts
-    )
-    vectors = comm.all_gather(pairs.vectors.T.contiguous(), size).T.cpu().numpy()
-    eigenpairs = Eigenpairs(
-        step, name, size, pairs.values, pairs.residuals, pairs.lowest_values, pairs.lowest_residuals,
-        np.ascontiguousarray(vectors), {**meta, "converged": pairs.converged},
-    )
-    return spectrum, eigenpairs
+    return meta
 
 
-def _report(on_matvecs: Callable[[int], None], before: int, matvecs: int) -> None:
-    on_matvecs(before + matvecs)
-
-
-def _space(curvature: Operator, indices: range, iterations: int, pairs: int, seed: int) -> BlockLanczos:
-    """A Krylov space on the probes `indices` with room for the density and for restarts of `pairs` pairs."""
-    size, width = curvature.size, len(indices)
-    start = probes_module.probes(indices, size, seed, curvature.part)
-    capacity = max((iterations + 1) * width, 2 * pairs + 8 * width)
-    capacity = max(min(capacity, size + width), 2 * width)
-    return BlockLanczos(curvature.matvec, start.to(curvature.vector), capacity, curvature.reduce)
-
-
-def _fresh(curvature: Operator, block: int, seed: int) -> Tensor:
-    """A random block beyond the numbered probes."""
-    indices = range(2**30, 2**30 + block)
-    return probes_module.probes(indices, curvature.size, seed, curvature.part).to(curvature.vector)
-
-
-def _rule(space: BlockLanczos, iterations: int, on_block: Callable[[int], None]) -> Rule:
-    """Run the recurrence for the density; ends early when the space is invariant (the rule is then exact)."""
-    for _ in range(iterations):
-        if space.ahead == 0 or space.filled + space.ahead > len(space.basis) - space.ahead:
-            break
-        space.expand()
-        on_block(space.matvecs)
-    ritz = space.ritz()
-    return ritz.values, space.start_components(ritz), ritz.residuals
+def _record(pairs: Extremes, curvature: Operator, step: int, meta: dict[str, Any]) -> Eigenpairs:
+    """The record; its vectors, gathered one at a time, are rank 0's alone."""
+    kept = None
+    if curvature.comm.rank == 0:
+        shape = (len(pairs.vectors), curvature.size)
+        kept = np.empty(shape, str(curvature.vector.dtype).removeprefix("torch."))
+    for number, row in enumerate(pairs.vectors):
+        full = curvature.comm.all_gather(row[:, None].contiguous(), curvature.size)
+        if kept is not None:
+            kept[number] = full[:, 0].cpu().numpy()
+    return Eigenpairs(
+        step, curvature.name, curvature.size, pairs.values, pairs.residuals, pairs.lowest_values,
+        pairs.lowest_residuals, kept, {**meta, "converged": pairs.converged, "missed": pairs.missed},
+    )  # fmt: skip

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from .bounds import Interval, student
 from .errors import UsageError
-from .lanczos import Matvec, Reduce
+from .gram_schmidt import Reduce
+from .lanczos import Matvec
 
 
 def hutchpp(

@@ -70,6 +70,29 @@ def test_a_killed_spectrum_job_is_completed_by_the_same_command(run, start, land
     assert not [p for p in (run / "records").iterdir() if p.name.startswith(".")] or number == signal.SIGKILL
 
 
+@pytest.mark.mpi
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_spectrum_goes_on_inside_a_checkpoint(run, start, needs_mpirun, number) -> None:  # type: ignore[no-untyped-def]
+    words = ["spectrum", run, "--checkpoints", "last", "--probes", 1, "--block", 1, "--iterations", 200, "--top", 2]
+    words += ["--dtype", "float64", "--save-every", 0.1]
+    process = start(*words, ranks=2)
+    wait_until(lambda: bool(list((run / ".parts").glob("*/state-*"))))
+    if number == signal.SIGKILL:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    process.communicate(timeout=60)
+    assert not records(run), "killed too late to show anything"
+    assert cli.main([str(word) for word in words]) == 0  # on one rank what two have begun
+    resumed = Run(run).read("spectrum-hessian-00000060")
+    assert 0 < resumed.meta["matvecs_resumed"] < resumed.meta["matvecs"]
+    assert not list((run / ".parts").iterdir())
+    assert cli.main([str(word) for word in [*words, "--overwrite"]]) == 0
+    whole = Run(run).read("spectrum-hessian-00000060")
+    assert whole.meta["matvecs_resumed"] == 0
+    np.testing.assert_allclose(resumed.nodes, whole.nodes, atol=1e-9 * whole.nodes.max())
+
+
 def stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """Send this process SIGTERM when a job has kept so many parts."""
     kept = []

@@ -9,7 +9,8 @@ from exact import matrix_with
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landscape.lanczos import BlockLanczos, extremes
+from landscape.extremes import extremes
+from landscape.lanczos import BlockLanczos
 from landscape.probes import probe, probes
 
 
@@ -20,9 +21,11 @@ def space_of(matrix, block=2, capacity=60, seed=0, dtype=torch.float64):
 
 def ends_of(matrix, top, bottom, *, block=2, capacity=60, tolerance=1e-10, dtype=torch.float64):
     space = space_of(matrix, block, capacity, dtype=dtype)
-    fresh = iter(range(100, 10_000, block))
-    draw = lambda: probes(range(s := next(fresh), s + block), len(matrix), 0).to(dtype)  # noqa: E731
-    return extremes(space, top, bottom, tolerance, 5000, draw, len(matrix))
+    return extremes(space, top, bottom, tolerance, 5000, drawing(len(matrix), dtype), len(matrix))
+
+
+def drawing(size, dtype=torch.float64, part=None):
+    return lambda number: probe(1000 + number, size, 0, part).to(dtype)[:, None]
 
 
 @pytest.mark.parametrize("block", [1, 2, 4])

@@ -44,7 +44,7 @@ COMMON = ("landscape", "landscape.errors", "landscape.plugins")
 RECORDS = tuple(f"landscape.{name}" for name in ("records", "quadrature", "rules", "bounds", "stability"))
 STORES = ("landscape.stores", "landscape.stores.*")
 FIGURES = tuple(f"landscape.{name}" for name in ("video", "film", "motion", "figures", "drawing", "scales"))
-KRYLOV = ("landscape.lanczos", "landscape.probes")
+KRYLOV = tuple(f"landscape.{name}" for name in ("lanczos", "gram_schmidt", "extremes", "probes"))
 PROBLEMS = (
     "landscape.problem", "landscape.checkpoints", "landscape.problems", "landscape.problems.*",
     "landscape.optimizers", "landscape.optimizers.*",

@@ -1,0 +1,229 @@
+"""The ends of a spectrum from a Krylov space, with residual bounds, and a check that none was missed.
+
+A single start vector sees one copy of a multiple eigenvalue, and may be blind to an eigenvector by chance. So when the
+wanted pairs have converged, a random vector is made orthogonal to all that is known and starts a recurrence of its own.
+An eigenvector u that is still missing, of an eigenvalue above x, has a share (u.v)^2 of that vector v which exceeds
+2 t^2 / n except with probability below t, while the recurrence's moments bound the share above x by the Christoffel
+function 1 / sum p_i(x)^2. The search ends when the two leave a probability below 1 %; when the recurrence finds
+something, it joins the space, and another vector checks again. Any multiplicity is counted in this way.
+
+Converged pairs stay in the space as deflated rows: they cost no product, and their residuals stay exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .gram_schmidt import Reduce
+from .lanczos import BlockLanczos, Ritz
+
+Array = NDArray[np.float64]
+_MISSED = 0.01  # a search ends when a wanted pair is missing with at most this probability
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """The wanted ends of the spectrum, each pair with its residual; vectors as rows of this rank's shard.
+
+    Residuals include rounding: within `residuals` of each value lies an eigenvalue. `missed` bounds the probability
+    that an eigenvalue beyond those found is not among them.
+    """
+
+    values: Array  # (top,) descending
+    residuals: Array
+    lowest_values: Array  # (bottom,) ascending
+    lowest_residuals: Array
+    vectors: Tensor  # (top + bottom, part)
+    converged: bool
+    matvecs: int
+    missed: float = 0.0
+
+
+@dataclass
+class Search:
+    """Where a search stands beside its Krylov space: enough to go on with it after a restart of the job."""
+
+    draws: int = 0  # random vectors used
+    check: int = -1  # first row of the running check's recurrence; -1 when none runs
+    began: int = 0  # products before it
+    converged: bool = False
+    missed: float = 1.0
+
+
+def extremes(
+    space: BlockLanczos,
+    top: int,
+    bottom: int,
+    tolerance: float,
+    max_matvecs: int,
+    fresh: Callable[[int], Tensor],
+    size: int,
+    on_block: Callable[[Search], None] = lambda search: None,
+    search: Search | None = None,
+) -> Extremes:
+    """Go on with a Krylov space until its `top` largest and `bottom` smallest Ritz pairs have converged; check them.
+
+    A pair has converged when its residual is at most tolerance * norm(A).
+
+    Args:
+        fresh: the random vector (part, 1) of a number.
+        size: dimension of the operator.
+        on_block: called after every block product.
+        search: where to go on.
+    """
+    search = Search() if search is None else search
+    top, bottom = min(top, size), min(bottom, size - min(top, size))
+    while space.filled < size and top + bottom:
+        if space.filled:
+            ritz = space.ritz()
+            bound = tolerance * space.scale
+            search.converged = space.filled >= top + bottom and _converged(ritz, top, bottom, bound)
+            if search.check >= 0:
+                search.missed = _missed(space, search, ritz, top, bottom, bound, size)
+                if search.missed <= _MISSED:
+                    break
+                if not search.converged or not _goes_on(space, search):
+                    if search.converged:
+                        break
+                    search.check = -1
+        if space.matvecs >= max_matvecs:
+            break
+        _step(space, search, fresh, top, bottom, tolerance, size)
+        on_block(search)
+    if space.filled >= size:
+        search.converged, search.missed = True, 0.0
+    return _result(space, search, top, bottom)
+
+
+def _step(
+    space: BlockLanczos, search: Search, fresh: Callable[[int], Tensor], top: int, bottom: int, tolerance: float,
+    size: int,
+) -> None:  # fmt: skip
+    """One block product: of the check, or of what the pairs that have not converged need."""
+    if search.check < 0 and (search.converged or not space.ahead):
+        wanted = 1 if search.converged else min(space.block, size - space.filled)
+        _make_room(space, 2 * wanted + (8 if search.converged else 0), top, bottom)
+        _draw(space, search, fresh, wanted)
+        if search.converged:
+            search.check, search.began = space.filled, space.matvecs
+    if not space.ahead:  # nothing is left outside the space
+        raise RuntimeError("a Krylov space lost rank")
+    if search.check >= 0:
+        chosen = np.array([space.ahead - 1])
+    elif space.filled:
+        if not space.fits(space.ahead):
+            _make_room(space, space.ahead, top, bottom)
+        chosen = _useful(space, top, bottom, tolerance)
+    else:
+        chosen = np.arange(space.ahead)
+    space.expand(chosen)
+
+
+def _draw(space: BlockLanczos, search: Search, fresh: Callable[[int], Tensor], wanted: int) -> None:
+    for _ in range(wanted):
+        space.widen(fresh(search.draws))
+        search.draws += 1
+
+
+def _make_room(space: BlockLanczos, rows: int, top: int, bottom: int) -> None:
+    if not space.fits(rows):
+        ritz = space.ritz()
+        space.restart(ritz, _kept(len(ritz.values), top, bottom, len(space.basis) - space.ahead - rows, space.block))
+
+
+def _useful(space: BlockLanczos, top: int, bottom: int, tolerance: float) -> NDArray[np.intp]:
+    """The waiting rows that the residuals of the pairs that have not converged consist of."""
+    ritz = space.ritz()
+    m = len(ritz.values)
+    wanted = np.concatenate([np.arange(max(m - top - 2, 0), m), np.arange(min(bottom, m))])
+    open_pairs = wanted[ritz.residuals[wanted] > tolerance * space.scale]
+    if not len(open_pairs):
+        return np.arange(space.ahead)
+    parts = np.linalg.norm(space.coupling @ ritz.vectors[:, open_pairs], axis=1)
+    return np.flatnonzero(parts >= 0.1 * parts.max())
+
+
+def _converged(ritz: Ritz, top: int, bottom: int, bound: float) -> bool:
+    r = ritz.residuals
+    wanted = np.concatenate([r[len(r) - top :], r[:bottom]])
+    return bool((wanted <= bound).all())
+
+
+def _kept(m: int, top: int, bottom: int, limit: int, block: int) -> NDArray[np.intp]:
+    """Indices of the Ritz vectors that survive a restart: the wanted ones and a generous surplus at both ends."""
+    limit = max(min(limit, m - 1), min(top + bottom, m))
+    high = min(top + max(top // 2, 2 * block), limit - bottom)
+    low = min(bottom + block, limit - high) if bottom else 0
+    return np.concatenate([np.arange(low), np.arange(m - high, m)])
+
+
+# ---------------------------------------------------------------------- the check
+
+
+def _missed(
+    space: BlockLanczos, search: Search, ritz: Ritz, top: int, bottom: int, bound: float, size: int
+) -> float:
+    """The probability at most that an eigenvalue beyond the wanted ones has not been found."""
+    rows = slice(search.check, space.filled)
+    square = space.projected[rows, rows]  # tridiagonal, the operator on what was unknown when the check began
+    ahead = float(np.linalg.norm(space.coupling[space.ahead - 1, search.check :])) if space.ahead else 0.0
+    left, total = size - search.check, 0.0
+    if top:
+        total += _share(square, ahead, ritz.values[-top] + bound, left)
+    if bottom:
+        total += _share(-square, ahead, -ritz.values[bottom - 1] + bound, left)
+    return total
+
+
+def _share(square: Array, ahead: float, x: float, left: int) -> float:
+    """Probability that an eigenvector of an eigenvalue >= x has so small a part of the start that none is seen."""
+    values, vectors = np.linalg.eigh(square)
+    if values[-1] >= x:
+        return 1.0
+    if ahead * abs(vectors[-1, -1]) < 1e-12 * max(abs(x), np.abs(values).max()):
+        return 0.0  # invariant: a random vector has a part of every eigenvector
+    alpha, beta = np.diag(square), np.append(np.abs(np.diag(square, 1)), ahead)
+    before, now, total = 0.0, 1.0, 1.0
+    for k, (a, b) in enumerate(zip(alpha, beta, strict=True)):
+        before, now = now, ((x - a) * now - (beta[k - 1] * before if k else 0.0)) / b
+        total += now * now
+    return float(min(1.0, np.sqrt(2 * left / (np.pi * total))))
+
+
+def _goes_on(space: BlockLanczos, search: Search) -> bool:
+    """A check may cost a quarter of the search, and no restart."""
+    spent = space.matvecs - search.began
+    return space.ahead > 0 and space.fits(1) and spent < max(12, search.began // 4)
+
+
+# ---------------------------------------------------------------------- the result
+
+
+def _result(space: BlockLanczos, search: Search, top: int, bottom: int) -> Extremes:
+    if not space.filled:
+        space.expand()
+    ritz = space.ritz()
+    m = len(ritz.values)
+    highest = np.arange(m - 1, max(m - 1 - top, -1), -1)
+    lowest = np.arange(min(bottom, max(m - top, 0)))
+    chosen = np.concatenate([highest, lowest])
+    residuals = ritz.residuals + 4 * torch.finfo(space.basis.dtype).eps * space.scale
+    return Extremes(
+        ritz.values[highest], residuals[highest], ritz.values[lowest], residuals[lowest],
+        _signed(space.ritz_vectors(ritz.vectors[:, chosen]), space.reduce), search.converged, space.matvecs,
+        search.missed,
+    )  # fmt: skip
+
+
+def _signed(vectors: Tensor, reduce: Reduce) -> Tensor:
+    """Each row's sign chosen so that the sum of its cubes is positive: the same on any number of ranks."""
+    if not len(vectors):
+        return vectors
+    cubes = reduce(torch.stack([row.double().pow(3).sum() for row in vectors]))
+    return vectors.mul_(torch.where(cubes < 0, -1.0, 1.0).to(vectors.dtype)[:, None])
