@@ -43,8 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return errors.OK
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else errors.OK if leaving.code is None else UNEXPECTED
-        if code and not _alone():
-            _abort(code)  # raised by one rank alone, in a user's code perhaps: the others would wait for ever
+        if not _alone():  # raised by one rank alone, in a user's code perhaps: the others would wait for ever
+            _tell(LandscapeError(f"a rank left in the middle of the job with sys.exit({leaving.code!r})"), False)
+            _abort(code or UNEXPECTED)
         return code
     except BaseException as error:
         return _fail(error, trace="--traceback" in arguments)
@@ -208,6 +209,9 @@ def _fail(error: BaseException, *, trace: bool) -> int:
         if _rank() == 0 or (code == UNEXPECTED and not everywhere):
             _tell(error, trace or code == UNEXPECTED)
         return code
+    if getattr(error, "told_elsewhere", False):
+        time.sleep(_PATIENCE)  # the rank of this group that failed tells it, and its abort ends this one
+        _abort(code)
     if _rank() != 0:
         time.sleep(0.5)  # rank 0's message wins where several ranks fail, and its abort ends this one
     _tell(error, trace or code == UNEXPECTED)
