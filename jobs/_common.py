@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from landscape.errors import LandscapeError, Stopped
@@ -162,7 +162,7 @@ def not_finite(checkpoint: Any) -> str | None:
 
 
 def usable(
-    checkpoints: Sequence[Any], comm: Comm, note: Callable[[str], None], refused: list[str] | None = None
+    checkpoints: Iterable[Any], comm: Comm, note: Callable[[str], None], refused: list[str] | None = None
 ) -> Iterator[Any]:
     """Checkpoints one by one; those with weights that are not finite are named, put into `refused`, and skipped."""
     for checkpoint in checkpoints:

@@ -5,20 +5,22 @@
   landscape spectrum runs/adam --operator preconditioned
   landscape spectrum runs/adam --weights '0.*'
 
-Ranks share the data; the numbers do not depend on how many there are. A finished checkpoint is on disk at once and is
-skipped when the job is started again.
+Groups of ranks take checkpoints as they get free, the ranks of a group share the data, and the numbers do not depend on
+how many there are; the job prints its plan. A finished checkpoint is on disk at once and is skipped when the job is
+started again.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from landscape.errors import ProblemError
 
-from . import _common
+from . import _common, _grid
 
 Work = list[tuple[Any, list[Any]]]  # (problem restricted to a block of weights, checkpoints to compute)
 
@@ -34,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     block.add_argument("--per-layer", action="store_true", help="the block of every layer in turn")
     _common.add_problem(parser)
     _common.add_computing(parser)
+    _grid.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -95,37 +98,77 @@ def _finished(store: Any, operator: str, step: int, decided: dict[str, Any]) -> 
 def _compute(
     args: argparse.Namespace, store: Any, comm: Any, work: Work, total: int, decided: dict[str, Any]
 ) -> list[str]:  # fmt: skip
-    from landscape.evidence import evidence
+    """Spectra of all checkpoints that lack them; returns why some were refused."""
     from landscape.progress import Progress
-    from landscape.spectrum import spectra
+    from landscape.tasks import Tasks
 
     done = total - sum(len(missing) for _, missing in work)
     progress = Progress("spectrum", total, comm, unit="checkpoints", run=store, skipped=done)
     if done:
         progress.note(f"resume: {done} of {total} checkpoints found in {store.root}")
-    refused: list[str] = []
+    with _common.counting(total, "checkpoints", done, progress) as counter:
+        ready = [
+            (number, checkpoint) for number, (problem, missing) in enumerate(work)
+            for checkpoint in _ready(args.operator, problem, missing, comm, progress.note, total // len(work))
+        ]  # fmt: skip
+        counter.total = progress.total = done + len(ready)
+        if not ready:
+            return []
+        plan = _grid.planned(args, [problem for problem, _ in work], comm, len(ready), progress)
+        tasks = Tasks(ready, comm, plan.groups)
+
+        def update(share: float = 0.0, **numbers: Any) -> None:
+            counter.done = done + tasks.finished()
+            progress.update(min(counter.done + share, counter.total), **numbers)
+
+        refused: list[str] = []
+        for made in _spectra(args, work, tasks, plan, progress.note, refused, update):
+            if tasks.group.rank == 0:
+                _keep(store, made, args, {"settings": decided, "plan": plan.as_dict()}, comm.size)
+        tasks.close(update)  # other groups may still be at work
+        own = list(refused)
+        for reason in dict.fromkeys(r for found in comm.gather(refused) for r in found if r not in own):
+            progress.note(f"warning: {reason}")
+            refused.append(reason)
+    return list(dict.fromkeys(refused))
+
+
+def _spectra(
+    args: argparse.Namespace, work: Work, tasks: Any, plan: Any, note: Callable[[str], None], refused: list[str],
+    update: Callable[..., None],
+) -> Iterator[tuple[Any, Any]]:  # fmt: skip
+    """Spectrum and eigenpairs of every checkpoint that this rank's group draws, with what the group sent for it."""
+    from landscape.spectrum import spectra
+
+    group = tasks.group
     expected = 4 + args.probes * args.iterations
 
     def on_matvecs(step: int, matvecs: int) -> None:
-        progress.update(counter.done + min(0.95, matvecs / expected), step=step, matvecs=matvecs)
+        if group.rank == 0:
+            update(min(0.95, matvecs / expected), step=step, matvecs=matvecs)
 
-    with _common.counting(total, "checkpoints", done, progress) as counter:
-        options = _common.spectrum_options(args) | {"on_matvecs": on_matvecs, "seed": args.seed}
-        for problem, missing in work:
-            ready = _ready(args.operator, problem, missing, comm, progress.note, total // len(work))
-            counter.total = progress.total = counter.total - len(missing) + len(ready)
-            usable = _common.usable(ready, comm, progress.note, refused)
-            for spectrum, eigenpairs in spectra(problem, usable, comm, **options):
-                made = evidence(comm.size, settings=decided)
-                if args.no_vectors:
-                    eigenpairs = dataclasses.replace(eigenpairs, vectors=None)
-                for record in (eigenpairs, spectrum) if comm.rank == 0 else ():
-                    store.write(dataclasses.replace(record, meta=made | record.meta))
-                counter.done += 1
-                expected = spectrum.meta["matvecs"]
+    options = _common.spectrum_options(args) | {"on_matvecs": on_matvecs, "seed": args.seed, "block": plan.block}
+    for number, drawn in groupby(tasks, key=lambda task: task[0]):
+        usable = _common.usable((checkpoint for _, checkpoint in drawn), group, note, refused)
+        before = group.traffic.copy()
+        for spectrum, eigenpairs in spectra(work[number][0], usable, group, **options):
+            sent, before = group.traffic.since(before).a_product(), group.traffic.copy()
+            expected = spectrum.meta["matvecs"]
+            told = {"traffic": sent}
+            yield tuple(dataclasses.replace(r, meta=r.meta | told) for r in (spectrum, eigenpairs))  # type: ignore[misc]
+            if group.rank == 0:
                 sharpness = float(eigenpairs.values[0]) if len(eigenpairs.values) else float("nan")
-                progress.update(counter.done, step=spectrum.step, sharpness=sharpness)
-    return list(dict.fromkeys(refused))
+                update(1.0, step=spectrum.step, sharpness=sharpness)
+
+
+def _keep(store: Any, made: tuple[Any, Any], args: argparse.Namespace, numbers: dict[str, Any], ranks: int) -> None:
+    from landscape.evidence import evidence
+
+    spectrum, eigenpairs = made
+    if args.no_vectors:
+        eigenpairs = dataclasses.replace(eigenpairs, vectors=None)
+    for record in (eigenpairs, spectrum):
+        store.write(dataclasses.replace(record, meta=evidence(ranks, **numbers) | record.meta))
 
 
 def _ready(

@@ -91,6 +91,10 @@ class Comm:
         """Shards (part, block) of all ranks joined to the full (size, block) tensor."""
         return part
 
+    def collect(self, part: torch.Tensor, size: int) -> torch.Tensor | None:
+        """Shards (part, block) of all ranks joined on rank 0, in host memory; None elsewhere."""
+        return part.cpu()
+
     def sum_scatter(self, full: torch.Tensor) -> torch.Tensor:
         """Sum over ranks of full (size, block) tensors, of which each rank keeps its shard (part, block).
 

@@ -124,6 +124,20 @@ class MPIComm(Comm):
         self._count("all_gather", counts, (self.rank + 1) % self.size, part.element_size())
         return full
 
+    def collect(self, part: torch.Tensor, size: int) -> torch.Tensor | None:
+        import torch
+
+        if _too_many(size, part):
+            columns = [self.collect(column, size) for column in part.split(1, dim=1)]
+            return torch.cat(columns, dim=1) if columns[0] is not None else None  # type: ignore[arg-type]
+        host = part.contiguous().cpu()
+        counts, offsets = self._layout(size, int(np.prod(part.shape[1:])))
+        full = host.new_empty((size, *part.shape[1:])) if self.rank == 0 else None
+        target = None if full is None else [_as_numpy(full).reshape(-1), counts, offsets, None]
+        self._comm.Gatherv(_as_numpy(host).reshape(-1), target)
+        self.traffic.count("collect", int(self.rank > 0), int(self.rank > 0) * host.nbytes)
+        return full
+
     def sum_scatter(self, full: torch.Tensor) -> torch.Tensor:
         check_dtype(full)
         if _too_many(len(full), full):

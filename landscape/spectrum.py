@@ -50,18 +50,14 @@ def spectra(
     **options: Any,
 ) -> Iterator[tuple[Spectrum, Eigenpairs]]:
     """Density and extreme eigenpairs at every checkpoint, yielded as each is finished; options of `spectrum_at`."""
-    noise: float | None = None
     for number, checkpoint in enumerate(checkpoints):
         step = checkpoint.step
         with comm.together():
             checkpoint.load_into(problem)
-        found = spectrum_at(
-            problem, problem.weights(), comm, step=step, check=number == 0, noise=noise, checkpoint=checkpoint,
+        yield spectrum_at(
+            problem, problem.weights(), comm, step=step, check=number == 0, checkpoint=checkpoint,
             on_matvecs=partial(on_matvecs, step), **options,
         )
-        if problem.dtype != torch.float64:
-            noise = found[0].meta["lambda_noise"]
-        yield found
 
 
 def spectrum_at(
@@ -92,8 +88,8 @@ def spectrum_at(
         iterations: block products of each recurrence, so probes * iterations products give the density.
         top, bottom: eigenpairs wanted from the upper and the lower end.
         tolerance: residual of a converged pair relative to norm(A); default 1e-5 in float32, 1e-9 in float64.
-        check: test symmetry and repeatability and measure the precision first (two block products and one).
-        noise: lambda_noise of an earlier checkpoint, for the record.
+        check: test symmetry and repeatability first (two block products).
+        noise: lambda_noise for the record; None measures it here, with one product on the first batch.
 
     Raises:
         UsageError: a number out of range.
@@ -115,7 +111,7 @@ def spectrum_at(
         tolerance = 1e-9 if vector.dtype == torch.float64 else 1e-5
     checked = self_check(curvature, seed) if check else None
     spent = 4 if check else 0
-    if check and isinstance(operator, str):
+    if noise is None and isinstance(operator, str):
         noise = noise_level(problem, vector, operator, seed, checkpoint)
 
     rules: list[Rule] = []
@@ -156,10 +152,10 @@ def spectrum_at(
     spectrum = Spectrum(
         step, name, size, nodes, reduced, np.square(starts), residuals, dict(meta), starts=starts
     )
-    vectors = comm.all_gather(pairs.vectors.T.contiguous(), size).T.cpu().numpy()
+    vectors = comm.collect(pairs.vectors.T, size)  # (size, k) on rank 0
     eigenpairs = Eigenpairs(
         step, name, size, pairs.values, pairs.residuals, pairs.lowest_values, pairs.lowest_residuals,
-        np.ascontiguousarray(vectors), {**meta, "converged": pairs.converged},
+        None if vectors is None else np.ascontiguousarray(vectors.T.numpy()), {**meta, "converged": pairs.converged},
     )
     return spectrum, eigenpairs
 

@@ -52,10 +52,10 @@ PROBLEMS = (
 OPERATORS = ("landscape.operators", "landscape.operators.*")
 BROWSER = ("landscape.app", "landscape.app.*")
 JOBS = ("landscape.jobs", "landscape.jobs.*")
-EVIDENCE = ("landscape.evidence",)
+EVIDENCE = ("landscape.evidence", "landscape.planning")
 RECORDING = ("landscape.recorder", "landscape.resuming")
 COMMANDS = ("landscape.cli", "landscape.__main__", "landscape.launch")
-RANKS = tuple(f"landscape.{name}" for name in ("comm", "traffic", "mpi", "transport", "parallel"))
+RANKS = tuple(f"landscape.{name}" for name in ("comm", "traffic", "mpi", "transport", "tasks", "parallel"))
 OTHERS = (
     *COMMON, *RECORDS, *STORES, *FIGURES, *KRYLOV, *PROBLEMS, *OPERATORS, *BROWSER, *JOBS, *EVIDENCE, *RECORDING,
     *COMMANDS, *RANKS,

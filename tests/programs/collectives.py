@@ -29,6 +29,9 @@ for width in (1, 4):  # strided in, contiguous out
         with mock.patch.object(mpi, "_LIMIT", limit):
             np.testing.assert_allclose(comm.sum_scatter(mine[comm.rank]), total[part], atol=1e-14)
             assert torch.equal(comm.all_gather(total[part], 11), total)
+            collected = comm.collect(total[part], 11)
+            assert (collected is None) == (comm.rank > 0)
+            assert collected is None or torch.equal(collected, total)
     np.testing.assert_allclose(comm.sum(mine[comm.rank]), total, atol=1e-14)
     np.testing.assert_allclose(comm.sum(mine[comm.rank].numpy()), total, atol=1e-14)
 half = torch.arange(10, dtype=torch.bfloat16)[:, None] / 4  # moved bit by bit, but never summed

@@ -19,9 +19,13 @@ parallel.set_threads(None, comm)
 problem = mlp_problem(getattr(torch, dtype), hidden=16, epochs=10, samples=1000, batch_size=128)
 problem = problem.restricted(*sys.argv[4:]) if sys.argv[4:] else problem
 checkpoint = AdamCheckpoint(problem)
-spectrum, pairs = spectrum_at(problem, problem.weights(), comm, operator=operator, checkpoint=checkpoint)
+before = comm.traffic.copy()
+spectrum, pairs = spectrum_at(problem, problem.weights(), comm, operator=operator, checkpoint=checkpoint, check=False)
+traffic = comm.traffic.since(before)
+sent = comm.gather([traffic.a_product()[name] for name in ("collectives", "messages", "bytes", "sums")])
 if comm.rank == 0:
     np.savez(
         target, nodes=spectrum.nodes, weights=spectrum.weights, values=pairs.values,
-        lowest=pairs.lowest_values, vectors=pairs.vectors, ranks=comm.size,
+        lowest=pairs.lowest_values, vectors=pairs.vectors, ranks=comm.size, sent=sent,
+        width=spectrum.meta["block"], size=spectrum.size,
     )
