@@ -17,11 +17,13 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from . import __version__, errors, plugins
 from .errors import LandscapeError, Stopped, UsageError
+from .launch import COMPLETE
 
 JOBS = "landscape.jobs"
 UNEXPECTED = 1
@@ -37,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()
+        if code == errors.OK:
+            _complete()
         return code
     except BrokenPipeError:  # `landscape export ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -235,6 +239,15 @@ def _alone() -> bool:
     parallel = sys.modules.get("landscape.parallel")
     world = getattr(parallel, "_world", None)
     return world is None or world.size == 1
+
+
+def _complete() -> None:
+    """Say in the file that the launcher named, if any, that every rank has come to a good end: exit codes may lie."""
+    file = os.environ.get(COMPLETE)
+    if not _alone():
+        sys.modules["landscape.parallel"].world().barrier()
+    if file and _rank() == 0:
+        Path(file).touch()
 
 
 def _abort(code: int) -> None:

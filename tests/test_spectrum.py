@@ -193,7 +193,7 @@ def test_one_to_four_ranks_give_the_same_spectrum(tmp_path, dtype, accuracy):
         for name in ("nodes", "values", "lowest"):
             assert np.abs(found[ranks][name] - found[1][name]).max() < accuracy * scale, name
         assert np.abs(found[ranks]["weights"] - found[1]["weights"]).max() < 100 * accuracy
-        np.testing.assert_allclose(found[ranks]["vectors"], found[1]["vectors"], atol=1e-3 if dtype == "float32" else 1e-8)
+        np.testing.assert_allclose(found[ranks]["vectors"], found[1]["vectors"], atol=1000 * accuracy)
         _sends_what_the_model_says(found[ranks], ranks, 4 if dtype == "float32" else 8)
 
 
@@ -205,7 +205,7 @@ def _sends_what_the_model_says(found, ranks, itemsize):
     model = 2 * (ranks - 1) / ranks * int(found["size"]) * int(found["width"]) * itemsize
     np.testing.assert_allclose(sent.mean(), model, rtol=1e-12)
     np.testing.assert_allclose(sent, model, rtol=2 * ranks / int(found["size"]))
-    assert sums.max() < 3.5  # Lanczos: three small sums a block step, and a few at the start and the end
+    assert sums.max() < 10  # small ones, of Gram-Schmidt; never one a batch or a column
 
 
 # ------------------------------------------------------------------ self-checks
