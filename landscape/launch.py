@@ -51,6 +51,8 @@ def environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
     values = {k: v for k, v in (os.environ if base is None else base).items() if not k.startswith(_LAUNCHER_PREFIXES)}
     values.setdefault("OMP_NUM_THREADS", "1")
     mpirun = find_mpirun()
+    if mpirun is not None and family(mpirun) == "openmpi":
+        values.setdefault("OMPI_MCA_osc", "^ucx")  # on one machine it only complains, once a rank and shared counter
     if mpirun is not None and family(mpirun) == "openmpi" and hasattr(os, "geteuid") and os.geteuid() == 0:
         values |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     return values

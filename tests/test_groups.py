@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from landscape import cli
+from landscape import cli, launch
 from landscape.comm import Comm
 from landscape.stores.run_directory import Run, eigenpairs_key, spectrum_key
 from landscape.tasks import Tasks
@@ -89,8 +89,11 @@ def test_a_group_that_fails_ends_the_others(run, landscape, needs_mpirun, tmp_pa
     done = landscape("spectrum", run, *SPECTRUM, *words, ranks=4, cwd=tmp_path, timeout=100)
     assert done.returncode == code, done.stderr
     sentences = [line for line in done.stderr.splitlines() if line.startswith("landscape:")]
-    assert len(sentences) == 1, done.stderr
     assert piece in sentences[0]
+    # Open MPI ends the other ranks by SIGTERM, which rank 0 may live long enough to tell.
+    others = [line for line in sentences[1:] if "stopped by SIGTERM" not in line]
+    assert not others, done.stderr
+    assert len(sentences) == 1 or launch.family(launch.find_mpirun()) == "openmpi", done.stderr
 
 
 def test_one_process_takes_the_tasks_in_turn():
