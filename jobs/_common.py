@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from landscape.errors import LandscapeError, Stopped
@@ -166,19 +166,23 @@ def as_asked(problem: Problem, args: argparse.Namespace, comm: Comm) -> Problem:
     return problem if device is None and dtype is None else problem.to(dtype=dtype, device=device)
 
 
-def products_of(args: argparse.Namespace, expected: int, checkpoints: int, note: Callable[[str], None]) -> Any:
+def products_of(
+    args: argparse.Namespace, expected: int, checkpoints: int, note: Callable[[str], None],
+    memory: float | None = None, block: int | None = None,
+) -> Any:  # fmt: skip
     """What chooses how the job's products are computed: `expected` with a vector at each of its checkpoints.
+
+    Args:
+        memory: bytes a rank may use for them; by default half of what is free.
+        block: vectors multiplied at once; by default as the command line says.
 
     Raises:
         UsageError: no such strategy.
     """
     from landscape.products import Products
 
-    memory = getattr(args, "memory", None)
-    return Products(
-        args.strategy, None if memory is None else 0.5 * memory * 1e9, block=getattr(args, "block", 4),
-        expected=expected, checkpoints=checkpoints, note=note,
-    )  # fmt: skip
+    width: int = getattr(args, "block", 4) if block is None else block
+    return Products(args.strategy, memory, block=width, expected=expected, checkpoints=checkpoints, note=note)
 
 
 def not_finite(checkpoint: Any) -> str | None:
@@ -197,7 +201,7 @@ def not_finite(checkpoint: Any) -> str | None:
 
 
 def usable(
-    checkpoints: Sequence[Any], comm: Comm, note: Callable[[str], None], refused: list[str] | None = None
+    checkpoints: Iterable[Any], comm: Comm, note: Callable[[str], None], refused: list[str] | None = None
 ) -> Iterator[Any]:
     """Checkpoints one by one; those with weights that are not finite are named, put into `refused`, and skipped."""
     for checkpoint in checkpoints:

@@ -6,21 +6,24 @@
   landscape spectrum runs/adam --weights '0.*'
   landscape spectrum runs/adam --eigenpairs --top 5
 
-Ranks share the data; the numbers do not depend on how many there are. A finished checkpoint is on disk at once and is
-skipped when the job is started again; inside a checkpoint it goes on from the last state saved.
+Groups of ranks take checkpoints as they get free, the ranks of a group share the data, and the numbers do not depend on
+how many there are; the job prints its plan. A finished checkpoint is on disk at once and is skipped when the job is
+started again; inside a checkpoint it goes on from the last state saved.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from landscape.errors import ProblemError
 
-from . import _common
+from . import _common, _grid
 
+Records = tuple[Any, ...]  # of a checkpoint: eigenpairs, then the spectrum unless only eigenpairs are asked for
 Work = list[tuple[Any, list[Any]]]  # (problem restricted to a block of weights, checkpoints to compute)
 
 
@@ -39,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     block.add_argument("--per-layer", action="store_true", help="the block of every layer in turn")
     _common.add_problem(parser)
     _common.add_computing(parser)
+    _grid.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -118,47 +122,108 @@ def _finished(store: Any, args: argparse.Namespace, problem: Any, step: int, dec
 def _compute(
     args: argparse.Namespace, store: Any, comm: Any, work: Work, total: int, decided: dict[str, Any]
 ) -> list[str]:  # fmt: skip
-    from landscape.cli import deferring
-    from landscape.evidence import evidence
+    """Spectra of all checkpoints that lack them; returns why some were refused."""
     from landscape.progress import Progress
-    from landscape.saving import Keeper
-    from landscape.spectrum import eigenpairs, spectra
-    from landscape.stores.states import States
+    from landscape.tasks import Tasks
 
     done = total - sum(len(missing) for _, missing in work)
     progress = Progress("spectrum", total, comm, unit="checkpoints", run=store, skipped=done)
     if done:
         progress.note(f"resume: {done} of {total} checkpoints found in {store.root}")
-    refused: list[str] = []
-    expected = 4 + (5 * args.top if args.eigenpairs else args.probes * args.iterations)
-
-    def on_matvecs(step: int, matvecs: int) -> None:
-        progress.update(counter.done + min(0.95, matvecs / expected), step=step, matvecs=matvecs)
-
     with _common.counting(total, "checkpoints", done, progress) as counter:
-        options = _options(args) | {"on_matvecs": on_matvecs, "seed": args.seed}
-        for problem, missing in work:
+        ready = [
+            (number, checkpoint) for number, (problem, missing) in enumerate(work)
+            for checkpoint in _ready(args.operator, problem, missing, comm, progress.note, total // len(work))
+        ]  # fmt: skip
+        counter.total = progress.total = done + len(ready)
+        if not ready:
+            return []
+        plan = _grid.planned(args, [problem for problem, _ in work], comm, len(ready), progress)
+        tasks = Tasks(ready, comm, plan.groups)
 
-            def keeper_at(step: int, problem: Any = problem) -> Keeper:
-                saved = States(store, _keys(args, problem, step)[0], comm)
-                return Keeper(comm, saved, args.save_every, deferring, progress.note, decided)
+        def update(share: float = 0.0, **numbers: Any) -> None:
+            counter.done = done + tasks.finished()
+            progress.update(min(counter.done + share, counter.total), **numbers)
 
-            found: Any = eigenpairs if args.eigenpairs else spectra
-            ready = _ready(args.operator, problem, missing, comm, progress.note, total // len(work))
-            counter.total = progress.total = counter.total - len(missing) + len(ready)
-            usable = _common.usable(ready, comm, progress.note, refused)
-            for result in found(problem, usable, comm, keeper_at=keeper_at, **options):
-                records: tuple[Any, ...] = (result,) if args.eigenpairs else result[::-1]
-                made = evidence(comm.size, settings=decided)
-                if args.no_vectors:
-                    records = (dataclasses.replace(records[0], vectors=None), *records[1:])
-                for record in records if comm.rank == 0 else ():
-                    store.write(dataclasses.replace(record, meta=made | record.meta))
-                counter.done += 1
-                expected = records[0].meta["matvecs"]
-                sharpness = float(records[0].values[0]) if len(records[0].values) else float("nan")
-                progress.update(counter.done, step=records[0].step, sharpness=sharpness)
+        job = _Job(args, store, tasks, plan, decided, progress.note, update)
+        for made in job.records(work):
+            if tasks.group.rank == 0:
+                _keep(store, made, args, {"settings": decided, "plan": plan.as_dict()}, comm.size)
+        tasks.close(update)  # other groups may still be at work
+        refused = list(job.refused)
+        for reason in dict.fromkeys(r for found in comm.gather(job.refused) for r in found if r not in job.refused):
+            progress.note(f"warning: {reason}")
+            refused.append(reason)
     return list(dict.fromkeys(refused))
+
+
+class _Job:
+    """What this rank's group of ranks computes: the records of every checkpoint that it draws."""
+
+    def __init__(
+        self, args: argparse.Namespace, store: Any, tasks: Any, plan: Any, decided: dict[str, Any],
+        note: Callable[[str], None], update: Callable[..., None],
+    ) -> None:  # fmt: skip
+        self.args, self.store, self.tasks, self.group, self.plan = args, store, tasks, tasks.group, plan
+        self.decided, self.note, self.update = decided, note, update
+        self.refused: list[str] = []
+        self.expected = 5 * args.top if args.eigenpairs else args.probes * args.iterations
+
+    def records(self, work: Work) -> Iterator[Records]:
+        """The records of each checkpoint, the one to be written last at the end, with what the group sent for it."""
+        from landscape.checks import told
+        from landscape.spectrum import eigenpairs, spectra
+
+        free = self.plan.memory - self.plan.basis_bytes - self.plan.other_bytes
+        turns = self.plan.rounds
+        options = _options(self.args) | {
+            "seed": self.args.seed, "on_matvecs": self._on_matvecs,
+            "products": _common.products_of(self.args, self.expected, turns, self.note, free, self.plan.block),
+        }
+        compute: Any = eigenpairs if self.args.eigenpairs else spectra
+        if not self.args.eigenpairs:
+            options["block"] = self.plan.block
+        for number, drawn in groupby(self.tasks, key=lambda task: task[0]):
+            problem = work[number][0]
+            usable = _common.usable((checkpoint for _, checkpoint in drawn), self.group, self.note, self.refused)
+            before = self.group.traffic.copy()
+            for result in compute(problem, usable, self.group, keeper_at=self._keeper(problem), **options):
+                records = (result,) if self.args.eigenpairs else result[::-1]
+                sent, before = self.group.traffic.since(before).a_product(), self.group.traffic.copy()
+                pairs = records[0]
+                self.expected = pairs.meta["matvecs"]
+                if "self_check" in pairs.meta:
+                    self.note(f"self-check: {told(pairs.meta['self_check'])}")
+                yield tuple(dataclasses.replace(r, meta=r.meta | {"traffic": sent}) for r in records)
+                if self.group.rank == 0:
+                    sharpness = float(pairs.values[0]) if len(pairs.values) else float("nan")
+                    self.update(1.0, step=pairs.step, sharpness=sharpness)
+
+    def _on_matvecs(self, step: int, matvecs: int) -> None:
+        if self.group.rank == 0:
+            self.update(min(0.95, matvecs / self.expected), step=step, matvecs=matvecs)
+
+    def _keeper(self, problem: Any) -> Callable[[int], Any]:
+        """What saves the state inside a checkpoint, by its step."""
+        from landscape.cli import deferring
+        from landscape.saving import Keeper
+        from landscape.stores.states import States
+
+        def keeper(step: int) -> Keeper:
+            saved = States(self.store, _keys(self.args, problem, step)[0], self.group)
+            return Keeper(self.group, saved, self.args.save_every, deferring, self.note, self.decided)
+
+        return keeper
+
+
+def _keep(store: Any, made: Records, args: argparse.Namespace, numbers: dict[str, Any], ranks: int) -> None:
+    from landscape.evidence import evidence
+
+    pairs, *others = made
+    if args.no_vectors:
+        pairs = dataclasses.replace(pairs, vectors=None)
+    for record in (pairs, *others):
+        store.write(dataclasses.replace(record, meta=evidence(ranks, **numbers) | record.meta))
 
 
 def _ready(

@@ -7,7 +7,8 @@ The script is printed, never submitted: read it, then `sbatch spectrum.sbatch`. 
 srun; --run starts what you would type as
   mpirun -n 2 landscape spectrum runs/adam
 
-Options of submit come before the job's name; what follows belongs to the job.
+The job plans its own grid: with many checkpoints its ranks part into groups (`--groups`, `--memory` of the job say
+otherwise). Options of submit come before the job's name; what follows belongs to the job.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ _TEMPLATE = """#!/bin/bash
 # ends with 75. The script then puts itself back into the queue, and the same command goes on where it stopped.
 set -u
 export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"
+export LANDSCAPE_COMPLETE="$PWD/.complete-$SLURM_JOB_ID"  # written at the job's good end: an exit code of 0 may lie
+rm -f "$LANDSCAPE_COMPLETE"
 
 srun --ntasks="$SLURM_NTASKS" --cpus-per-task="$SLURM_CPUS_PER_TASK"{mpi} \\
     {job} &
@@ -86,6 +89,11 @@ if [ "$code" -eq 138 ]; then  # 128 + USR1: the trap ended the wait, not the job
     wait "$job"
     code=$?
 fi
+if [ "$code" -eq 0 ] && [ ! -e "$LANDSCAPE_COMPLETE" ]; then
+    echo "landscape: a rank left before the job was complete; submit the same script again" >&2
+    code=1
+fi
+rm -f "$LANDSCAPE_COMPLETE"
 if [ "$code" -eq 75 ]; then
     scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -17,11 +17,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from . import __version__, errors, plugins
 from .errors import LandscapeError, Stopped, UsageError
+from .launch import COMPLETE
 
 JOBS = "landscape.jobs"
 UNEXPECTED = 1
@@ -39,14 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()
+        if code == errors.OK:
+            _complete()
         return code
     except BrokenPipeError:  # `landscape export ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return errors.OK
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else errors.OK if leaving.code is None else UNEXPECTED
-        if code and not _alone():
-            _abort(code)  # raised by one rank alone, in a user's code perhaps: the others would wait for ever
+        if not _alone():  # raised by one rank alone, in a user's code perhaps: the others would wait for ever
+            _tell(LandscapeError(f"a rank left in the middle of the job with sys.exit({leaving.code!r})"), False)
+            _abort(code or UNEXPECTED)
         return code
     except BaseException as error:
         return _fail(error, trace="--traceback" in arguments)
@@ -231,6 +236,9 @@ def _fail(error: BaseException, *, trace: bool) -> int:
         if _rank() == 0 or (code == UNEXPECTED and not everywhere):
             _tell(error, trace or code == UNEXPECTED)
         return code
+    if getattr(error, "told_elsewhere", False):
+        time.sleep(_PATIENCE)  # the rank of this group that failed tells it, and its abort ends this one
+        _abort(code)
     if _rank() != 0:
         time.sleep(0.5)  # rank 0's message wins where several ranks fail, and its abort ends this one
     _tell(error, trace or code == UNEXPECTED)
@@ -254,6 +262,15 @@ def _alone() -> bool:
     parallel = sys.modules.get("landscape.parallel")
     world = getattr(parallel, "_world", None)
     return world is None or world.size == 1
+
+
+def _complete() -> None:
+    """Say in the file that the launcher named, if any, that every rank has come to a good end: exit codes may lie."""
+    file = os.environ.get(COMPLETE)
+    if not _alone():
+        sys.modules["landscape.parallel"].world().barrier()
+    if file and _rank() == 0:
+        Path(file).touch()
 
 
 def _abort(code: int) -> None:

@@ -20,9 +20,9 @@ from .strategies import Matrix, Product
 class Curvature(Operator):
     """The mean over all samples of an operator at fixed weights, as a product with sharded blocks.
 
-    Batches are dealt whole to ranks and their products are summed in float64, so the result does not depend on the
-    number of ranks (beyond the last bits). Per block product there is one all-gather of the shards and one
-    reduce-scatter of the products.
+    Batches are dealt whole to ranks, which sum their products in float64 and send them in the problem's dtype, so the
+    result does not depend on the number of ranks (beyond the last bits). Per block product there is one all-gather of
+    the shards and one reduce-scatter of the products.
 
     Args:
         vector: the weights (size,), equal on every rank.
@@ -55,7 +55,8 @@ class Curvature(Operator):
     def matvec(self, block: Tensor) -> Tensor:
         """Product with this rank's rows of a block: (part, b) -> (part, b), in the problem's dtype."""
         inner = block if self._scale is None else self._scale * block
-        product = self.comm.sum_scatter(self.local_product(self.comm.all_gather(inner, self.size)))
+        total = self.local_product(self.comm.all_gather(inner, self.size)).to(block.dtype)  # 4 bytes travel, not 8
+        product = self.comm.sum_scatter(total)
         return (product if self._scale is None else self._scale * product).to(block.dtype)
 
     def on(self, problem: Problem, vector: Tensor) -> Operator:

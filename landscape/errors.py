@@ -18,6 +18,7 @@ class LandscapeError(Exception):
 
     exit_code = MODEL_OR_DATA
     everywhere = False  # whether every rank raises it by itself, so that none has to be stopped
+    told_elsewhere = False  # whether another rank of the same group tells it and ends the job
 
 
 class UsageError(LandscapeError):

@@ -7,11 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 # What a launcher leaves behind; a job started from inside a rank must not take itself for one of its ranks.
 _LAUNCHER_PREFIXES = ("PMI_", "PMIX_", "OMPI_", "PRTE_", "MPI_LOCAL", "HYDI_", "HYDRA_")
+
+COMPLETE = "LANDSCAPE_COMPLETE"  # names the file that rank 0 writes when all ranks have come to the job's good end
 
 
 @functools.cache
@@ -48,6 +51,8 @@ def environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
     values = {k: v for k, v in (os.environ if base is None else base).items() if not k.startswith(_LAUNCHER_PREFIXES)}
     values.setdefault("OMP_NUM_THREADS", "1")
     mpirun = find_mpirun()
+    if mpirun is not None and family(mpirun) == "openmpi":
+        values.setdefault("OMPI_MCA_osc", "^ucx")  # on one machine it only complains, once a rank and shared counter
     if mpirun is not None and family(mpirun) == "openmpi" and hasattr(os, "geteuid") and os.geteuid() == 0:
         values |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     return values
@@ -62,7 +67,20 @@ def run(arguments: Sequence[str], ranks: int = 1) -> int:
     """Run `landscape ARGUMENTS` to its end; returns its exit code."""
     if ranks > 1 and find_mpirun() is None:
         print("landscape: no mpirun found, running on one process (pip install mpich brings one)", file=sys.stderr)
-    process = subprocess.Popen(landscape_command(arguments, ranks), env=environment() if ranks > 1 else None)
+    if not mpirun_command(ranks):
+        alone = {k: v for k, v in os.environ.items() if k != COMPLETE}  # an outer job's marker is not ours to write
+        return _wait(subprocess.Popen(landscape_command(arguments), env=alone))
+    with tempfile.TemporaryDirectory() as folder:
+        marker = Path(folder) / "complete"
+        values = environment() | {COMPLETE: str(marker)}
+        code = _wait(subprocess.Popen(landscape_command(arguments, ranks), env=values))
+        if code == 0 and not marker.exists():  # MPICH's mpirun says 0 when a rank has left by os._exit(0)
+            print("landscape: a rank left before the job was complete; run the same command again", file=sys.stderr)
+            return 1
+        return code
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
     try:
         return process.wait()
     except BaseException:  # stopped: the job must not outlive its launcher

@@ -25,6 +25,7 @@ from .curvature import operator_at
 from .errors import ProblemError, UsageError
 from .extremes import Extremes
 from .parallel import Comm
+from .planning import room
 from .problem import Problem
 from .products import Products
 from .records import Eigenpairs, Spectrum
@@ -164,7 +165,7 @@ def spectrum_at(
         for first in range(block * done, probes, block):
             indices = range(first, min(first + block, probes))
             draw = partial(probes_module.probes, indices, size, seed, curvature.part)
-            run.begin(draw, _capacity(size, iterations, len(indices), top + bottom))
+            run.begin(draw, room(iterations, len(indices), top + bottom, size))
             if len(run.rules) == first // block:
                 run.rule(iterations)
             if first == 0:
@@ -263,12 +264,6 @@ def _finite(curvature: Operator, step: int) -> Iterator[None]:
         raise ProblemError(f"at step {step} {where_not_finite(curvature)}") from error
 
 
-def _capacity(size: int, iterations: int, width: int, pairs: int) -> int:
-    """Basis vectors for the density, and for restarts and a check of `pairs` pairs."""
-    capacity = max((iterations + 1) * width, 4 * pairs + 16 + 2 * width if pairs else 0)
-    return max(min(capacity, size + width + 1), 2 * width)
-
-
 def _noise(
     problem: Problem, vector: Tensor, operator: str | Operator, seed: int, checkpoint: Any, run: Solving, comm: Comm,
     check: bool, before: tuple[float, int] | None, step: int,
@@ -310,8 +305,8 @@ def _record(pairs: Extremes, curvature: Operator, step: int, meta: dict[str, Any
         shape = (len(pairs.vectors), curvature.size)
         kept = np.empty(shape, str(curvature.vector.dtype).removeprefix("torch."))
     for number, row in enumerate(pairs.vectors):
-        full = curvature.comm.all_gather(row[:, None].contiguous(), curvature.size)
-        if kept is not None:
+        full = curvature.comm.collect(row[:, None].contiguous(), curvature.size)
+        if kept is not None and full is not None:
             kept[number] = full[:, 0].cpu().numpy()
     return Eigenpairs(
         step, curvature.name, curvature.size, pairs.values, pairs.residuals, pairs.lowest_values,

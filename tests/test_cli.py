@@ -195,6 +195,21 @@ def test_the_batch_script_passes_the_warning_on_and_requeues(tmp_path, capsys) -
 
 
 @pytest.mark.mpi
+@pytest.mark.timeout(120)
+def test_a_rank_that_leaves_quietly_is_no_success(landscape, needs_mpirun, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "leaving.py").write_text(
+        "import os, landscape.problems.digits_mlp as d\n"
+        "def build():\n"
+        "    if os.environ.get('PMI_RANK', os.environ.get('OMPI_COMM_WORLD_RANK')) == '1': os._exit(0)\n"
+        "    return d.build(hidden=2)\n"
+    )
+    done = landscape("submit", "--ranks", 2, "--run", "check", "leaving:build", cwd=tmp_path, timeout=100)
+    assert done.returncode == 1, done.stderr
+    if launch.family(launch.find_mpirun()) == "mpich":  # Open MPI's mpirun notices by itself
+        assert "left before the job was complete" in done.stderr
+
+
+@pytest.mark.mpi
 def test_submit_run_starts_ranks_here(landscape, needs_mpirun) -> None:  # type: ignore[no-untyped-def]
     done = landscape("submit", "--ranks", 2, "--run", "check", "digits_mlp", "--problem-set", "hidden=2")
     assert done.returncode == 0, done.stderr

@@ -53,14 +53,16 @@ OPERATORS = ("landscape.operators", "landscape.operators.*")
 BROWSER = ("landscape.app", "landscape.app.*")
 JOBS = ("landscape.jobs", "landscape.jobs.*")
 EVIDENCE = ("landscape.evidence",)
+PLANNING = ("landscape.planning",)
 RECORDING = ("landscape.recorder", "landscape.resuming")
 COMMANDS = ("landscape.cli", "landscape.__main__", "landscape.launch")
+RANKS = tuple(f"landscape.{name}" for name in ("comm", "traffic", "mpi", "transport", "tasks", "parallel"))
 OTHERS = (
-    *COMMON, *RECORDS, *STORES, *FIGURES, *KRYLOV, *PROBLEMS, *OPERATORS, *BROWSER, *JOBS, *EVIDENCE, *RECORDING,
-    *COMMANDS, "landscape.parallel",
+    *COMMON, *RECORDS, *STORES, *FIGURES, *KRYLOV, *PROBLEMS, *OPERATORS, *BROWSER, *JOBS, *EVIDENCE, *PLANNING,
+    *RECORDING, *COMMANDS, *RANKS,
 )  # fmt: skip
 COMPUTE = tuple(name for name in MODULES if not fits(name, OTHERS))  # curvature, spectrum, directions, surface, ...
-ENGINE = (*RECORDS, *KRYLOV, *PROBLEMS, *OPERATORS, *COMPUTE, "landscape.parallel")
+ENGINE = (*RECORDS, *KRYLOV, *PROBLEMS, *OPERATORS, *COMPUTE, *PLANNING, *RANKS)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ ROOMS = (
     Room(RECORDS, RECORDS, ("numpy",)),
     Room(STORES, (*RECORDS, *STORES), ("numpy", "safetensors"), ("safetensors.torch",)),
     Room(KRYLOV, KRYLOV, ("torch", "numpy"), ("torch.nn",)),
-    Room(("landscape.parallel",), (), ("mpi4py", "numpy", "torch"), ("torch.nn",)),
+    Room(("landscape.mpi",), RANKS, ("mpi4py", "numpy", "torch"), ("torch.nn",)),
+    Room(RANKS, RANKS, ("numpy", "torch"), ("torch.nn",)),
     Room(OPERATORS, OPERATORS, ("torch",)),
     Room(PROBLEMS, PROBLEMS, ("torch", "numpy", "safetensors", "sklearn")),
     Room(FIGURES, (*RECORDS, *FIGURES), ("numpy", "matplotlib", "mpl_toolkits", "imageio", "imageio_ffmpeg")),
@@ -93,7 +96,7 @@ ROOMS = (
         (*ENGINE, *STORES, *FIGURES, *EVIDENCE, *RECORDING, "landscape.launch", "landscape.cli", "landscape.jobs._*"),
         ("torch", "numpy", "safetensors"),
     ),
-    Room(EVIDENCE, (), ()),
+    Room((*EVIDENCE, *PLANNING), (), ()),
     # The command line and the launcher start before torch and MPI do; they find jobs by name.
     Room(COMMANDS, (*RECORDS, *STORES, *EVIDENCE, *COMMANDS), ()),
     Room(RECORDING, (*RECORDS, *STORES, *PROBLEMS, *EVIDENCE, *RECORDING), ("torch", "numpy", "safetensors")),
@@ -176,13 +179,13 @@ def test_names_given_to_import_module_keep_to_the_table_too(name: str) -> None:
 
 def test_relative_and_lazy_imports_are_seen() -> None:
     assert "landscape.errors" in imports("landscape.plugins")
-    assert "mpi4py.MPI" in imports("landscape.parallel")
-    assert "mpi4py.MPI" not in imports("landscape.parallel", lazy=False)
+    assert "mpi4py.MPI" in imports("landscape.mpi")
+    assert "mpi4py.MPI" not in imports("landscape.mpi", lazy=False)
 
 
 def test_mpi_is_imported_in_one_file_only() -> None:
     users = {name for name in MODULES if any(within(target, ("mpi4py",)) for target in imports(name))}
-    assert users <= {"landscape.parallel"}
+    assert users == {"landscape.mpi"}
 
 
 def test_modules_import_each_other_without_cycles() -> None:
@@ -197,7 +200,7 @@ def test_modules_import_each_other_without_cycles() -> None:
 
 LIGHT = (
     "landscape", "landscape.errors", "landscape.plugins", "landscape.app", "landscape.app.*",
-    *RECORDS, *STORES, *FIGURES, *EVIDENCE, *COMMANDS,
+    *RECORDS, *STORES, *FIGURES, *EVIDENCE, *PLANNING, *COMMANDS,
 )  # fmt: skip
 
 

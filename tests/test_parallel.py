@@ -10,7 +10,8 @@ import pytest
 import torch
 from exact import PROGRAMS, mpirun
 
-from landscape import launch, parallel
+from landscape import comm as comm_module
+from landscape import launch
 from landscape.errors import EnvironmentProblem, ProblemError
 from landscape.parallel import Comm, device_of
 
@@ -32,8 +33,9 @@ def test_a_failure_inside_together_is_marked_as_everybodys():
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_collectives_equal_numpy_on_ranks(ranks):
+@pytest.mark.parametrize(("ranks", "transport"), [(1, ""), (2, ""), (4, ""), (2, "gloo"), (3, "gloo")])
+def test_collectives_equal_numpy_on_ranks(ranks, transport, monkeypatch):
+    monkeypatch.setenv("LANDSCAPE_TRANSPORT", transport)
     done = mpirun(ranks, str(PROGRAMS / "collectives.py"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("ok") == ranks
@@ -64,5 +66,5 @@ def test_a_device_that_is_not_there_is_a_sentence():
 
 def test_only_float32_and_float64_are_summed():
     with pytest.raises(TypeError, match="bfloat16"):
-        parallel._check_dtype(torch.ones(2, dtype=torch.bfloat16))
-    parallel._check_dtype(np.ones(2))
+        comm_module.check_dtype(torch.ones(2, dtype=torch.bfloat16))
+    comm_module.check_dtype(np.ones(2))

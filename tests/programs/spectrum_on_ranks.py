@@ -19,9 +19,16 @@ parallel.set_threads(None, comm)
 problem = mlp_problem(getattr(torch, dtype), hidden=16, epochs=10, samples=1000, batch_size=128)
 problem = problem.restricted(*sys.argv[4:]) if sys.argv[4:] else problem
 checkpoint = AdamCheckpoint(problem)
-spectrum, pairs = spectrum_at(problem, problem.weights(), comm, operator=operator, checkpoint=checkpoint)
+before = comm.traffic.copy()
+spectrum, pairs = spectrum_at(problem, problem.weights(), comm, operator=operator, checkpoint=checkpoint, check=False)
+traffic = comm.traffic.since(before)
+a_product = traffic.a_product()
+# The last vectors are multiplied one at a time, so bytes are told by the vector.
+vectors = traffic.calls.get("reduce_scatter", 0) / spectrum.meta["matvecs"]
+sent = comm.gather([a_product["collectives"], a_product["messages"], a_product["bytes"] * vectors, a_product["sums"]])
 if comm.rank == 0:
     np.savez(
         target, nodes=spectrum.nodes, weights=spectrum.weights, values=pairs.values,
-        lowest=pairs.lowest_values, vectors=pairs.vectors, ranks=comm.size,
+        lowest=pairs.lowest_values, vectors=pairs.vectors, ranks=comm.size, sent=sent,
+        size=spectrum.size,
     )

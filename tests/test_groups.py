@@ -1,0 +1,104 @@
+"""Groups of ranks on different checkpoints: the same records whatever the grid; a group that fails ends the others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from landscape import cli, launch
+from landscape.comm import Comm
+from landscape.stores.run_directory import Run, eigenpairs_key, spectrum_key
+from landscape.tasks import Tasks
+
+STEPS = [0, 10, 20, 30]
+SPECTRUM = ("--probes", 2, "--iterations", 12, "--top", 3, "--bottom", 1, "--dtype", "float64")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sizes = "--problem-set hidden=6 --problem-set batch_size=200 --steps 30 --checkpoint-every 10"
+    words = f"train digits_mlp {sizes} --out"
+    place = tmp_path_factory.mktemp("groups") / "run"
+    assert cli.main([*words.split(), str(place)]) == 0
+    return place
+
+
+def spectra(run: Path) -> dict[str, np.ndarray]:
+    store, found = Run(run), {}
+    for step in STEPS:
+        for key in (spectrum_key("hessian", step), eigenpairs_key("hessian", step)):
+            record = store.read(key, large=True)
+            found |= {f"{key}/{name}": array for name, array in record.arrays().items()}
+            found[f"{key}/lambda_noise"] = np.array(float(record.meta["lambda_noise"]))
+    return found
+
+
+@pytest.mark.mpi
+def test_any_grid_of_ranks_gives_the_same_records(run, landscape, needs_mpirun) -> None:  # type: ignore[no-untyped-def]
+    assert cli.main([str(w) for w in ("spectrum", run, *SPECTRUM, "--overwrite")]) == 0
+    alone = spectra(run)
+    for ranks, groups in ((4, 1), (4, 2), (4, "auto")):
+        done = landscape("spectrum", run, *SPECTRUM, "--overwrite", "--groups", groups, ranks=ranks)
+        assert done.returncode == 0, done.stderr
+        plan = Run(run).meta(spectrum_key("hessian", 20))["meta"]["plan"]
+        assert plan["groups"] == (4 if groups == "auto" else groups)
+        assert f"plan: {ranks} ranks in {plan['groups']} group" in done.stderr
+        status = json.loads((run / "status/spectrum.json").read_text())
+        assert (status["state"], status["done"], status["total"]) == ("done", 4, 4)
+        found = spectra(run)
+        assert found.keys() == alone.keys()
+        for name, array in alone.items():
+            scale = max(np.abs(array).max(), 1e-300)
+            tolerance = 1e-5 if "residuals" in name else 1e-8 if "vectors" in name else 1e-10
+            assert np.abs(found[name] - array).max() < tolerance * max(scale, 1.0), (name, ranks, groups)
+
+
+FAILING = """
+import os, torch, landscape
+from landscape.problems import digits_mlp
+rank = int(os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")))
+class Late(torch.nn.Module):
+    calls = 0
+    def forward(self, x):
+        Late.calls += 1
+        if rank == 3 and Late.calls > 20:
+            raise {error}
+        return x
+def build(**settings):
+    problem = digits_mlp.build(**settings)
+    problem.model.add_module("late", Late())
+    return problem
+"""
+
+
+@pytest.mark.mpi
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("error", "code", "piece"),
+    [
+        ("landscape.errors.ProblemError('the second group is upset')", 3, "the second group is upset"),
+        ("SystemExit(0)", 1, "sys.exit(0)"),
+    ],
+)
+def test_a_group_that_fails_ends_the_others(run, landscape, needs_mpirun, tmp_path, error, code, piece):  # type: ignore[no-untyped-def]
+    (tmp_path / "failing.py").write_text(FAILING.format(error=error))
+    words = ("--problem", "failing:build", "--problem-set", "hidden=6", "--groups", 2, "--overwrite")
+    done = landscape("spectrum", run, *SPECTRUM, *words, ranks=4, cwd=tmp_path, timeout=100)
+    assert done.returncode == code, done.stderr
+    sentences = [line for line in done.stderr.splitlines() if line.startswith("landscape:")]
+    assert piece in sentences[0]
+    # Open MPI ends the other ranks by SIGTERM, which rank 0 may live long enough to tell.
+    others = [line for line in sentences[1:] if "stopped by SIGTERM" not in line]
+    assert not others, done.stderr
+    assert len(sentences) == 1 or launch.family(launch.find_mpirun()) == "openmpi", done.stderr
+
+
+def test_one_process_takes_the_tasks_in_turn():
+    tasks = Tasks("abc", Comm(), 1)
+    seen = [(task, tasks.finished()) for task in tasks]
+    assert seen == [("a", 0), ("b", 1), ("c", 2)]
+    assert tasks.finished() == 3
+    tasks.close()
