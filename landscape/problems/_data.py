@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ProblemError
-from ..problem import balanced_indices
+from ..subsets import balanced_indices
 
 FASHION_MNIST = "/usr/share/datasets/fashion-mnist"  # where Debian's package puts it
 Pair = tuple[Tensor, Tensor]
