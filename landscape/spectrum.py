@@ -142,6 +142,8 @@ def spectrum_at(
         "dtype": str(vector.dtype).removeprefix("torch."), "seed": seed, "probes": probes, "iterations": iterations,
         "block": block, "tolerance": tolerance,
     }
+    if problem.sampling:
+        meta["sampling"] = problem.sampling
     if problem.block:
         meta["weights"] = [weight for weight, _, _ in problem.named_slices()]
     if checked is not None:
