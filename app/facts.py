@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +92,7 @@ class Curvature:
 
 def curvature(step: int, spectrum: records.Spectrum | None, pairs: records.Eigenpairs | None) -> Curvature:
     """Join a step's spectrum and eigenpairs; either may be missing."""
-    values: dict[str, float] = {}
+    values: dict[str, Any] = {}
     size, source = 0, ""
     if spectrum is not None:
         nodes, _weights = quadrature.measure(spectrum)

@@ -59,7 +59,7 @@ class Width:
         """The width and what half the iterations would change, in words."""
         if np.isnan(self.change):
             return f"{self.value:.2g}"
-        return f"{self.value:.2g} (half the iterations: {100 * self.change:.0f} % different)"
+        return f"{self.value:.2g} (half the iterations: up to {100 * self.change:.0f} % different)"
 
 
 def automatic(spectra: Sequence[Spectrum], lambda0: float = LAMBDA0) -> Width:

@@ -161,7 +161,7 @@ def scree_card(scene: Scene) -> Card:
         move=lambda i: scree.move(
             scene.pairs.get(scene.step(i)), top=top(), message=message(scene.step(i)),
             sampling=scene.sampling_at(scene.step(i)),
-        ),  # fmt: skip
+        ),
         about="Largest and smallest eigenvalues with residual bounds",
     )
 
