@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape import records, stability
+from landscape import records, sampling, stability
 from landscape.errors import LandscapeError
+from landscape.smoothing import Width
 from landscape.stores import run_directory
 from landscape.stores.run_directory import Run
 
@@ -21,8 +22,7 @@ from .reading import THIS, Reader, Series
 from .view import Place, Slider
 
 Array = NDArray[np.float64]
-DEFAULT_WIDTH = "0.12"  # of the kernel, in u
-WIDTHS = ("0.06", DEFAULT_WIDTH, "0.25", "0.5")
+WIDTHS = ("0.06", "0.12", "0.25", "0.5")  # of the kernel, in u, beside the automatic one
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +51,18 @@ class Scene:
         return self.place.choice("x", ("linear", "log")) == "log"
 
     @property
-    def width(self) -> float:
-        return self.place.number("width", float(DEFAULT_WIDTH), 0.03, 1.0)
+    def chosen_width(self) -> float | None:
+        """The kernel width of the URL; None: automatic."""
+        width = self.place.number("width", float("nan"), 0.03, 1.0)
+        return None if width != width else width
+
+    @functools.cached_property
+    def width(self) -> Width:
+        return self.width_of(self.series)
+
+    def width_of(self, series: Series) -> Width:
+        """Of the kernels with which these spectra are drawn."""
+        return series.automatic if self.chosen_width is None else Width(self.chosen_width)
 
     @functools.cached_property
     def operators(self) -> list[str]:
@@ -73,8 +83,20 @@ class Scene:
         return self.reader.eigenpairs(self.run, self.operator)
 
     @functools.cached_property
+    def halves(self) -> dict[int, records.Halves]:
+        """Sampling errors by step, those that belong to the step's spectrum."""
+        found = self.reader.halves(self.run, self.operator)
+        owners = {s: self.series.spectra.get(s) or self.pairs.get(s) for s in found}
+        return {s: h for s, h in found.items() if (owner := owners[s]) is not None and sampling.fits(h, owner)}
+
+    def sampling_at(self, step: int) -> sampling.Sampling | None:
+        halves = self.halves.get(step)
+        return None if halves is None else sampling.sampling(halves, self.pairs.get(step))
+
+    @functools.cached_property
     def curvature(self) -> list[facts.Curvature]:
-        return _curvature(self.series, tuple(self.pairs.values()))
+        found = _curvature(self.series, tuple(self.pairs.values()))
+        return [facts.with_sampling(c, self.sampling_at(c.step)) for c in found]
 
     @functools.cached_property
     def steps(self) -> list[int]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape import bounds, quadrature, records
+from landscape import bounds, quadrature, records, sampling
 from landscape.stability import Threshold, positive
 
 from .reading import Series
@@ -43,6 +45,12 @@ class Curvature:
     size: int = 0
     tau: float = 1e-3
     source: str = ""
+    sampling: sampling.Sampling | None = None
+
+    @property
+    def sharpness_error(self) -> float:
+        """The larger of residual and sampling error."""
+        return max(self.sharpness_residual, self.sampling.sharpness if self.sampling is not None else 0.0)
 
     @property
     def saddle(self) -> bool:
@@ -84,7 +92,7 @@ class Curvature:
 
 def curvature(step: int, spectrum: records.Spectrum | None, pairs: records.Eigenpairs | None) -> Curvature:
     """Join a step's spectrum and eigenpairs; either may be missing."""
-    values: dict[str, float] = {}
+    values: dict[str, Any] = {}
     size, source = 0, ""
     if spectrum is not None:
         nodes, _weights = quadrature.measure(spectrum)
@@ -119,6 +127,22 @@ def curvature(step: int, spectrum: records.Spectrum | None, pairs: records.Eigen
     return Curvature(step, size=size, tau=tau, source=source, **values)
 
 
+def with_sampling(found: Curvature, errors: sampling.Sampling | None) -> Curvature:
+    return found if errors is None else dataclasses.replace(found, sampling=errors)
+
+
+def sampling_text(found: Curvature | None) -> str:
+    """What the error bars mean, for a caption; empty where there are none."""
+    errors = None if found is None else found.sampling
+    if found is None or errors is None or not math.isfinite(errors.sharpness):
+        return ""
+    rough = " (rough: two halves)" if errors.freedom == 1 else f" ({errors.freedom + 1} parts of the samples)"
+    spread = f"λmax ± {number(errors.sharpness, 2)} for other {errors.samples:,} samples"
+    text = f"Error bars also show sampling: {spread}{rough}"
+    shift = sampling.shift_text(errors.sharpness_shift, found.sharpness)
+    return text + (f"; {shift}." if shift else ".")
+
+
 def _residual(spectrum: records.Spectrum, node: float) -> float:
     return float(spectrum.residuals[spectrum.nodes == node].min(initial=np.inf))
 
@@ -146,8 +170,8 @@ def evidence(record: records.Record) -> str:
     if isinstance(record, records.Spectrum):
         probes, nodes = record.nodes.shape
         parts.append(f"{probes} probes × {settings.get('iterations', nodes)} Lanczos iterations")
-    if isinstance(meta.get("samples"), (int, float)):
-        parts.append(f"{meta['samples']:,.0f} training samples")
+    if described := sampling.described(meta):
+        parts.append(described)
     if meta.get("dtype"):
         parts.append(str(meta["dtype"]).removeprefix("torch."))
     if isinstance(meta.get("ranks"), int) and meta["ranks"] > 1:

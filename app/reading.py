@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape import quadrature, records
+from landscape import quadrature, records, smoothing
 from landscape.errors import LandscapeError, ProblemError
+from landscape.smoothing import Width
 from landscape.stores import run_directory
 from landscape.stores.run_directory import Run
 
@@ -68,10 +69,15 @@ class Series:
         low, high = (min(e[0] for e in ends), max(e[1] for e in ends)) if ends else (-5.0, 5.0)
         return np.linspace(min(low, -1.5) - 0.6, max(high, 1.5) + 0.6, BINS)
 
-    def density(self, step: int, width: float) -> Array:
+    @functools.cached_property
+    def automatic(self) -> Width:
+        """The width that the records themselves ask for, one for all steps so that they compare."""
+        return smoothing.automatic(list(self.spectra.values()))
+
+    def density(self, step: int, width: Width) -> Array:
         return _density(self, step, width)
 
-    def heat(self, width: float) -> NDArray[np.uint8]:
+    def heat(self, width: Width) -> NDArray[np.uint8]:
         return _heat(self, width)  # (BINS, step)
 
 
@@ -80,12 +86,12 @@ def _finite_nodes(spectrum: records.Spectrum) -> Array:
 
 
 @functools.lru_cache(maxsize=2048)
-def _density(series: Series, step: int, width: float) -> Array:
-    return quadrature.asinh_density(series.spectra[step], series.grid, width_u=width)
+def _density(series: Series, step: int, width: Width) -> Array:
+    return quadrature.asinh_density(series.spectra[step], series.grid, width_u=width.value, sharp_u=width.sharp)
 
 
 @functools.lru_cache(maxsize=16)
-def _heat(series: Series, width: float) -> NDArray[np.uint8]:
+def _heat(series: Series, width: Width) -> NDArray[np.uint8]:
     if not series.spectra:
         return np.zeros((BINS, 0), dtype=np.uint8)
     return base_eight(np.stack([series.density(step, width) for step in series.steps], axis=1))
@@ -180,6 +186,16 @@ class Reader:
                 found[step] = self.record(run, run_directory.eigenpairs_key(operator, step))
             except LandscapeError:
                 continue  # the card that shows this step says so
+        return found
+
+    def halves(self, run: Run, operator: str) -> dict[int, records.Halves]:
+        """Readable records of sampling errors by step."""
+        found = {}
+        for step in run.steps("halves", operator):
+            try:
+                found[step] = self.record(run, run_directory.halves_key(operator, step))
+            except LandscapeError:
+                continue  # the numbers then stand without error bars
         return found
 
     def _key_stamp(self, run: Run, key: str) -> Stamp:

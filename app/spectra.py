@@ -107,6 +107,12 @@ def heat_card(scene: Scene, *, span: str = "", height: int = 300) -> Card:
     )
 
 
+def _kernels(scene: Scene) -> str:
+    if scene.width.sharp is None:
+        return "wider where Lanczos resolves no single eigenvalue"
+    return f"{scene.width.sharp:g} for single eigenvalues, wider where Lanczos resolves none"
+
+
 def damage_text(scene: Scene) -> str:
     damaged = scene.series.damaged
     if not damaged:
@@ -147,9 +153,12 @@ def density_card(scene: Scene, *, height: int = 300) -> Card:
             return f"Other steps are shown. Compute this one: {command}"
         count = len(ticks(scene.step(i)))
         text = (
-            f"{facts.evidence(spectrum)}; kernels of width {scene.width:g} in asinh(λ/10⁻³), "
-            "wider where Lanczos resolves no single eigenvalue; integrates to 1"
+            f"{facts.evidence(spectrum)}; kernels of width {scene.width.text} in asinh(λ/10⁻³), "
+            f"{_kernels(scene)}; integrates to 1"
         )
+        errors = scene.sampling_at(spectrum.step)
+        if errors is not None and np.isfinite(errors.distance):
+            text += f"; half the samples against the other half: Wasserstein distance {errors.distance:.2g}"
         return text + (f"; ticks: {count} extreme eigenvalues" if count else "") + "; shaded: negative curvature."
 
     def table(i: int) -> dict[str, Any]:

@@ -147,6 +147,8 @@ def open_problem(run: Run, args: argparse.Namespace, comm: Comm) -> tuple[Proble
         "problem": name, "problem_settings": settings, "data": data, "samples": args.samples, "seed": args.seed,
         "dtype": str(problem.dtype).removeprefix("torch."),
     }  # fmt: skip
+    if args.samples is not None:
+        decided["rows"] = problem.sampling["digest"]  # so that other data or another rule is noticed
     return problem, decided
 
 

@@ -20,8 +20,9 @@ from typing import Any
 
 from landscape.errors import ProblemError, UsageError
 
-KINDS = ("spectrum", "eigenpairs", "surface", "trajectory", "path")
-_MAKERS = {"spectrum": "spectrum RUN", "eigenpairs": "spectrum RUN", "surface": "surface RUN --plane pca",
+KINDS = ("spectrum", "eigenpairs", "halves", "surface", "trajectory", "path")
+_MAKERS = {"spectrum": "spectrum RUN", "eigenpairs": "spectrum RUN", "halves": "spectrum RUN --halves",
+           "surface": "surface RUN --plane pca",
            "trajectory": "trajectory RUN", "path": "path RUN OTHER_RUN"}  # fmt: skip
 Object = dict[str, Any]
 
@@ -73,6 +74,15 @@ def _eigenpairs(record: Any) -> Object:
             **{name: getattr(record, name) for name in names}}  # fmt: skip
 
 
+def _halves(record: Any) -> Object:
+    from landscape.sampling import sampling
+
+    found = sampling(record)
+    return {"step": record.step, "operator": record.operator, "size": record.size, **record.arrays(),
+            "errors": found.errors, "lowest_errors": found.lowest_errors, "freedom": found.freedom,
+            "trace_error": found.trace, "density_distance": found.distance}  # fmt: skip
+
+
 def _surface(record: Any) -> Object:
     names = ("u", "v", "loss", "accuracy", "test_loss", "test_accuracy")
     found = {name: getattr(record, name) for name in names if getattr(record, name) is not None}
@@ -94,8 +104,8 @@ def _path(record: Any) -> Object:
     return {**ends, **found, **spectra, **pairs}
 
 
-_OBJECTS = {"spectrum": _spectrum, "eigenpairs": _eigenpairs, "surface": _surface, "trajectory": _trajectory,
-            "path": _path}  # fmt: skip
+_OBJECTS = {"spectrum": _spectrum, "eigenpairs": _eigenpairs, "halves": _halves, "surface": _surface,
+            "trajectory": _trajectory, "path": _path}  # fmt: skip
 
 
 # ---------------------------------------------------------------------- CSV
@@ -129,6 +139,13 @@ def _eigenpairs_rows(item: Object) -> Iterator[Object]:
                    "residual": residual}  # fmt: skip
 
 
+def _halves_rows(item: Object) -> Iterator[Object]:
+    for end, name in (("largest", "errors"), ("smallest", "lowest_errors")):
+        for index, error in enumerate(item[name], start=1):
+            yield {"step": item["step"], "operator": item["operator"], "end": end, "index": index, "error": error,
+                   "freedom": item["freedom"]}  # fmt: skip
+
+
 def _surface_rows(item: Object) -> Iterator[Object]:
     metrics = [name for name in ("loss", "accuracy", "test_loss", "test_accuracy") if name in item]
     for row, v in enumerate(item["v"]):
@@ -150,5 +167,5 @@ def _path_rows(item: Object) -> Iterator[Object]:
         yield {"run_a": item["run_a"], "run_b": item["run_b"], "t": t, **{n: item[n][i] for n in metrics}, **largest}
 
 
-_ROWS = {"spectrum": _spectrum_rows, "eigenpairs": _eigenpairs_rows, "surface": _surface_rows,
+_ROWS = {"spectrum": _spectrum_rows, "eigenpairs": _eigenpairs_rows, "halves": _halves_rows, "surface": _surface_rows,
          "trajectory": _trajectory_rows, "path": _path_rows}  # fmt: skip

@@ -5,6 +5,7 @@
   landscape spectrum runs/adam --operator preconditioned
   landscape spectrum runs/adam --weights '0.*'
   landscape spectrum runs/adam --eigenpairs --top 5
+  landscape spectrum runs/adam --samples 512 --halves
 
 Groups of ranks take checkpoints as they get free, the ranks of a group share the data, and the numbers do not depend on
 how many there are; the job prints its plan. A finished checkpoint is on disk at once and is skipped when the job is
@@ -21,7 +22,7 @@ from typing import Any
 
 from landscape.errors import ProblemError
 
-from . import _common, _grid
+from . import _common, _grid, _halves
 
 Records = tuple[Any, ...]  # of a checkpoint: eigenpairs, then the spectrum unless only eigenpairs are asked for
 Work = list[tuple[Any, list[Any]]]  # (problem restricted to a block of weights, checkpoints to compute)
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="directory of the run")
     _common.add_checkpoints(parser)
     group = _common.add_spectrum(parser)
+    _halves.add_arguments(parser)
     group.add_argument("--no-vectors", action="store_true", help="keep no eigenvectors: saves disk, no eigen plane")
     group.add_argument("--eigenpairs", action="store_true",
                        help="eigenpairs alone, no density: an eighth of the products (tolerance: 1e-4)")  # fmt: skip
@@ -67,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     todo = comm.broadcast(todo)  # rank 0's view of the disk counts
     work = [(b, [c for c in checkpoints if c.step in steps]) for b, steps in zip(blocks, todo, strict=True)]
     refused = _compute(args, store, comm, work, len(checkpoints) * len(blocks), decided)
+    _halves.compute(args, store, comm, blocks, checkpoints, decided)
     if comm.rank == 0:
         for block in blocks:
             print(_summary(store, _name(args, block), [c.step for c in checkpoints]))
@@ -254,12 +257,15 @@ def _ready(
 
 
 def _summary(store: Any, operator: str, steps: Sequence[int]) -> str:
-    from landscape.stores.run_directory import eigenpairs_key
+    from landscape.smoothing import automatic
+    from landscape.stores.run_directory import eigenpairs_key, spectrum_key
 
     found = [s for s in steps if store.has(eigenpairs_key(operator, s))]
     tops = [(s, store.read(eigenpairs_key(operator, s)).values) for s in dict.fromkeys(found[:1] + found[-1:])]
     shown = ", ".join(f"{values[0]:.4g} at step {step}" for step, values in tops if len(values))
-    last = _bounds(store, operator, found[-1]) if found else ""
+    last = _bounds(store, operator, found[-1]) + _halves.summary(store, operator, found) if found else ""
+    have = [store.read(spectrum_key(operator, s)) for s in found if store.has(spectrum_key(operator, s))]
+    last += f"; drawn with kernels of width {automatic(have).text} in asinh(eigenvalue/0.001)" if have else ""
     return f"{store.root}: {len(found)} {operator} spectra" + (f"; sharpness {shown}" if shown else "") + last
 
 

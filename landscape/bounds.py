@@ -11,15 +11,15 @@ here is about the rest of the spectrum, a measure on size - s eigenvalues.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .quadrature import LAMBDA0, T95, asinh_density, density, measure, to_asinh
+from .quadrature import T95
 from .records import Spectrum
-from .rules import blocks, halved, jacobi
+from .rules import blocks, jacobi
 
 Array = NDArray[np.float64]
 Z95 = 1.959964
@@ -256,57 +256,3 @@ def _neighbours(rest: Rest, places: Array) -> tuple[Array, Array]:
     at = np.searchsorted(rest.nodes, places)
     ends = np.clip([at - rest.probes, at + rest.probes], 0, len(rest.nodes))
     return steps[ends[0]], steps[ends[1]]
-
-
-# ---------------------------------------------------------------------- smoothing
-
-WIDTHS = tuple(np.geomspace(1e-5, 1.0, 41))  # of the range of the nodes
-WIDTHS_U = tuple(np.geomspace(0.03, 1.0, 23))  # in u = asinh(lambda / lambda0)
-
-
-def settled_width(spectrum: Spectrum, change: float = 0.05) -> float | None:
-    """Standard deviation of the Gaussian kernel from which on half the iterations give the same density.
-
-    The smallest width at which the smoothed densities of the run and of its first half differ by less than `change` in
-    L1; eigenvalue units. None where the record cannot be halved or no width up to the range does.
-    """
-    half = halved(spectrum)
-    if half is None:
-        return None
-    nodes, weights = measure(spectrum)
-    other = measure(half)
-    reach = float(nodes[-1] - nodes[0])
-
-    def differ(width: float) -> float:
-        # A grid as fine as the kernel where there are nodes: other places carry nothing.
-        near = np.concatenate([nodes, other[0]])[:, None] + width * np.arange(-4.0, 4.01, 0.4)
-        grid = np.unique(near)
-        heights = np.abs(density(nodes, weights, grid, width) - density(*other, grid, width))
-        return float(np.trapezoid(heights, grid))
-
-    return _smallest((reach * w for w in WIDTHS), differ, change) if reach > 0 else None
-
-
-def settled_width_u(spectrum: Spectrum, lambda0: float = LAMBDA0, change: float = 0.05) -> float | None:
-    """The same for `quadrature.asinh_density`, with its kernels that reach from node to node; in units of u."""
-    half = halved(spectrum)
-    if half is None:
-        return None
-    ends = to_asinh([np.nanmin(spectrum.nodes), np.nanmax(spectrum.nodes)], lambda0)
-    grid = np.linspace(ends[0] - 5, ends[1] + 5, 1600)
-
-    def differ(width: float) -> float:
-        pair = [asinh_density(s, grid, lambda0, width) for s in (spectrum, half)]
-        return float(np.trapezoid(np.abs(pair[0] - pair[1]), grid))
-
-    return _smallest(WIDTHS_U, differ, change)
-
-
-def _smallest(widths: Iterable[float], differ: Callable[[float], float], change: float) -> float | None:
-    """The first of ascending widths from which on every wider one is settled too."""
-    chosen = None
-    for width in reversed(list(widths)):
-        if differ(width) >= change:
-            break
-        chosen = width
-    return None if chosen is None else float(chosen)

@@ -17,10 +17,11 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from . import drawing, quadrature, scales
+from . import drawing, quadrature, scales, smoothing
 from .drawing import BLUE, FAINT, FLOOR, GREEN, MUTED, ORANGE
 from .records import Eigenpairs, Path, Spectrum, Surface, Trajectory
 from .scales import Array, LossScale
+from .smoothing import Width
 
 P = ParamSpec("P")
 
@@ -42,18 +43,23 @@ def _new(width: float, height: float) -> Figure:
 
 @themed
 def spectrum_figure(
-    spectrum: Spectrum, eigenpairs: Eigenpairs | None = None, *, first: Spectrum | None = None
-) -> Figure:
-    """Eigenvalue density of one checkpoint on the asinh axis, its top eigenvalues, and the first checkpoint in grey."""
+    spectrum: Spectrum, eigenpairs: Eigenpairs | None = None, *, first: Spectrum | None = None,
+    width: Width | None = None,
+) -> Figure:  # fmt: skip
+    """Eigenvalue density of one checkpoint on the asinh axis, its top eigenvalues, and the first checkpoint in grey.
+
+    `width` of the kernels is by default the automatic one (`smoothing.automatic`), here and below.
+    """
     figure = _new(6.4, 3.8)
     axes = figure.subplots()
     shown = [s for s in (spectrum, first) if s is not None]
     u_range = drawing.lambda_range([*(s.nodes for s in shown), drawing.top_eigenvalue(spectrum, eigenpairs)])
     grid = np.linspace(*u_range, 600)
-    density = quadrature.asinh_density(spectrum, grid, width_u=drawing.WIDTH_U)
+    width = width or smoothing.automatic(shown)
+    density = quadrature.asinh_density(spectrum, grid, width_u=width.value, sharp_u=width.sharp)
     drawing.density_axes(axes, u_range, float(density.max()), spectrum.operator)
     if first is not None:
-        grey = quadrature.asinh_density(first, grid, width_u=drawing.WIDTH_U)
+        grey = quadrature.asinh_density(first, grid, width_u=width.value, sharp_u=width.sharp)
         axes.plot(grid, grey, color=FAINT, lw=1.2, label=f"step {first.step:,}")
     axes.plot(grid, density, color=BLUE, lw=1.4, label=f"step {spectrum.step:,}")
     axes.fill_between(grid, FLOOR, np.maximum(density, FLOOR), color=BLUE, alpha=0.18, lw=0)
@@ -66,7 +72,9 @@ def spectrum_figure(
 
 
 @themed
-def spectrum_over_training_figure(spectra: Sequence[Spectrum], eigenpairs: Sequence[Eigenpairs] = ()) -> Figure:
+def spectrum_over_training_figure(
+    spectra: Sequence[Spectrum], eigenpairs: Sequence[Eigenpairs] = (), *, width: Width | None = None
+) -> Figure:
     """Eigenvalue density (colour) of every checkpoint over the optimizer step, with the sharpness as a white line."""
     if not spectra:
         raise ValueError("a spectrum over training needs at least one spectrum, got none")
@@ -75,7 +83,7 @@ def spectrum_over_training_figure(spectra: Sequence[Spectrum], eigenpairs: Seque
     figure = _new(7.2, 4.2)
     axes = figure.subplots()
     steps = np.array([s.step for s in spectra], dtype=np.float64)
-    _density_map(axes, steps, spectra)
+    _density_map(axes, steps, spectra, width)
     tops = quadrature.to_asinh([drawing.top_eigenvalue(s, pairs.get(s.step)) for s in spectra])
     axes.plot(steps, tops, color="white", lw=1.4, path_effects=drawing.outlined(1.4))
     drawing.step_axis(axes, steps)
@@ -92,10 +100,12 @@ def edges(centres: ArrayLike) -> Array:
     return np.concatenate([[c[0]], middle, [c[-1]]])
 
 
-def _density_map(axes: Axes, at: Array, spectra: Sequence[Spectrum]) -> None:
+def _density_map(axes: Axes, at: Array, spectra: Sequence[Spectrum], width: Width | None = None) -> None:
+    width = width or smoothing.automatic(spectra)
     u_range = drawing.lambda_range([s.nodes for s in spectra])
     grid = np.linspace(*u_range, 400)
-    density = np.stack([quadrature.asinh_density(s, grid, width_u=drawing.WIDTH_U) for s in spectra], axis=1)
+    columns = [quadrature.asinh_density(s, grid, width_u=width.value, sharp_u=width.sharp) for s in spectra]
+    density = np.stack(columns, axis=1)
     density = np.maximum(density, FLOOR)
     norm = LogNorm(FLOOR, max(float(density.max()), 10 * FLOOR))
     axes.pcolormesh(edges(at), edges(grid), density, norm=norm, cmap=scales.viridis(), rasterized=True)

@@ -13,9 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import quadrature
+from . import quadrature, smoothing
 from .errors import ProblemError, UsageError
 from .records import Eigenpairs, RunInfo, Spectrum, Surface, Trajectory
+from .smoothing import Width
 
 Array = NDArray[np.float64]
 Measure = tuple[Array, Array, Array]  # nodes (m,) ascending, weights (m,) summing to 1, kernel widths (m,)
@@ -36,6 +37,7 @@ class Scene:
     spectra: list[Spectrum]
     eigenpairs: list[Eigenpairs] = field(default_factory=list)
     metrics: dict[str, Array] = field(default_factory=dict)
+    width: Width | None = None  # of the density's kernels; None: the automatic one of these spectra
 
     def __post_init__(self) -> None:
         if not self.spectra:
@@ -198,7 +200,11 @@ class Track:
         self.scene = scene
         self.steps = scene.trajectory.steps.astype(np.float64)
         self.spectrum_steps = np.array([s.step for s in scene.spectra], dtype=np.float64)
-        measures = [(*quadrature.measure(s), quadrature.kernel_widths(s)) for s in scene.spectra]
+        width = scene.width or smoothing.automatic(scene.spectra)
+        measures = [
+            (*quadrature.measure(s), quadrature.kernel_widths(s, width_u=width.value, sharp_u=width.sharp))
+            for s in scene.spectra
+        ]
         if not all(len(nodes) for nodes, _, _ in measures):
             raise ProblemError("a spectrum holds no finite node; compute it again with `landscape spectrum`")
         self.measures = measures

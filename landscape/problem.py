@@ -20,7 +20,9 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from . import subsets
 from .errors import ProblemError, UsageError
+from .subsets import balanced_indices
 
 Batch = Any
 Loss = Callable[[Any, Any], Tensor]
@@ -134,6 +136,7 @@ class Problem:
             )
         ((self.dtype, self.device),) = kinds
         self._fixed: dict[str, nn.Parameter] = {}  # trainable, but held at the model's own values
+        self.sampling: dict[str, Any] = {}  # which rows of which data `subset` or `parts` took; empty: all
         self.block = ""  # what `restricted` was asked for; empty: all trainable weights
         self._sizes = [p.numel() for p in self._parameters.values()]
         self.size: int = sum(self._sizes)
@@ -412,25 +415,61 @@ class Problem:
     def subset(self, samples: int, seed: int = 0) -> Problem:
         """The problem on a fixed random subset, class-balanced where targets are integers; drawn from `seed` alone.
 
+        `samples` counts rows: where `count` counts tokens, `other.samples` are the tokens of these rows.
+
         Raises:
-            ProblemError: more samples asked for than there are, or batches that are no (inputs, targets) tensors.
+            ProblemError: more samples asked for than there are, or batches whose rows cannot be told.
         """
-        if not 1 <= samples <= self.samples:
-            raise ProblemError(f"samples must lie between 1 and {self.samples}, got {samples}")
-        if not all(_is_pair(b) for b in self.batches):
-            raise ProblemError("a subset needs batches that are (inputs, targets) tensors; hand over fewer batches")
-        inputs = torch.cat([b[0] for b in self.batches])
-        targets = torch.cat([b[1] for b in self.batches])
-        chosen = balanced_indices(targets.cpu(), samples, seed).to(inputs.device)
-        size = max(len(b[1]) for b in self.batches)
+        rows = sum(subsets.rows_in(b) for b in self.batches)
+        if not 1 <= samples <= rows:
+            raise ProblemError(f"samples must lie between 1 and {rows}, got {samples}")
+        labels = subsets.classes(self.batches)
+        chosen = balanced_indices(torch.empty(rows) if labels is None else labels, samples, seed)
+        return self._on(chosen, _rule(labels), seed)
+
+    def halves(self, seed: int = 0) -> tuple[Problem, Problem]:
+        """The problem on two disjoint halves of its samples, class-balanced where targets are integers.
+
+        Raises:
+            ProblemError: fewer than two samples, or batches whose rows cannot be told.
+        """
+        first, second = self.parts(2, seed)
+        return first, second
+
+    def parts(self, count: int | None = None, seed: int = 0) -> list[Problem]:
+        """The problem on disjoint parts that together are all samples; every second part makes a half of `halves`.
+
+        `count` is by default as many, up to 16, as leave two rows of every class in each part.
+
+        Raises:
+            ProblemError: fewer samples than parts, or batches whose rows cannot be told.
+        """
+        rows = sum(subsets.rows_in(b) for b in self.batches)
+        labels = subsets.classes(self.batches)
+        count = subsets.parts_for(labels, rows) if count is None else count
+        if rows < count:
+            raise ProblemError(f"{count} disjoint parts need at least {count} samples, got {rows}")
+        dealt = subsets.dealt(labels, rows, count, seed)
+        return [self._on(r, f"{_rule(labels)} part {k} of {count}", seed) for k, r in enumerate(dealt, start=1)]
+
+    def _on(self, rows: Tensor, rule: str, seed: int) -> Problem:
+        """The problem on some rows of its batches, in batches as large as before."""
         other = copy.copy(self)
-        other.batches = list(_split_pair(inputs[chosen], targets[chosen], size))
-        other.samples = samples
+        total = [subsets.rows_in(b) for b in self.batches]
+        other.batches = subsets.cut(self.batches, rows, max(total))
+        other.samples = sum(self.count(b) for b in other.batches)
+        other.sampling = {
+            "rule": rule, "rows": len(rows), "of": sum(total), "seed": seed, "digest": subsets.digest(rows),
+        }  # fmt: skip
         return other
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
     return bool(((one == other) | ((one != one) & (other != other))).all())  # NaN is itself here
+
+
+def _rule(labels: Tensor | None) -> str:
+    return "random" if labels is None else "class-balanced"
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -594,16 +633,3 @@ def _is_uneven(batches: list[Batch]) -> bool:
     labels = [x for x in found if isinstance(x, Tensor) and x.ndim and not x.is_floating_point()]
     masked = any(bool((x == -100).any()) for x in labels)
     return len(batches) > 1 and (masked or len({x.shape[1:] for x in labels}) > 1)
-
-
-def balanced_indices(targets: Tensor, samples: int, seed: int) -> Tensor:
-    """`samples` sorted indices drawn once from `seed`, as equal a number of each integer class as there is."""
-    order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
-    if targets.is_floating_point() or targets.ndim != 1:
-        return order[:samples].sort().values
-    shuffled = targets[order]
-    turn = torch.empty(len(targets), dtype=torch.long)  # how many of its class come before a sample
-    for label in torch.unique(shuffled):
-        where = (shuffled == label).nonzero().flatten()
-        turn[where] = torch.arange(len(where))
-    return order[turn.argsort(stable=True)[:samples]].sort().values

@@ -13,6 +13,7 @@ from .records import Spectrum
 
 Array = NDArray[np.float64]
 LAMBDA0 = 1e-3  # where the asinh axis turns from linear to logarithmic
+SHARP_U = 0.12  # standard deviation in u with which one known eigenvalue is drawn
 
 
 def measure(spectrum: Spectrum) -> tuple[Array, Array]:
@@ -42,21 +43,30 @@ def density(nodes: ArrayLike, weights: ArrayLike, grid: ArrayLike, width: ArrayL
     return smoothed
 
 
-def kernel_widths(spectrum: Spectrum, lambda0: float = LAMBDA0, width_u: float = 0.12) -> Array:
-    """Standard deviation in u of the kernel of each node of `measure(spectrum)`, at least width_u, shape (m,).
-
-    A node that stands for many eigenvalues samples a continuous part of the spectrum, and its mass lies anywhere
-    between its neighbours: its kernel reaches half way to them, so that the spacing of Ritz values is not drawn as
-    gaps in the spectrum. A node that is one eigenvalue (weight 1/size) or a converged multiple one stays sharp.
-    """
+def resolved(spectrum: Spectrum, lambda0: float = LAMBDA0) -> NDArray[np.bool_]:
+    """Which nodes of `measure(spectrum)` are one eigenvalue (weight 1/size) or a converged multiple one, shape (m,)."""
     keep = np.isfinite(spectrum.nodes) & (spectrum.weights > 0)
     nodes, weights = measure(spectrum)
     bound = np.full(len(nodes), np.inf)  # the smallest residual bound of a node
     np.minimum.at(bound, np.searchsorted(nodes, spectrum.nodes[keep]), spectrum.residuals[keep])
+    sharp: NDArray[np.bool_] = (weights * spectrum.size < 1.5) | (bound / np.hypot(nodes, lambda0) < SHARP_U)
+    return sharp
+
+
+def kernel_widths(
+    spectrum: Spectrum, lambda0: float = LAMBDA0, width_u: float = SHARP_U, sharp_u: float | None = None
+) -> Array:
+    """Standard deviation in u of the kernel of each node of `measure(spectrum)`, at least width_u, shape (m,).
+
+    A node that stands for many eigenvalues samples a continuous part of the spectrum, and its mass lies anywhere
+    between its neighbours: its kernel reaches half way to them, so that the spacing of Ritz values is not drawn as
+    gaps in the spectrum. A `resolved` node has the width sharp_u, by default width_u.
+    """
+    nodes, _ = measure(spectrum)
     gaps = np.diff(to_asinh(nodes, lambda0))
-    reach = 0.5 * np.concatenate([gaps[:1], (gaps[:-1] + gaps[1:]) / 2, gaps[-1:]]) if len(gaps) else bound * 0
-    sharp = (weights * spectrum.size < 1.5) | (bound / np.hypot(nodes, lambda0) < width_u)
-    return np.where(sharp, width_u, np.clip(reach, width_u, max(1.0, width_u)))
+    reach = 0.5 * np.concatenate([gaps[:1], (gaps[:-1] + gaps[1:]) / 2, gaps[-1:]]) if len(gaps) else nodes * 0
+    wide = np.clip(reach, width_u, max(1.0, width_u))
+    return np.where(resolved(spectrum, lambda0), width_u if sharp_u is None else sharp_u, wide)
 
 
 def to_asinh(values: ArrayLike, lambda0: float = LAMBDA0) -> Array:
@@ -69,10 +79,14 @@ def from_asinh(u: ArrayLike, lambda0: float = LAMBDA0) -> Array:
     return np.sinh(np.asarray(u, dtype=np.float64)) * lambda0
 
 
-def asinh_density(spectrum: Spectrum, grid_u: ArrayLike, lambda0: float = LAMBDA0, width_u: float = 0.12) -> Array:
+def asinh_density(
+    spectrum: Spectrum, grid_u: ArrayLike, lambda0: float = LAMBDA0, width_u: float = SHARP_U,
+    sharp_u: float | None = None,
+) -> Array:  # fmt: skip
     """Density per unit u = asinh(lambda / lambda0); integrates to 1. Gaussian kernels of the widths above."""
     nodes, weights = measure(spectrum)
-    return density(to_asinh(nodes, lambda0), weights, grid_u, kernel_widths(spectrum, lambda0, width_u))
+    widths = kernel_widths(spectrum, lambda0, width_u, sharp_u)
+    return density(to_asinh(nodes, lambda0), weights, grid_u, widths)
 
 
 def asinh_ticks(low: float, high: float, lambda0: float = LAMBDA0) -> tuple[list[float], list[str]]:

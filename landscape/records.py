@@ -32,6 +32,16 @@ AXES: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
         "lowest_residuals": (("low",), "eigenvalue"),
         "vectors": (("vector", "weight"), "unit vectors: first those of `values`, then those of `lowest_values`"),
     },
+    "halves": {
+        "samples": (("half",), "samples of the half"),
+        "nodes": (("half", "probe", "node"), "eigenvalue: loss per squared unit of weight"),
+        "weights": (("half", "probe", "node"), "share of the half's spectrum; each probe sums to 1"),
+        "values": (("half", "pair"), "eigenvalue of the half's operator, largest first"),
+        "lowest_values": (("half", "low"), "eigenvalue of the half's operator, smallest first"),
+        "part_samples": (("part",), "samples of the part"),
+        "quotients": (("part", "pair"), "v^T A v, A the part's operator, v the eigenvectors of all samples"),
+        "lowest_quotients": (("part", "low"), "the same for the smallest"),
+    },
     "surface": {
         "u": (("column",), "coordinate along the first direction, in units of weight"),
         "v": (("row",), "coordinate along the second direction, in units of weight"),
@@ -143,6 +153,29 @@ class Eigenpairs(Record):
 
 
 @dataclass(frozen=True)
+class Halves(Record):
+    """The same operator on disjoint parts of the samples: what the spectrum's sampling error is read off.
+
+    Two halves have spectra of their own; of up to 16 finer parts there are the Rayleigh quotients of the eigenvectors
+    of all samples. Either group of arrays may be missing. `meta` names the rows of halves and parts.
+    """
+
+    kind: ClassVar[str] = "halves"
+    step: int
+    operator: str
+    size: int
+    samples: Array | None = None  # (half,)
+    nodes: Array | None = None  # (half, probe, node) padded with NaN
+    weights: Array | None = None  # (half, probe, node) padded with 0
+    values: Array | None = None  # (half, pair)
+    lowest_values: Array | None = None  # (half, low)
+    part_samples: Array | None = None  # (part,)
+    quotients: Array | None = None  # (part, pair)
+    lowest_quotients: Array | None = None  # (part, low)
+    meta: Meta = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Surface(Record):
     """Loss and metrics on the grid origin + u * directions[0] + v * directions[1].
 
@@ -226,4 +259,4 @@ class RunInfo:
     meta: Meta = field(default_factory=dict)  # versions, command, commit, host
 
 
-KINDS: dict[str, type[Record]] = {c.kind: c for c in (Spectrum, Eigenpairs, Surface, Trajectory, Path)}
+KINDS: dict[str, type[Record]] = {c.kind: c for c in (Spectrum, Eigenpairs, Halves, Surface, Trajectory, Path)}

@@ -291,6 +291,8 @@ def _meta(
         "ranks": comm.size, "samples": problem.samples, "dtype": str(problem.dtype).removeprefix("torch."),
         "seed": run.seed, "products": products.table,
     }  # fmt: skip
+    if problem.sampling:
+        meta["sampling"] = problem.sampling
     if problem.block:
         meta["weights"] = [weight for weight, _, _ in problem.named_slices()]
     if checked is not None:

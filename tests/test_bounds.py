@@ -9,7 +9,7 @@ import pytest
 import torch
 from exact import mlp_eigenvalues, mlp_problem
 
-from landscape import bounds, quadrature, rules
+from landscape import bounds, quadrature, rules, smoothing
 from landscape.checks import noise_level
 from landscape.jobs import _coverage
 from landscape.parallel import Comm
@@ -138,7 +138,7 @@ def test_the_automatic_width_shrinks_with_the_products_and_bounds_the_error():
     widths = []
     for iterations in (10, 20, 40):
         found = spectrum(iterations=iterations)
-        width = bounds.settled_width(found)
+        width = smoothing.settled_width(found)
         assert width is not None
         widths.append(width)
         grid = np.linspace(TRUTH[0] - 5 * width, TRUTH[-1] + 5 * width, 20_001)
@@ -149,9 +149,25 @@ def test_the_automatic_width_shrinks_with_the_products_and_bounds_the_error():
 
 
 def test_the_automatic_width_of_the_asinh_axis_and_of_old_records():
-    found = spectrum(iterations=40)
-    width = bounds.settled_width_u(found)
-    assert width is None or 0.03 <= width <= 1
-    old = dataclasses.replace(found, starts=None)
-    assert bounds.settled_width(old) is None
-    assert bounds.settled_width_u(old) is None
+    found = [spectrum(seed, iterations=n) for seed, n in ((0, 10), (1, 20))]
+    few, many = (smoothing.automatic([s]) for s in found)
+    assert few.value >= many.value
+    assert smoothing.automatic(found) == max(few, many, key=lambda w: w.value)
+    grid = np.linspace(-15, 15, 3000)
+    for record, width in zip(found, (few, many), strict=True):
+        half = rules.halved(record)
+        pair = [quadrature.asinh_density(s, grid, width_u=width.value, sharp_u=width.sharp) for s in (record, half)]
+        change = np.trapezoid(np.abs(pair[0] - pair[1]), grid)
+        assert change == pytest.approx(width.change, abs=2e-3)
+        assert width.settled == (width.change < 0.05)
+        assert width.settled or width.value == pytest.approx(0.5)
+        assert width.sharp == min(width.value, 0.12)
+    old = dataclasses.replace(found[1], starts=None)
+    assert smoothing.settled_width(old) is None
+    assert smoothing.automatic([old]) == smoothing.automatic([]) == smoothing.Width(0.12)
+
+
+def test_a_spectrum_whose_eigenvalues_are_all_known_needs_no_smoothing():
+    whole = spectrum(eigenvalues=TRUTH[:40], probes=4, iterations=10)  # an invariant space: the rule is the spectrum
+    assert quadrature.resolved(whole).all()
+    assert smoothing.automatic([whole]).value == 0.12

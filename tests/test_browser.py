@@ -183,6 +183,9 @@ def test_the_kernel_width_is_in_the_url_and_redraws(visit: Open, address: str) -
     page.get_by_role("link", name="0.25").click()
     search(page, r"width=0\.25")
     expect(page.get_by_text("kernels of width 0.25")).to_be_visible()
+    page.get_by_role("link", name="automatic: 0.12").click()  # these records hold all eigenvalues
+    poll(lambda: "width=" in page.url, False)
+    expect(page.get_by_text("kernels of width 0.12")).to_be_visible()
     expect(page.locator('section[data-card="spectrum-over"] .xtitle')).to_have_text("optimizer step (log)")
 
 

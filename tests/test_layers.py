@@ -41,12 +41,15 @@ def fits(name: str, patterns: tuple[str, ...]) -> bool:
 
 COMMON = ("landscape", "landscape.errors", "landscape.plugins")
 
-RECORDS = tuple(f"landscape.{name}" for name in ("records", "quadrature", "rules", "bounds", "stability"))
+RECORDS = tuple(
+    f"landscape.{name}"
+    for name in ("records", "quadrature", "rules", "bounds", "smoothing", "sampling", "stability")
+)
 STORES = ("landscape.stores", "landscape.stores.*")
 FIGURES = tuple(f"landscape.{name}" for name in ("video", "film", "motion", "figures", "drawing", "scales"))
 KRYLOV = tuple(f"landscape.{name}" for name in ("lanczos", "gram_schmidt", "extremes", "probes"))
 PROBLEMS = (
-    "landscape.problem", "landscape.checkpoints", "landscape.problems", "landscape.problems.*",
+    "landscape.problem", "landscape.subsets", "landscape.checkpoints", "landscape.problems", "landscape.problems.*",
     "landscape.optimizers", "landscape.optimizers.*",
 )  # fmt: skip
 OPERATORS = ("landscape.operators", "landscape.operators.*")

@@ -18,6 +18,9 @@ from landscape import plugins
 from landscape.app import facts, style
 from landscape.app.plots import along, density, projection, relief, scree, spectrum_over, surface, training
 from landscape.app.reading import Series
+from landscape.smoothing import Width
+
+WIDTH = Width(0.12)
 
 
 def series() -> Series:
@@ -41,10 +44,10 @@ def draw(name: str, theme: str) -> Any:
             return training.figure(np.arange(len(losses)), losses, curves, threshold=np.full(len(curves), 4.0),
                                    label="2/η = 4", selected=step, theme=theme)  # fmt: skip
         case "spectrum_over":
-            return spectrum_over.figure(np.array(s.steps), s.grid, s.heat(0.12), threshold=4.0, label="2/η",
+            return spectrum_over.figure(np.array(s.steps), s.grid, s.heat(WIDTH), threshold=4.0, label="2/η",
                                         sharpness=np.array([c.sharpness for c in curves]), theme=theme)  # fmt: skip
         case "density":
-            return density.figure(s.grid, s.density(step, 0.12), eigenvalues=pairs()[step].values, theme=theme)
+            return density.figure(s.grid, s.density(step, WIDTH), eigenvalues=pairs()[step].values, theme=theme)
         case "scree":
             return scree.figure(pairs()[step], top=4, low=2, reach=(0.0, 2.0), theme=theme)
         case "surface":
@@ -101,7 +104,7 @@ def test_the_colours_of_densities_are_log_spaced_between_floor_and_ceiling() -> 
 
 def test_a_density_drawn_per_unit_u_integrates_to_one() -> None:
     s = series()
-    drawn = s.density(30, 0.12)
+    drawn = s.density(30, WIDTH)
     assert np.trapezoid(drawn, s.grid) == pytest.approx(1, abs=1e-3)
 
 

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from landscape.errors import ProblemError
-from landscape.problem import Problem, balanced_indices
+from landscape.problem import Problem
+from landscape.subsets import balanced_indices
 
 
 def network(seed=0):
@@ -146,6 +147,86 @@ def test_subsets_are_fixed_and_balanced(samples, seed):
     counts = torch.bincount(labels, minlength=10)
     unfinished = counts[counts < full]  # classes with samples left were all used equally often
     assert len(unfinished) == 0 or counts.max() - unfinished.min() <= 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=st.integers(32, 103), parts=st.sampled_from([2, 4, 6]), seed=st.integers(0, 5))
+def test_parts_are_disjoint_and_balanced_and_together_everything(rows, parts, seed):
+    problem = problem_of(digits(rows), batch_size=16)
+    found = problem.parts(parts, seed)
+    numbers = [n for p in found for n in digest_rows(p)]
+    assert sorted(numbers) == sorted(digest_rows(problem))
+    labels = torch.stack([torch.bincount(torch.cat([b[1] for b in p.batches]), minlength=10) for p in found])
+    assert int((labels.max(0).values - labels.min(0).values).max()) <= 1
+    assert max(p.samples for p in found) - min(p.samples for p in found) <= 1
+    for half, k in zip(problem.halves(seed), (0, 1), strict=True):  # every second part
+        assert sorted(digest_rows(half)) == sorted(n for p in found[k::2] for n in digest_rows(p))
+    assert len({p.sampling["digest"] for p in found}) == parts
+
+
+def digest_rows(problem):
+    """The rows of a problem as text."""
+    return [str(row.tolist()) for batch in problem.batches for row in batch[0]]
+
+
+@pytest.mark.parametrize("form", ["dict", "triple", "nested", "tensor"])
+def test_batches_of_any_nesting_have_subsets(form):
+    inputs, labels = digits(90)
+    keep = torch.arange(90)
+    wrap = {
+        "dict": lambda x, y, i: {"pixels": x, "labels": y, "number": i}, "triple": lambda x, y, i: (x, y, i),
+        "nested": lambda x, y, i: [{"pixels": x, "number": i}, y], "tensor": lambda x, y, i: torch.cat(
+            [x, y[:, None], i[:, None]], dim=1),
+    }[form]  # fmt: skip
+    batches = [wrap(inputs[s : s + 40], labels[s : s + 40], keep[s : s + 40]) for s in range(0, 90, 40)]
+
+    def parts_of(batch):
+        if form == "tensor":
+            return batch[:, :64], batch[:, 64].long(), batch[:, 65].long()
+        if form == "nested":
+            return batch[0]["pixels"], batch[1], batch[0]["number"]
+        return tuple(batch.values()) if form == "dict" else batch
+
+    def loss(model, batch):
+        pixels, targets, _ = parts_of(batch)
+        return F.cross_entropy(model(pixels), targets)
+
+    problem = Problem.from_batch_loss(network(), loss, batches)
+    found = problem.subset(30, seed=4)
+    number = torch.cat([parts_of(b)[2] for b in found.batches])
+    assert found.samples == len(set(number.tolist())) == 30
+    chosen = labels[number]
+    if form != "tensor":  # the classes are found, and the same rows as of a pair
+        assert torch.equal(number, balanced_indices(labels, 30, 4))
+        assert found.sampling["rule"] == "class-balanced"
+    value = found.evaluate(found.weights())["loss"]
+    with torch.no_grad():
+        assert value == pytest.approx(float(F.cross_entropy(problem.model(inputs[number]), chosen)), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("batches", "sentence"),
+    [
+        ([(torch.ones(4, 64), ["a", "b", "c", "d"])], "part of type str"),
+        ([{"x": torch.ones(4, 64), "n": torch.tensor(4)}], "part of type scalar"),
+        ([(torch.ones(4, 64), torch.ones(9))], "leading lengths are 4, 9"),
+        ([torch.ones(4, 64), torch.ones(4, 65)], "rows of one shape"),
+        ([{"x": torch.ones(4, 64)}, {"y": torch.ones(4, 64)}], "different keys"),
+    ],
+)
+def test_batches_whose_rows_cannot_be_told_are_named(batches, sentence):
+    problem = Problem.from_batch_loss(network(), lambda model, batch: model.weight.sum(), batches)
+    with pytest.raises(ProblemError, match=sentence):
+        problem.subset(6 if len(batches) > 1 else 2)
+
+
+def test_where_tokens_are_counted_a_subset_still_counts_rows():
+    problem = problem_of(digits(50), count=lambda batch: 7 * len(batch[1]))
+    found = problem.subset(20)
+    assert sum(len(b[1]) for b in found.batches) == 20
+    assert (found.samples, found.sampling["rows"], found.sampling["of"]) == (140, 20, 50)
+    with pytest.raises(ProblemError, match="between 1 and 50"):
+        problem.subset(51)
 
 
 def test_balanced_indices_of_real_targets_are_just_a_subset():

@@ -78,6 +78,8 @@ def sharpness_kpi(scene: Scene, c: facts.Curvature | None) -> Kpi:
     if not c.converged:
         return Kpi(label, number(c.sharpness, 4), f"± {number(c.sharpness_residual, 2)}: not converged", "warn")
     limit = scene.threshold.value
+    if c.sampling is not None and math.isfinite(c.sampling.sharpness):
+        label += f" ± {number(c.sampling.sharpness, 2)}"
     if limit is None or limit <= 0:
         return Kpi(label, number(c.sharpness, 4), f"no threshold known for {scene.info.optimizer}")
     share = c.sharpness / limit
@@ -98,6 +100,8 @@ def trace_kpi(c: facts.Curvature | None) -> Kpi:
     if c is None or not math.isfinite(c.trace):
         return Kpi("Trace", "–", "no spectrum at this step")
     spread = f"± {number(c.trace_half, 2)} (95 %), " if math.isfinite(c.trace_half) else "one probe, "
+    if c.sampling is not None and math.isfinite(c.sampling.trace):
+        return Kpi("Trace", number(c.trace), f"{spread}sampling ± {number(c.sampling.trace, 2)} (two halves)")
     return Kpi("Trace", number(c.trace), f"{spread}{c.size:,} weights")
 
 
@@ -155,7 +159,8 @@ def training_card(scene: Scene) -> Card:
         tau = max(c.tau for c in scene.curvature)
         line = "with its threshold" if limit is not None else f"({facts.threshold_text(scene.threshold)})"
         below = " (mini-batches stay below it)" if limit is not None and scene.full_batch is False else ""
-        return f"{loss}; sharpness {line}{below}; share of eigenvalues < −{number(tau, 1)}. Click selects."
+        bars = " with its sampling error" if any(c.sampling is not None for c in scene.curvature) else ""
+        return f"{loss}; sharpness{bars} {line}{below}; share of eigenvalues < −{number(tau, 1)}. Click selects."
 
     def table(_i: int) -> dict[str, Any]:
         steps, loss = scene.losses
@@ -168,6 +173,7 @@ def training_card(scene: Scene) -> Card:
             "checkpoint step": [x.step for x in c],
             "sharpness [loss per squared unit of weight]": [x.sharpness for x in c],
             "residual of sharpness": [x.sharpness_residual for x in c],
+            "sampling error of sharpness (one sigma)": [x.sampling.sharpness if x.sampling else math.nan for x in c],
             "smallest eigenvalue": [x.lowest for x in c],
             "trace": [x.trace for x in c],
             "half width of its 95 % interval": [x.trace_half for x in c],

@@ -238,7 +238,7 @@ def along_card(r: Road) -> Card:
             path,
             r.curvature,
             r.series,
-            width=r.scene.width,
+            width=r.scene.width_of(r.series) if r.series is not None else None,
             selected=float(path.t[i]),
             names=r.names,
             theme=r.scene.theme,
@@ -263,16 +263,18 @@ def density_card(r: Road) -> Card:
     def parts(i: int) -> dict[str, Any]:
         pairs = r.pairs[i] if r.pairs else None
         ticks = np.empty(0) if pairs is None else np.concatenate([pairs.values, pairs.lowest_values])
-        return {"density": need().density(i, r.scene.width), "eigenvalues": ticks}
+        return {"density": need().density(i, r.scene.width_of(need())), "eigenvalues": ticks}
 
     def table(i: int) -> dict[str, Any]:
         return {
             "eigenvalue [loss per squared unit of weight]": quadrature.from_asinh(need().grid),
-            "density per unit asinh(eigenvalue/1e-3)": need().density(i, r.scene.width),
+            "density per unit asinh(eigenvalue/1e-3)": need().density(i, r.scene.width_of(need())),
         }
 
     def caption(i: int) -> str:
-        return f"{facts.evidence(need().spectra[i])}; ticks: extreme eigenvalues; shaded: negative curvature."
+        width = r.scene.width_of(need()).text
+        made = facts.evidence(need().spectra[i])
+        return f"{made}; kernels of width {width}; ticks: extreme eigenvalues; shaded: negative curvature."
 
     return Card(
         "density",

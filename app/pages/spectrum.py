@@ -6,9 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from landscape.records import Eigenpairs
+from landscape.sampling import Sampling
+
 from .. import facts, shell
-from ..common import DEFAULT_WIDTH, WIDTHS, Scene, badge
+from ..common import WIDTHS, Scene, badge
 from ..plots import scree
+from ..plots.scree import padded
 from ..reading import Reader
 from ..spectra import density_card, heat_card
 from ..style import number
@@ -53,9 +57,11 @@ def tabs(scene: Scene) -> list[Any]:
     if len(scene.operators) > 1:
         entries = [(o.replace("_", " "), url(op=o), o == scene.operator) for o in scene.operators]
         found.insert(0, shell.tabs("Operator", entries))
-    width = f"{scene.width:g}"
-    choices = sorted({*WIDTHS, width}, key=float)
-    entries = [(w, url(width="" if w == DEFAULT_WIDTH else w), w == width) for w in choices]
+    chosen = scene.chosen_width
+    width = "" if chosen is None else f"{chosen:g}"
+    choices = sorted({*WIDTHS, *([width] if width else [])}, key=float)
+    entries = [(f"automatic: {scene.series.automatic.value:.2g}", url(width=""), not width)]
+    entries += [(w, url(width=w), w == width) for w in choices]
     found.append(shell.tabs("Kernel width in asinh(λ/λ₀)", entries))
     return found
 
@@ -115,6 +121,7 @@ def scree_card(scene: Scene) -> Card:
             low=max(len(p.lowest_values) for p in scene.pairs.values()),
             reach=(min(ends, default=-1.0), max(ends, default=1.0)),
             message=message(scene.step(i)),
+            sampling=scene.sampling_at(scene.step(i)),
             theme=scene.theme,
         )
 
@@ -129,8 +136,8 @@ def scree_card(scene: Scene) -> Card:
         return (
             f"{len(pairs.values)} largest and {len(pairs.lowest_values)} smallest eigenvalues; bars are residual "
             f"bounds (largest {number(worst, 2)}); below, the ratio of neighbours: a tall bar is a gap. "
-            f"{facts.evidence(pairs)}"
-        )
+            f"{facts.evidence(pairs)}. {facts.sampling_text(scene.curvature_at(scene.step(i)))}"
+        ).rstrip()
 
     def table(i: int) -> dict[str, Any]:
         need()
@@ -142,6 +149,7 @@ def scree_card(scene: Scene) -> Card:
             "index": [*range(1, len(pairs.values) + 1), *range(pairs.size, pairs.size - low, -1)],
             "eigenvalue [loss per squared unit of weight]": [*pairs.values, *pairs.lowest_values],
             "residual": [*pairs.residuals, *pairs.lowest_residuals],
+            **sampling_column(pairs, scene.sampling_at(scene.step(i))),
         }
 
     return Card(
@@ -150,6 +158,17 @@ def scree_card(scene: Scene) -> Card:
         draw,
         caption,
         table,
-        move=lambda i: scree.move(scene.pairs.get(scene.step(i)), top=top(), message=message(scene.step(i))),
+        move=lambda i: scree.move(
+            scene.pairs.get(scene.step(i)), top=top(), message=message(scene.step(i)),
+            sampling=scene.sampling_at(scene.step(i)),
+        ),
         about="Largest and smallest eigenvalues with residual bounds",
     )
+
+
+def sampling_column(pairs: Eigenpairs, found: Sampling | None) -> dict[str, Any]:
+    """Standard errors of the table's eigenvalues, where they are known."""
+    if found is None:
+        return {}
+    ends = ((pairs.values, found.errors), (pairs.lowest_values, found.lowest_errors))
+    return {"sampling error (one sigma)": [e for v, errors in ends for e in padded(errors, len(v))]}

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from landscape import records
+from landscape.smoothing import Width
 
 from ..facts import Curvature
 from ..reading import Series
@@ -26,7 +27,7 @@ def figure(
     curvature: Sequence[Curvature] = (),
     series: Series | None = None,
     *,
-    width: float = 0.12,
+    width: Width | None = None,
     selected: float = 0.5,
     names: tuple[str, str] = ("A", "B"),
     theme: str = "light",
@@ -107,7 +108,7 @@ def _line(
     )
 
 
-def _loss(fig: go.Figure, path: records.Path, _c: Any, _s: Any, _w: float, axis: str, theme: str) -> dict[str, Any]:
+def _loss(fig: go.Figure, path: records.Path, _c: Any, _s: Any, _w: Any, axis: str, theme: str) -> dict[str, Any]:
     _line(fig, path, path.loss, "train loss", "blue", axis, theme)
     losses = [path.loss]
     if path.test_loss is not None:
@@ -136,7 +137,7 @@ def _loss(fig: go.Figure, path: records.Path, _c: Any, _s: Any, _w: float, axis:
     return {**linear_axis(*losses, zero=True), "title": {"text": "loss"}}
 
 
-def _accuracy(fig: go.Figure, path: records.Path, _c: Any, _s: Any, _w: float, axis: str, theme: str) -> dict[str, Any]:
+def _accuracy(fig: go.Figure, path: records.Path, _c: Any, _s: Any, _w: Any, axis: str, theme: str) -> dict[str, Any]:
     shown = [(100 * path.accuracy, "train accuracy", "green", "solid")] if path.accuracy is not None else []
     if path.test_accuracy is not None:
         shown.append((100 * path.test_accuracy, "test accuracy", "brown", "dash"))
@@ -146,7 +147,7 @@ def _accuracy(fig: go.Figure, path: records.Path, _c: Any, _s: Any, _w: float, a
 
 
 def _sharpness(
-    fig: go.Figure, path: records.Path, curvature: Sequence[Curvature], _s: Any, _w: float, axis: str, theme: str
+    fig: go.Figure, path: records.Path, curvature: Sequence[Curvature], _s: Any, _w: Any, axis: str, theme: str
 ) -> dict[str, Any]:
     t = np.array([path.t[c.step] for c in curvature])
     y = np.array([c.sharpness for c in curvature])
@@ -167,7 +168,7 @@ def _sharpness(
 
 
 def _density(
-    fig: go.Figure, path: records.Path, _c: Any, series: Series | None, width: float, axis: str, theme: str
+    fig: go.Figure, path: records.Path, _c: Any, series: Series | None, width: Width | None, axis: str, theme: str
 ) -> dict[str, Any]:
     if series is None:
         return {}
@@ -175,7 +176,7 @@ def _density(
     fig.add_heatmap(
         x=edges(path.t[series.steps]),
         y=ends,
-        z=series.heat(width),
+        z=series.heat(width or series.automatic),
         zmin=0,
         zmax=255,
         colorscale="Viridis",

@@ -1,4 +1,4 @@
-"""The extreme eigenvalues in order, with residual bars, and the gaps between neighbours."""
+"""The extreme eigenvalues in order, with bars of residual and sampling error, and the gaps between neighbours."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dash import Patch
 from numpy.typing import NDArray
 
 from landscape import quadrature, records
+from landscape.sampling import Sampling
 
 from ..style import asinh_axis, colour, note
 from ..style import figure as empty_figure
@@ -24,12 +25,13 @@ def figure(
     low: int,
     reach: tuple[float, float],
     message: str = "",
+    sampling: Sampling | None = None,
     theme: str = "light",
     height: int = 300,
 ) -> go.Figure:
     """`top` and `low` are the largest counts of the run and `reach` its (smallest, largest) eigenvalue: fixed axes."""
     fig = empty_figure(theme, height, hovermode="closest", margin={"l": 66, "r": 16, "t": 14, "b": 44})
-    upper, lower, gaps = _lines(pairs, top)
+    upper, lower, gaps = _lines(pairs, top, sampling)
     style = {"mode": "markers", "hovertemplate": "%{customdata}<extra></extra>"}
     fig.add_scatter(**upper, **style, marker={"size": 7, "color": colour(theme, "blue")})
     fig.add_scatter(**lower, **style, marker={"size": 7, "color": colour(theme, "orange"), "symbol": "diamond"})
@@ -69,9 +71,11 @@ def figure(
     return fig
 
 
-def move(pairs: records.Eigenpairs | None, *, top: int, message: str = "") -> Patch:
+def move(
+    pairs: records.Eigenpairs | None, *, top: int, message: str = "", sampling: Sampling | None = None
+) -> Patch:
     patch = Patch()
-    for i, line in enumerate(_lines(pairs, top)):
+    for i, line in enumerate(_lines(pairs, top, sampling)):
         for name, value in line.items():
             patch["data"][i][name] = value
     patch["layout"]["annotations"][0]["text"] = message
@@ -90,7 +94,9 @@ def _index_ticks(top: int, low: int) -> tuple[list[float], list[str]]:
     return places, texts
 
 
-def _lines(pairs: records.Eigenpairs | None, top: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def _lines(
+    pairs: records.Eigenpairs | None, top: int, sampling: Sampling | None
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     nothing: dict[str, Any] = {"x": [], "y": [], "customdata": []}
     if pairs is None:
         return nothing, dict(nothing), dict(nothing)
@@ -98,16 +104,23 @@ def _lines(pairs: records.Eigenpairs | None, top: int) -> tuple[dict[str, Any], 
     count = len(pairs.lowest_values)
     behind = top + 1 + count - np.arange(count)
     names = ["n" if k == 0 else f"n−{k}" for k in range(count)]
+    errors, lowest = (np.empty(0), np.empty(0)) if sampling is None else (sampling.errors, sampling.lowest_errors)
     return (
-        _points(index, [str(i) for i in index], pairs.values, pairs.residuals),
-        _points(behind, names, pairs.lowest_values, pairs.lowest_residuals),
+        _points(index, [str(i) for i in index], pairs.values, pairs.residuals, padded(errors, len(index))),
+        _points(behind, names, pairs.lowest_values, pairs.lowest_residuals, padded(lowest, count)),
         _gaps(index, pairs.values),
     )
 
 
-def _points(x: NDArray[np.int64], names: list[str], values: Array, residuals: Array) -> dict[str, Any]:
+def padded(errors: Array, count: int) -> Array:
+    """Sampling errors of `count` eigenvalues (count,): NaN where there is none."""
+    return np.pad(errors[:count], (0, max(count - len(errors), 0)), constant_values=np.nan)
+
+
+def _points(x: NDArray[np.int64], names: list[str], values: Array, residuals: Array, errors: Array) -> dict[str, Any]:
     u = quadrature.to_asinh(values)
-    bound = np.nan_to_num(residuals)
+    bound = np.nan_to_num(np.fmax(residuals, errors))
+    sampled = ["" if np.isnan(e) else f", sampling ± {e:.2g}" for e in errors]
     return {
         "x": x,
         "y": u,
@@ -119,7 +132,9 @@ def _points(x: NDArray[np.int64], names: list[str], values: Array, residuals: Ar
             "width": 4,
             "thickness": 1.3,
         },
-        "customdata": [f"λ[{n}] = {v:.5g} ± {r:.1g}" for n, v, r in zip(names, values, residuals, strict=True)],
+        "customdata": [
+            f"λ[{n}] = {v:.5g} ± {r:.1g}{s}" for n, v, r, s in zip(names, values, residuals, sampled, strict=True)
+        ],
     }
 
 

@@ -124,9 +124,9 @@ def _sharpness_panel(
 ) -> None:
     x = np.array([c.step for c in curvature])
     y = np.array([c.sharpness for c in curvature])
-    residual = np.nan_to_num(np.array([c.sharpness_residual for c in curvature]))
+    error = np.nan_to_num(np.array([c.sharpness_error for c in curvature]))
     shown = threshold if threshold is not None and _near(threshold, y) else None
-    axis = linear_axis(y, *(() if shown is None else (shown,)))
+    axis = linear_axis(y - error, y + error, *(() if shown is None else (shown,)))
     fig.add_scatter(
         x=step_position(x, log),
         y=y,
@@ -136,8 +136,9 @@ def _sharpness_panel(
         name="sharpness",
         line={"color": colour(theme, "orange"), "width": 1.7},
         marker={"size": 3.5},
-        error_y={"array": residual, "visible": bool(np.any(residual > 0.01 * np.abs(y))), "width": 2, "thickness": 1},
-        hovertemplate="step %{customdata:,}: λmax %{y:.4g}<extra></extra>",
+        error_y={"array": error, "visible": bool(np.any(error > 0.01 * np.abs(y))), "width": 2, "thickness": 1},
+        text=[f" ± {e:.2g}" if e > 1e-3 * abs(v) else "" for v, e in zip(y, error, strict=True)],
+        hovertemplate="step %{customdata:,}: λmax %{y:.4g}%{text}<extra></extra>",
     )
     fig.update_layout(yaxis2=_panel("λ<sub>max</sub>", domain, **axis))
     if shown is not None:

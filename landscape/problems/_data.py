@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import ProblemError, UsageError
-from ..problem import balanced_indices
+from ..subsets import balanced_indices
 
 FASHION_MNIST = "/usr/share/datasets/fashion-mnist"  # where Debian's package puts it
 Pair = tuple[Tensor, Tensor]

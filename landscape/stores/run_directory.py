@@ -168,6 +168,10 @@ def eigenpairs_key(operator: str, step: int) -> str:
     return f"eigenpairs-{operator_key(operator)}-{step:08d}"
 
 
+def halves_key(operator: str, step: int) -> str:
+    return f"halves-{operator_key(operator)}-{step:08d}"
+
+
 def surface_key(plane: str, step: int) -> str:
     return f"surface-{plane}-{step:08d}"
 
@@ -187,6 +191,8 @@ def key_of(record: records.Record) -> str:
             return spectrum_key(record.operator, record.step)
         case records.Eigenpairs():
             return eigenpairs_key(record.operator, record.step)
+        case records.Halves():
+            return halves_key(record.operator, record.step)
         case records.Surface():
             return surface_key(record.plane, record.step)
         case records.Trajectory():
