@@ -241,13 +241,14 @@ def test_peers_that_are_missing_or_raise_are_rows_that_say_so(known: tuple[_case
         "absent": SimpleNamespace(MODULE="no_such_engine", DISTRIBUTION="no-such-engine"),
         "broken": engine(product=broken, top=broken, EFFORTS=({},), slq=broken),
         "right": engine(product=lambda c: _subjects.recomputed(c.problem, c.problem.weights())),
+        "wrong": SimpleNamespace(MODULE="scipy", DISTRIBUTION="scipy", product=lambda c: lambda block: 2 * block),
     }
     rows = list(peers._products_of("digits_mlp", case.problem, case, rivals, args))
     texts = [row[1] for row in rows]
     assert texts[0] == "landscape"
     assert "no-such-engine: not installed" in texts
     assert f"numpy {np.__version__}: RuntimeError: torch.eig is gone" in texts
-    assert texts[-1] == f"best of them: numpy {np.__version__}"
+    assert texts[-1] == f"best that is right: numpy {np.__version__}"
     assert max(row[7] for row in rows[:2]) < 1e-5
     for part in (peers._tops, peers._densities):
         said = [row[0] for row in part(rivals, case, exact, args)]

@@ -19,10 +19,9 @@ Product = Callable[[Tensor], Tensor]  # (size, b) -> (size, b)
 
 @dataclass(frozen=True)
 class Subject:
-    """A shipped problem and its size: settings and samples, and those of a quick run."""
+    """A shipped problem and its size: settings, and those of a quick run."""
 
     settings: dict[str, Any]
-    samples: int | None = None  # None: all
     quick: dict[str, Any] = field(default_factory=dict)
     quick_samples: int = 32
     one_batch: int = 64  # samples of a single batch that fits into memory with its graph
@@ -36,19 +35,21 @@ class Subject:
         settings = {**self.settings, **(self.quick if quick else {})}
         torch.manual_seed(seed)
         problem = build_problem(name, settings)
-        samples = self.quick_samples if quick else self.samples
-        if one_batch:
-            samples = min(self.one_batch, samples or self.one_batch)
-        if samples is not None and samples < problem.samples:
+        samples = min(
+            self.quick_samples if quick else problem.samples, self.one_batch if one_batch else problem.samples
+        )
+        if samples < problem.samples:
             problem = problem.subset(samples, seed)
         return joined(problem) if one_batch else problem
 
 
 SUBJECTS = {
-    "digits_mlp": Subject({"test_share": 0.0}, None, {"hidden": 8}, 200, one_batch=1797),
-    "lenet": Subject({"batch_size": 128}, 1024, {}, 16, one_batch=512),
-    "resnet20": Subject({"batch_size": 32}, 128, {"batch_size": 2}, 4, one_batch=32),
-    "gpt": Subject({"batch_size": 16}, 64, {"batch_size": 2, "width": 16, "layers": 1, "context": 16}, 4, one_batch=16),
+    "digits_mlp": Subject({"test_share": 0.0}, {"hidden": 8}, 200, one_batch=1797),
+    "lenet": Subject({"samples": 1024, "batch_size": 128, "activation": "relu", "pool": "max"}, {}, 16, one_batch=512),
+    "resnet20": Subject({"samples": 128, "batch_size": 32}, {"batch_size": 2}, 4, one_batch=32),
+    "gpt": Subject(
+        {"samples": 64, "batch_size": 16}, {"batch_size": 2, "width": 16, "layers": 1, "context": 16}, 4, one_batch=16
+    ),
 }
 
 
