@@ -108,9 +108,8 @@ lint: install ## ruff and mypy
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 
-bench: install ## accuracy against a dense float64 Hessian, and cost of products in gradients, on this machine
-	@OMP_NUM_THREADS=1 $(BIN)/landscape bench density
-	@OMP_NUM_THREADS=1 $(BIN)/landscape bench hvp
+bench: install ## all benchmarks into docs/benchmarks.md (half an hour, idle machine; ARGS=--quick for a look)
+	@OMP_NUM_THREADS=1 $(BIN)/landscape bench all --markdown '$(if $(filter --quick,$(ARGS)),build,docs)/benchmarks.md' $(ARGS)
 
 pictures: install ## the README's pictures, from the demo's store (needs chromium)
 	@$(BIN)/python docs/pictures.py '$(STORE)' docs

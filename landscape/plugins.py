@@ -10,9 +10,11 @@ from .errors import UsageError
 
 
 def names(package: str) -> list[str]:
-    """Names of the plug-ins of a package such as `landscape.operators`, sorted; files with a leading _ are private."""
+    """Names of the plug-ins of a package such as `landscape.operators`, sorted: its files, without those that start
+    with _ (private) and without its folders (registries of their own)."""
     module = importlib.import_module(package)
-    return sorted(m.name for m in pkgutil.iter_modules(module.__path__) if not m.name.startswith("_"))
+    found = pkgutil.iter_modules(module.__path__)
+    return sorted(m.name for m in found if not m.name.startswith("_") and not m.ispkg)
 
 
 def load(package: str, name: str) -> ModuleType:

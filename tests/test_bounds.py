@@ -11,15 +11,16 @@ from exact import mlp_eigenvalues, mlp_problem
 
 from landscape import bounds, quadrature, rules, smoothing
 from landscape.checks import noise_level
-from landscape.jobs import _coverage
+from landscape.jobs.benches import _coverage, _spectra
 from landscape.parallel import Comm
+from landscape.probes import probes as probes_named
 from landscape.spectrum import spectrum_at
 
-TRUTH = _coverage.synthetic(400)
+TRUTH = _spectra.synthetic(400)
 
 
 def spectrum(seed=0, probes=4, iterations=12, block=4, eigenvalues=TRUTH):
-    return _coverage.spectrum_of(eigenvalues, seed, probes, iterations, block)
+    return _spectra.density(_spectra.diagonal_problem(eigenvalues), seed, probes, iterations, block)
 
 
 def test_every_interval_holds_the_truth_in_most_of_forty_seeds():
@@ -42,7 +43,7 @@ def test_the_stieltjes_bounds_hold_for_the_probes_own_measure(probes, block):
     plain = dataclasses.replace(found, weights=found.gauss_weights)  # nothing taken out
     first = 0
     for rest in bounds.spaces(plain):
-        starts = _coverage.start(n, 3, range(first, first + rest.probes)).numpy()
+        starts = probes_named(range(first, first + rest.probes), n, 3).numpy()
         first += rest.probes
         values, vectors = np.linalg.eigh(starts.T @ starts)
         own = np.square(starts @ (vectors / np.sqrt(values)) @ vectors.T).mean(axis=1)  # (n,)

@@ -93,10 +93,23 @@ ROOMS = (
         ("dash", "plotly", "flask", "werkzeug", "numpy"),
     ),
     Room(("landscape.jobs",), (), ()),
+    # Other people's engines, imported only where an adapter is asked for its numbers.
+    Room(
+        ("landscape.jobs.benches.rivals*",),
+        (*ENGINE, "landscape.jobs.benches._*"),
+        ("torch", "numpy", "scipy", "pyhessian", "hessian_eigenthings", "curvlinops", "matfree", "jax"),
+    ),
+    # One benchmark never imports another either; it finds rivals by name.
+    Room(
+        ("landscape.jobs.benches*",),
+        (*ENGINE, *EVIDENCE, "landscape.launch", "landscape.jobs._*", "landscape.jobs.benches._*"),
+        ("torch", "numpy", "scipy"),
+    ),
     # One job never imports another; files whose name starts with _ are shared by all of them.
     Room(
         ("landscape.jobs.*",),
-        (*ENGINE, *STORES, *FIGURES, *EVIDENCE, *RECORDING, "landscape.launch", "landscape.cli", "landscape.jobs._*"),
+        (*ENGINE, *STORES, *FIGURES, *EVIDENCE, *RECORDING, "landscape.launch", "landscape.cli", "landscape.jobs._*",
+         "landscape.jobs.benches._*"),
         ("torch", "numpy", "safetensors"),
     ),
     Room((*EVIDENCE, *PLANNING), (), ()),

@@ -10,10 +10,10 @@ import torch
 
 from landscape import probes
 from landscape.errors import UsageError
-from landscape.jobs import _coverage
+from landscape.jobs.benches import _spectra
 from landscape.traces import hutchpp
 
-TRUTH = _coverage.synthetic(400)
+TRUTH = _spectra.synthetic(400)
 
 
 def estimate(eigenvalues, seed, products=60):

@@ -1,0 +1,107 @@
+"""Operators whose eigenvalues are known, a network's dense Hessian and diagonal problems, and estimates of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from landscape import quadrature
+from landscape.curvature import operator_at
+from landscape.errors import ProblemError
+from landscape.parallel import Comm
+from landscape.problem import Problem
+from landscape.records import Spectrum
+from landscape.spectrum import spectrum_at
+
+from ._case import Pairs
+
+Array = NDArray[np.float64]
+DENSE_LIMIT = 4000  # weights: the dense float64 matrix takes 8 * size^2 bytes and its eigenvalues size^3 work
+
+
+def dense_eigenvalues(problem: Problem, operator: str = "hessian") -> Array:
+    """All eigenvalues in float64, ascending, of the matrix that products with the identity give.
+
+    Raises:
+        ProblemError: more weights than a dense matrix is sensible for.
+    """
+    if problem.size > DENSE_LIMIT:
+        raise ProblemError(
+            f"a dense reference takes at most {DENSE_LIMIT:,} weights; this problem has {problem.size:,}. Choose a "
+            "smaller one"
+        )
+    exact = problem.to(dtype=torch.float64)
+    matrix = operator_at(exact, exact.weights(), Comm(), operator).matvec(torch.eye(exact.size, dtype=torch.float64))
+    values: Array = np.linalg.eigvalsh(((matrix + matrix.T) / 2).numpy())
+    return values
+
+
+def synthetic(size: int, seed: int = 0, few: int | None = None) -> Array:
+    """Ascending eigenvalues like a network's: a few outliers, a heavy tail with a negative side, most near zero.
+
+    `few` outliers (default 1 % of the size) and some more at the edge of the bulk.
+    """
+    draw = np.random.default_rng(seed)
+    middle = 9 * few if few else 3 * max(size // 100, 4)
+    few, tail = few or max(size // 100, 4), int(0.3 * size)
+    heavy = np.exp(draw.normal(-4, 1.5, tail)) * np.where(draw.random(tail) < 0.25, -1, 1)
+    near = draw.normal(0, 1e-4, size - few - middle - tail)
+    return np.sort(np.concatenate([np.geomspace(2, 40, few), draw.uniform(0.25, 1.9, middle), heavy, near]))
+
+
+class _Weights(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(size, dtype=torch.float64))
+
+
+def diagonal_problem(eigenvalues: Array) -> Problem:
+    """1/2 sum_i lambda_i w_i^2 in float64, whose Hessian is diagonal.
+
+    Gaussian probes look the same in every orthonormal basis, so that it stands for any matrix of these eigenvalues.
+    """
+
+    def batch_loss(model: nn.Module, batch: Any) -> torch.Tensor:
+        weights: Any = model.w  # a plain tensor where the problem hands its own weights in
+        loss: torch.Tensor = 0.5 * (batch[0] * weights.square()).sum()
+        return loss
+
+    diagonal = torch.from_numpy(np.ascontiguousarray(eigenvalues))[None]
+    return Problem.from_batch_loss(_Weights(len(eigenvalues)), batch_loss, [diagonal], name="diagonal")
+
+
+# ---------------------------------------------------------------------- estimates
+
+
+def density(problem: Problem, seed: int, probes: int, iterations: int, block: int = 4) -> Spectrum:
+    """The density alone, by the entry point that everybody calls."""
+    return spectrum_at(
+        problem, problem.weights(), Comm(), probes=probes, iterations=iterations, block=block, seed=seed, check=False,
+        top=0, bottom=0, tolerance=1.0,  # no pair is waited for
+    )[0]  # fmt: skip
+
+
+def plain(problem: Problem, seed: int, probes: int, iterations: int) -> Spectrum:
+    """Stochastic Lanczos quadrature as the textbook has it: independent probes, plain Gauss weights."""
+    found = density(problem, seed, probes, iterations, block=1)
+    return dataclasses.replace(found, weights=found.gauss_weights)
+
+
+def top_pairs(problem: Problem, count: int, residual: float, seed: int, block: int) -> Pairs:
+    """The largest eigenpairs to a residual relative to the norm, with as little of a density as can be asked for."""
+    _, pairs = spectrum_at(
+        problem, problem.weights(), Comm(), probes=block, iterations=1, block=block, top=count, bottom=0,
+        tolerance=residual, seed=seed, check=False,
+    )  # fmt: skip
+    assert pairs.vectors is not None  # a fresh record holds them
+    return Pairs(pairs.values, pairs.vectors, pairs.residuals, int(pairs.meta["matvecs"]))
+
+
+def distance(spectrum: Spectrum, exact: Array) -> float:
+    """Wasserstein-1 distance over the range of the exact spectrum."""
+    return quadrature.wasserstein(spectrum, exact) / float(exact[-1] - exact[0])
