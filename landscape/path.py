@@ -1,7 +1,6 @@
-"""The straight path between two minima: loss, accuracy, barrier and, when asked, the spectrum at every point.
+"""Along a curve between two minima: loss, accuracy, barrier and, when asked, spectrum and eigenvectors at every point.
 
-    theta(t) = (1 - t) theta_A + t theta_B, combined in float64; t = 0 and t = 1 are A and B bit for bit
-
+Points lie at equal steps of the curve's length; t = 0 and t = 1 are A and B bit for bit, combined in float64.
 BatchNorm statistics are never interpolated: they are recomputed at every point in one pass over the training batches
 (Izmailov et al. 2018; Garipov et al. 2018). A low barrier on a line says little alone (Lucas et al. 2021).
 """
@@ -11,13 +10,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from .batch_statistics import recompute_statistics
+from .curve import Curve
 from .errors import ProblemError, UsageError
 from .parallel import Comm
 from .problem import Problem
@@ -27,54 +29,64 @@ from .surface import Meter, has_statistics
 Float64 = NDArray[np.float64]
 Point = dict[str, NDArray[Any]]  # what is kept of one point: its metrics, and its records as 'spectrum/nodes', ...
 SpectrumAt = Callable[[Tensor, int], tuple[Spectrum, Eigenpairs]]
+Keep = Callable[[int, Point], None]
 R = TypeVar("R", bound=Record)
 
 
-def straight_path(
+def follow(
     problem: Problem,
-    vector_a: Tensor,
-    vector_b: Tensor,
+    curve: Curve,
     t: Float64,
     comm: Comm,
     *,
+    beside: Mapping[str, Curve] | None = None,
     spectrum_at: SpectrumAt | None = None,
     done: Mapping[int, Mapping[str, NDArray[Any]]] | None = None,
-    on_point: Callable[[int, Point], None] | None = None,
+    on_point: Keep | None = None,
     run_a: str = "A",
     run_b: str = "B",
     step_a: int = 0,
     step_b: int = 0,
+    aligned: bool = False,
 ) -> Path:
     """Metrics at every t, which must hold 0 and 1, and barrier = max over t of loss(t) - chord(t); equal on all ranks.
 
-    Losses are dealt over ranks; then `spectrum_at(vector, index)` runs on all ranks together at every point.
+    Losses are dealt over ranks; then `spectrum_at(vector, index)` runs on all ranks together at every point, first at
+    both ends: where it hands over eigenvectors, their overlaps with those of A and of B are kept.
     `on_point(index, arrays)` is called on one rank when a point's metrics are known and again, on rank 0, when its
     spectrum is; what it kept last may come back as `done` (rank 0's counts) to go on after a kill. The problem's
     weights are never moved; its BatchNorm statistics are put back at the end.
 
+    Args:
+        beside: other curves by the field of the record that takes their loss: 'straight_loss', 'unaligned_loss'.
+
     Raises:
-        ProblemError: the vectors are not of this problem's size.
-        UsageError: t is not ascending, or lacks 0 or 1.
+        ProblemError: a curve is not of this problem's size.
+        UsageError: t is not ascending, or lacks 0 or 1, or leaves [0, 1] on a curve that is not straight.
     """
     began = time.monotonic()
-    t = _check_t(t)
-    a, b = (_check_vector(v, problem, name) for v, name in ((vector_a, run_a), (vector_b, run_b)))
+    t = _check_t(t, curve)
+    for vector, name in ((curve.points[0], run_a), (curve.points[-1], run_b)):
+        _check_vector(vector, problem, name)
     points: dict[int, Point] = comm.broadcast({i: dict(p) for i, p in (done or {}).items() if 0 <= i < len(t)})
     keep = on_point or (lambda index, point: None)
     meter, before, home = Meter(problem), problem.weights(), problem.state()
+    way = _Way(meter, curve, beside or {}, t)
     try:
-        points = _measure_points(meter, (a, b, t), comm, points, keep)
+        points = _measure_points(way, comm, points, keep)
         if spectrum_at is not None:
-            _add_spectra(problem, (a, b, t), comm, points, keep, spectrum_at)
+            _add_spectra(way, comm, points, keep, spectrum_at)
     finally:
         problem.load(home)
     names = [name for name in points[0] if "/" not in name]
     metrics = {name: np.array([float(points[i][name]) for i in range(len(t))]) for name in names}
-    excess = metrics["loss"] - _chord(t, metrics["loss"])
-    inside = (t >= 0) & (t <= 1)
-    barrier = float(excess[inside].max())
+    at, barrier = highest(t, metrics["loss"])
     meta = {
-        "barrier_t": float(t[inside][np.argmax(excess[inside])]) if np.isfinite(barrier) else None,
+        "barrier_t": at,
+        **{name.replace("loss", "barrier"): highest(t, metrics[name])[1] for name in beside or {}},
+        **{name.replace("loss", "length"): other.length for name, other in (beside or {}).items()},
+        "distance": curve.distance,
+        "bends": len(curve.points) - 2,
         "batch_norm": "recomputed at every point in one pass over the training batches"
         if has_statistics(problem) else "none",
         "weights_unchanged": bool(torch.equal(before, problem.weights())),
@@ -86,32 +98,52 @@ def straight_path(
     }
     with_spectra = range(len(t)) if spectrum_at is not None else ()
     return Path(
-        run_a, run_b, step_a, step_b, "linear", float(torch.linalg.norm(b - a)), t, barrier=barrier, **metrics,
+        run_a, run_b, step_a, step_b, curve.kind, curve.length, t, barrier=barrier, aligned=aligned, **metrics,
         spectra=[_unpack(points[i], "spectrum", Spectrum) for i in with_spectra],
         eigenpairs=[_unpack(points[i], "eigenpairs", Eigenpairs) for i in with_spectra],
+        overlap_a=_stacked(points, "overlap/a", len(with_spectra)),
+        overlap_b=_stacked(points, "overlap/b", len(with_spectra)),
         meta=meta,
     )
 
 
-Line = tuple[Tensor, Tensor, Float64]  # A and B in float64, and t
+def highest(t: Float64, loss: Float64) -> tuple[float | None, float]:
+    """(t of the barrier or None, barrier): the largest height of the loss above the chord between A and B."""
+    inside = (t >= 0) & (t <= 1)
+    excess = (loss - _chord(t, loss))[inside]
+    barrier = float(excess.max())
+    return float(t[inside][np.argmax(excess)]) if np.isfinite(barrier) else None, barrier
 
 
-def _at(line: Line, i: int, problem: Problem) -> Tensor:
-    a, b, t = line
-    point: Tensor = (1 - float(t[i])) * a + float(t[i]) * b
-    return point.to(problem.dtype)
+@dataclass(frozen=True)
+class _Way:
+    """What is measured where."""
+
+    meter: Meter
+    curve: Curve
+    beside: Mapping[str, Curve]
+    t: Float64
+
+    def vector(self, i: int, curve: Curve | None = None) -> Tensor:
+        """The weights of point i, with the model's BatchNorm statistics set to theirs."""
+        problem = self.meter.problem
+        vector = (curve or self.curve).at(float(self.t[i])).to(problem.device, problem.dtype)
+        recompute_statistics(problem, vector)
+        return vector
+
+    def measure(self, i: int) -> Point:
+        point: Point = {n: values[0] for n, values in self.meter.measure(self.vector(i)[None]).items()}
+        for name, curve in self.beside.items():
+            point[name] = self.meter.measure(self.vector(i, curve)[None])["loss"][0]
+        return point
 
 
-def _measure_points(
-    meter: Meter, line: Line, comm: Comm, points: dict[int, Point], keep: Callable[[int, Point], None]
-) -> dict[int, Point]:
+def _measure_points(way: _Way, comm: Comm, points: dict[int, Point], keep: Keep) -> dict[int, Point]:
     """Metrics of the points that lack them, each on one rank."""
-    names = meter.names()
+    names = way.meter.names() | set(way.beside)
     mine: dict[int, Point] = {}
-    for i in comm.share([i for i in range(len(line[2])) if not names <= set(points.get(i, {}))]):
-        vector = _at(line, i, meter.problem)
-        recompute_statistics(meter.problem, vector)
-        mine[i] = {name: values[0] for name, values in meter.measure(vector[None]).items()}
+    for i in comm.share([i for i in range(len(way.t)) if not names <= set(points.get(i, {}))]):
+        mine[i] = way.measure(i)
         keep(i, mine[i])
     found = dict(points)
     for part in comm.gather(mine):
@@ -119,52 +151,40 @@ def _measure_points(
     return found
 
 
-def _add_spectra(
-    problem: Problem,
-    line: Line,
-    comm: Comm,
-    points: dict[int, Point],
-    keep: Callable[[int, Point], None],
-    spectrum_at: SpectrumAt,
-) -> None:
-    """Spectra of the points that lack them, each on all ranks together."""
-    for i in range(len(line[2])):
+def _add_spectra(way: _Way, comm: Comm, points: dict[int, Point], keep: Keep, spectrum_at: SpectrumAt) -> None:
+    """Spectra of the points that lack them, each on all ranks together; the ends first, whose vectors are kept."""
+    ends = [int(np.flatnonzero(way.t == x)[0]) for x in (0.0, 1.0)]
+    for i in dict.fromkeys([*ends, *range(len(way.t))]):
         if "spectrum/json" in points[i] and "eigenpairs/json" in points[i]:
             continue
-        vector = _at(line, i, problem)
-        recompute_statistics(problem, vector)
-        spectrum, eigenpairs = spectrum_at(vector, i)
+        spectrum, eigenpairs = spectrum_at(way.vector(i), i)
         points[i] = {**points[i], **_pack("spectrum", spectrum), **_pack("eigenpairs", eigenpairs)}
+        if eigenpairs.vectors is not None:
+            top = np.asarray(eigenpairs.vectors[: len(eigenpairs.values)])  # (pair, weight)
+            if i in ends:
+                points[i]["end/vectors"] = top
+            else:
+                points[i] |= _overlaps(top, *(points[end].get("end/vectors") for end in ends))
         if comm.rank == 0:
             keep(i, points[i])
+    for i in ends:
+        if "end/vectors" in points[i]:
+            points[i] |= _overlaps(points[i]["end/vectors"], *(points[end].get("end/vectors") for end in ends))
 
 
-def recompute_statistics(problem: Problem, vector: Tensor) -> None:
-    """Set the model's BatchNorm statistics to those of a weight vector: the mean over all training batches.
+def _overlaps(top: NDArray[Any], a: NDArray[Any] | None, b: NDArray[Any] | None) -> Point:
+    """(v_p(A) . v_q(t))^2 of every pair of eigenvectors (end_pair, pair), and the same for B."""
+    return {
+        f"overlap/{end}": np.square(np.asarray(vectors, dtype=np.float64) @ np.asarray(top, dtype=np.float64).T)
+        for end, vectors in (("a", a), ("b", b)) if vectors is not None
+    }  # fmt: skip
 
-    Only BatchNorm layers leave evaluation mode, dropout stays off. A batch counts by its samples, so that a short
-    last one does not distort the mean. Without such layers nothing happens.
-    """
-    layers = [m for m in problem.model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
-    layers = [m for m in layers if m.running_var is not None]
-    if not layers:
-        return
-    momenta = [m.momentum for m in layers]
-    seen = 0
-    try:
-        for batch in problem.batches:
-            if problem.count(batch) < 2 and len(problem.batches) > 1:
-                continue  # one sample alone has no variance
-            seen += problem.count(batch)
-            for layer in layers:
-                layer.train()
-                layer.momentum = problem.count(batch) / seen  # a running mean; 1 at the first batch forgets the past
-            with torch.no_grad():
-                problem.outcome(vector, batch)
-    finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.eval()
-            layer.momentum = momentum
+
+def _stacked(points: Mapping[int, Point], name: str, count: int) -> NDArray[Any] | None:
+    """One array of all points, or None where one lacks it or they differ in shape."""
+    arrays = [points[i].get(name) for i in range(count)]
+    found = [a for a in arrays if a is not None]
+    return np.stack(found) if found and len(found) == count and len({a.shape for a in found}) == 1 else None
 
 
 # ------------------------------------------------------------------ checks
@@ -182,7 +202,7 @@ def compare_models(
     if difference:
         counts = [f"{len(s)} tensors, {sum(x.numel() for x in s.values()):,} values" for s in (state_a, state_b)]
         raise ProblemError(
-            f"no straight path: A and B are different models. {name_a} has {counts[0]}; {name_b} has {counts[1]}. "
+            f"no path: A and B are different models. {name_a} has {counts[0]}; {name_b} has {counts[1]}. "
             f"First difference: {difference}. Choose two runs of the same problem with the same settings"
         )
 
@@ -196,21 +216,21 @@ def _first_difference(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> str:
     return ""
 
 
-def _check_vector(vector: Tensor, problem: Problem, name: str) -> Tensor:
+def _check_vector(vector: Tensor, problem: Problem, name: str) -> None:
     if vector.shape != (problem.size,):
         raise ProblemError(
-            f"no straight path: {name} has {vector.numel():,} weights, the model of the problem {problem.size:,}; "
+            f"no path: {name} has {vector.numel():,} weights, the model of the problem {problem.size:,}; "
             "choose two runs of the same problem"
         )
     if not bool(torch.isfinite(vector).all()):
-        raise ProblemError(f"no straight path: {name} holds NaN or infinite weights; choose an earlier checkpoint")
-    return vector.to(problem.device).double()
+        raise ProblemError(f"no path: {name} holds NaN or infinite weights; choose an earlier checkpoint")
 
-
-def _check_t(t: Float64) -> Float64:
+def _check_t(t: Float64, curve: Curve) -> Float64:
     t = np.asarray(t, dtype=np.float64)
     if t.ndim != 1 or not (np.diff(t) > 0).all() or not {0.0, 1.0} <= set(t.tolist()):
         raise UsageError(f"t must ascend and hold 0 and 1 (A and B themselves), got {np.array2string(t, threshold=8)}")
+    if len(curve.points) > 2 and (t[0] < 0 or t[-1] > 1):
+        raise UsageError(f"a {curve.kind} path ends at A and B: t must lie in [0, 1], got {t[0]:g} to {t[-1]:g}")
     return t
 
 

@@ -181,6 +181,11 @@ class Problem:
         return self._objective.model
 
     @property
+    def objective(self) -> nn.Module:
+        """Model and loss as one module: `objective(batch)` is (mean loss, outputs or None)."""
+        return self._objective
+
+    @property
     def loss(self) -> Loss | None:
         """The loss of outputs and targets; None where the model computes its own."""
         return self._objective.loss

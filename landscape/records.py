@@ -62,11 +62,19 @@ AXES: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
         "surface_loss": (("checkpoint",), "loss at the checkpoint's projection onto the plane"),
     },
     "path": {
-        "t": (("point",), "position: 0 is A, 1 is B"),
+        "t": (("point",), "share of the path's length: 0 is A, 1 is B"),
         "loss": (("point",), "loss"),
         "accuracy": (("point",), "fraction"),
         "test_loss": (("point",), "loss"),
         "test_accuracy": (("point",), "fraction"),
+        "straight_loss": (("point",), "loss on the straight line between the same ends"),
+        "unaligned_loss": (("point",), "loss on the straight line to B as it was trained"),
+        "overlap_a": (("point", "end_pair", "pair"), "squared cosine of eigenvectors: p-th of A, q-th at the point"),
+        "overlap_b": (("point", "end_pair", "pair"), "squared cosine of eigenvectors: p-th of B, q-th at the point"),
+    },
+    "curve": {
+        "points": (("control", "weight"), "weights: A, the trained bends, B"),
+        "losses": (("training step",), "mean mini-batch loss at the places of a step"),
     },
 }
 
@@ -229,16 +237,38 @@ class Path(Record):
     run_b: str
     step_a: int
     step_b: int
-    shape: str  # 'linear'
-    length: float  # norm(theta_B - theta_A)
+    shape: str  # 'linear' or another kind of landscape/curves/
+    length: float  # of the path; of the linear one norm(theta_B - theta_A)
     t: Array
     loss: Array
     barrier: float
     accuracy: Array | None = None
     test_loss: Array | None = None
     test_accuracy: Array | None = None
+    aligned: bool = False  # B's units were permuted onto A's first
+    straight_loss: Array | None = None  # (point,)
+    unaligned_loss: Array | None = None  # (point,)
+    overlap_a: Array | None = None  # (point, end_pair, pair)
+    overlap_b: Array | None = None  # (point, end_pair, pair)
     spectra: list[Spectrum] = field(default_factory=list)
     eigenpairs: list[Eigenpairs] = field(default_factory=list)
+    meta: Meta = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Curve(Record):
+    """A trained curve between two minima: the points that make it, by the formula of its file in landscape/curves/."""
+
+    kind: ClassVar[str] = "curve"
+    large: ClassVar[tuple[str, ...]] = ("points",)
+    run_a: str
+    run_b: str
+    step_a: int
+    step_b: int
+    shape: str
+    aligned: bool
+    losses: Array  # (training step,)
+    points: Array | None = None  # (control, weight)
     meta: Meta = field(default_factory=dict)
 
 
@@ -259,4 +289,6 @@ class RunInfo:
     meta: Meta = field(default_factory=dict)  # versions, command, commit, host
 
 
-KINDS: dict[str, type[Record]] = {c.kind: c for c in (Spectrum, Eigenpairs, Halves, Surface, Trajectory, Path)}
+KINDS: dict[str, type[Record]] = {
+    c.kind: c for c in (Spectrum, Eigenpairs, Halves, Surface, Trajectory, Path, Curve)
+}

@@ -147,3 +147,32 @@ def test_a_stopped_path_goes_on_from_its_points(run: Path, tmp_path: Path, monke
         np.testing.assert_array_equal(getattr(again, name), getattr(path, name))
     for ours, theirs in zip(again.spectra, path.spectra, strict=True):
         np.testing.assert_array_equal(ours.nodes, theirs.nodes)
+
+
+def test_a_stopped_curve_goes_on_from_its_last_state_and_is_trained_once(
+    run: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:  # type: ignore[no-untyped-def]
+    other = "train digits_mlp --problem-set hidden=12 --steps 10 --seed 1 --out"
+    assert cli.main([*other.split(), str(tmp_path / "other")]) == 0
+    words = ["path", str(run), str(tmp_path / "other"), "--kind", "bezier", "--align", "--points", "3"]
+    words += ["--train-steps", "250"]
+    with monkeypatch.context() as patch:
+        stopping(patch, 2)  # after 100 and 200 steps
+        assert cli.main(words) == 75
+    assert "of 250 training steps are safe" in capsys.readouterr().err
+    assert cli.main(words) == 0
+    store = Run(run)
+    curve, path = (store.read(f"{kind}-bezier.aligned-other", large=True) for kind in ("curve", "path"))
+    assert len(curve.losses) == 250
+    assert path.aligned
+    assert path.meta["alignment"]["output_change"] < 1e-8
+    assert {len(a) for a in (path.loss, path.straight_loss, path.unaligned_loss)} == {3}
+    with monkeypatch.context() as patch:  # spectra come later to the curve that is there
+        patch.setattr("landscape.curve_training.train_curve", None)
+        quick = ["--spectrum", "--probes", "1", "--iterations", "4", "--top", "2"]
+        assert cli.main([*words, *quick]) == 0
+    with_spectra = store.read("path-bezier.aligned-other")
+    np.testing.assert_array_equal(with_spectra.loss, path.loss)
+    assert with_spectra.overlap_a.shape == (3, 2, 2)
+    assert cli.main([*words, "--overwrite"]) == 0
+    np.testing.assert_array_equal(store.read("curve-bezier.aligned-other", large=True).points, curve.points)

@@ -43,7 +43,7 @@ COMMON = ("landscape", "landscape.errors", "landscape.plugins")
 
 RECORDS = tuple(
     f"landscape.{name}"
-    for name in ("records", "quadrature", "rules", "bounds", "smoothing", "sampling", "stability")
+    for name in ("records", "quadrature", "rules", "bounds", "smoothing", "sampling", "stability", "overlaps")
 )
 STORES = ("landscape.stores", "landscape.stores.*")
 FIGURES = tuple(f"landscape.{name}" for name in ("video", "film", "motion", "figures", "drawing", "scales"))
@@ -116,7 +116,7 @@ ROOMS = (
     # The command line and the launcher start before torch and MPI do; they find jobs by name.
     Room(COMMANDS, (*RECORDS, *STORES, *EVIDENCE, *COMMANDS), ()),
     Room(RECORDING, (*RECORDS, *STORES, *PROBLEMS, *EVIDENCE, *RECORDING), ("torch", "numpy", "safetensors")),
-    Room(COMPUTE, ENGINE, ("torch", "numpy")),
+    Room(COMPUTE, ENGINE, ("torch", "numpy", "scipy")),
 )
 
 

@@ -1,4 +1,4 @@
-"""Straight paths: closed forms on quadratics, exact ends, recomputed statistics, and points that survive a kill."""
+"""Paths: closed forms on quadratics, exact ends, recomputed statistics, and points that survive a kill."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_problems import Weights, convolutional, digits, quadratic, symmetric, train
 
+from landscape import overlaps
+from landscape.batch_statistics import recompute_statistics
+from landscape.curve import Curve, straight
 from landscape.errors import ProblemError, UsageError
 from landscape.parallel import Comm
-from landscape.path import compare_models, recompute_statistics, straight_path
+from landscape.path import compare_models, follow
 from landscape.problem import Problem
 from landscape.records import Eigenpairs, Spectrum
 
@@ -26,7 +29,7 @@ T = np.linspace(0, 1, 11)
 def test_the_path_over_a_quadratic_and_its_barrier_have_a_closed_form(seed: int) -> None:
     matrix = symmetric(7, seed)
     a, b = torch.randn(2, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    path = straight_path(quadratic(matrix), a, b, T, COMM)
+    path = follow(quadratic(matrix), straight(a, b), T, COMM)
     way = b - a
     bend = float(way @ matrix @ way)  # loss(t) - chord(t) = -1/2 t (1 - t) way^T A way
     exact = [0.5 * float((a + t * way) @ matrix @ (a + t * way)) for t in T]
@@ -40,7 +43,7 @@ def test_the_barrier_between_two_wells_is_the_hill_between_them() -> None:
         return (model.w[0] ** 2 - batch.mean()) ** 2 + model.w[1] ** 2
 
     problem = Problem.from_batch_loss(Weights(torch.zeros(2).double()), batch_loss, [torch.ones(3).double()])
-    path = straight_path(problem, torch.tensor([-1.0, 0]).double(), torch.tensor([1.0, 0]).double(), T, COMM)
+    path = follow(problem, straight(*torch.tensor([[-1.0, 0], [1.0, 0]]).double()), T, COMM)
     assert path.barrier == pytest.approx(1.0)
     assert path.meta["barrier_t"] == 0.5
     assert np.allclose(path.loss, ((2 * T - 1) ** 2 - 1) ** 2)
@@ -51,7 +54,7 @@ def test_the_ends_are_the_checkpoints_and_nothing_is_moved() -> None:
     a = problem.weights()
     train(problem, 20)
     b = problem.weights()
-    path = straight_path(problem, a, b, np.array([-0.1, 0, 0.5, 1, 1.1]), COMM, run_a="sgd", run_b="adam", step_b=20)
+    path = follow(problem, straight(a, b), np.array([-0.1, 0, 0.5, 1, 1.1]), COMM, run_a="sgd", run_b="adam", step_b=20)
     for index, vector in ((1, a), (3, b)):
         plain, held_out = problem.evaluate(vector), problem.evaluate(vector, "test")
         assert path.loss[index] == pytest.approx(plain["loss"], rel=1e-6)
@@ -89,7 +92,7 @@ def test_statistics_are_recomputed_at_every_point_and_put_back() -> None:
     a = problem.weights()
     train(problem, 20)
     b, before = problem.weights(), problem.state()
-    path = straight_path(problem, a, b, np.array([0.0, 0.5, 1.0]), COMM)
+    path = follow(problem, straight(a, b), np.array([0.0, 0.5, 1.0]), COMM)
     assert all(torch.equal(value, before[name]) for name, value in problem.state().items())
     for t, loss in zip((0.0, 0.5, 1.0), path.loss, strict=True):
         vector = ((1 - t) * a.double() + t * b.double()).float()
@@ -122,7 +125,7 @@ class Dense:
 def test_every_point_carries_its_spectrum() -> None:
     matrix, size = symmetric(6), 6
     ends = torch.zeros(size, dtype=torch.float64), torch.ones(size, dtype=torch.float64)
-    path = straight_path(quadratic(matrix), *ends, np.linspace(0, 1, 3), COMM, spectrum_at=Dense(matrix))
+    path = follow(quadratic(matrix), straight(*ends), np.linspace(0, 1, 3), COMM, spectrum_at=Dense(matrix))
     assert [s.step for s in path.spectra] == [0, 1, 2]
     for i, (spectrum, pairs) in enumerate(zip(path.spectra, path.eigenpairs, strict=True)):
         exact = np.linalg.eigvalsh(matrix.numpy()) * (1 + i)
@@ -145,17 +148,70 @@ def test_a_killed_path_goes_on_without_repeating_a_point() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        straight_path(problem, *ends, t, COMM, spectrum_at=Dense(matrix), on_point=stop_in_the_third_spectrum)
+        follow(problem, straight(*ends), t, COMM, spectrum_at=Dense(matrix), on_point=stop_in_the_third_spectrum)
     assert set(kept) == {0, 1, 2, 3, 4}
     rest, told = Dense(matrix), list[int]()
-    again = straight_path(
-        problem, *ends, t, COMM, spectrum_at=rest, done=kept, on_point=lambda index, _point: told.append(index)
+    again = follow(
+        problem, straight(*ends), t, COMM, spectrum_at=rest, done=kept, on_point=lambda index, _: told.append(index)
     )
-    whole = straight_path(problem, *ends, t, COMM, spectrum_at=Dense(matrix))
-    assert rest.calls == told == [3, 4]
+    whole = follow(problem, straight(*ends), t, COMM, spectrum_at=Dense(matrix))
+    assert rest.calls == told == [3]  # both ends come first
     assert np.array_equal(again.loss, whole.loss)
     for one, other in zip(again.spectra, whole.spectra, strict=True):
         assert np.array_equal(one.nodes, other.nodes)
+
+
+# ------------------------------------------------------------------ eigenvectors along the path
+
+
+def turning(vector: torch.Tensor, index: int) -> tuple[Spectrum, Eigenpairs]:
+    """Eigenvalues 5, 5, 1 whose double eigenspace is given by a basis that turns, and tips over from A to B."""
+    angle, tip = 1.3 * index, float(vector[0]) * np.pi / 2  # vector[0] is t
+    c, s = np.cos(angle), np.sin(angle)
+    plane = np.array([[np.cos(tip), 0, np.sin(tip), 0], [0, 1, 0, 0]])
+    vectors = np.concatenate([np.array([[c, s], [-s, c]]) @ plane, [[-np.sin(tip), 0, np.cos(tip), 0]]])
+    empty = np.zeros((1, 1))
+    spectrum = Spectrum(index, "hessian", 4, empty, empty + 1, empty + 1, empty)
+    pairs = np.array([5.0, 5.0, 1.0]), np.full(3, 1e-9), np.empty(0), np.empty(0)
+    return spectrum, Eigenpairs(index, "hessian", 4, *pairs, vectors)
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_overlaps_with_the_ends_are_those_of_the_spaces_whatever_basis_spans_them(resumed: bool) -> None:
+    problem, t = quadratic(symmetric(4)), np.linspace(0, 1, 5)
+    line = straight(torch.zeros(4).double(), torch.tensor([1.0, 0, 0, 0]).double())
+    kept: dict[int, dict[str, Any]] = {}
+
+    def keep(index: int, point: dict[str, Any]) -> None:
+        kept[index] = point
+        if index == 2 and "spectrum/json" in point:
+            raise KeyboardInterrupt
+
+    if resumed:
+        with pytest.raises(KeyboardInterrupt):
+            follow(problem, line, t, COMM, spectrum_at=turning, on_point=keep)
+    path = follow(problem, line, t, COMM, spectrum_at=turning, done=kept)
+    assert list(overlaps.along(path)) == [2]  # one of two equal eigenvalues has no vector of its own
+    with_a, with_b = overlaps.along(path)[2]
+    angle = t * np.pi / 2
+    np.testing.assert_allclose(with_a, (1 + np.cos(angle) ** 2) / 2, atol=1e-12)
+    np.testing.assert_allclose(with_b, (1 + np.sin(angle) ** 2) / 2, atol=1e-12)
+    assert path.overlap_a is not None
+    assert path.overlap_a.shape == (5, 3, 3)
+
+
+def test_other_curves_are_measured_beside_the_path() -> None:
+    matrix = symmetric(5)
+    a, b, c = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    path = follow(quadratic(matrix), Curve("bezier", torch.stack([a, c, b])), T, COMM, beside={
+        "straight_loss": straight(a, b)})  # fmt: skip
+    alone = follow(quadratic(matrix), straight(a, b), T, COMM)
+    np.testing.assert_array_equal(path.straight_loss, alone.loss)
+    assert path.meta["straight_barrier"] == alone.barrier
+    assert path.meta["straight_length"] == path.meta["distance"] == alone.length < path.length
+    assert (path.loss[0], path.loss[-1]) == (alone.loss[0], alone.loss[-1])
+    with pytest.raises(UsageError, match=r"t must lie in \[0, 1\]"):
+        follow(quadratic(matrix), Curve("bezier", torch.stack([a, c, b])), np.array([-1.0, 0, 1]), COMM)
 
 
 # ------------------------------------------------------------------ bad input
@@ -178,14 +234,14 @@ def test_two_architectures_are_named_with_their_first_difference() -> None:
 def test_ends_of_another_size_or_not_finite_are_refused() -> None:
     problem = digits(100)
     good = problem.weights()
-    with pytest.raises(ProblemError, match="B has 5 weights, the model of the problem 2,410"):
-        straight_path(problem, good, torch.zeros(5), T, COMM)
+    with pytest.raises(ProblemError, match="A has 5 weights, the model of the problem 2,410"):
+        follow(problem, straight(torch.zeros(5), torch.zeros(5)), T, COMM)
     with pytest.raises(ProblemError, match="A holds NaN"):
-        straight_path(problem, good * torch.nan, good, T, COMM)
+        follow(problem, straight(good * torch.nan, good), T, COMM)
 
 
 @pytest.mark.parametrize("t", [[0.0, 0.5], [0.5, 1.0], [0.0, 1.0, 0.5], [[0.0, 1.0]]])
 def test_t_must_ascend_and_hold_both_ends(t: Any) -> None:
     problem = digits(100)
     with pytest.raises(UsageError, match="t must ascend"):
-        straight_path(problem, problem.weights(), problem.weights(), np.array(t), COMM)
+        follow(problem, straight(problem.weights(), problem.weights()), np.array(t), COMM)

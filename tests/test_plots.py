@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import math
@@ -14,7 +15,7 @@ from browsing import path_record
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape import plugins
+from landscape import overlaps, plugins
 from landscape.app import facts, style
 from landscape.app.plots import along, density, projection, relief, scree, spectrum_over, surface, training
 from landscape.app.reading import Series
@@ -209,3 +210,22 @@ def test_a_share_of_negative_eigenvalues_is_told_as_the_band_that_it_is_known_to
     assert wide.negative_percent == "3.8 to 7.8 %"
     sure = facts.Curvature(0, lowest=-1.0, negative=0.1, negative_low=0.1, negative_high=0.1, size=50)
     assert (sure.negative_counts, sure.negative_percent) == ("5", "10 %")
+
+
+def test_the_path_figure_compares_with_the_straight_lines_and_draws_separated_eigenspaces_only() -> None:
+    path = path_record()
+    curves = [facts.curvature(0, path.spectra[0], path.eigenpairs[0])]
+    points, pairs = len(path.t), len(path.eigenpairs[0].values)
+    overlap = np.broadcast_to(np.eye(pairs), (points, pairs, pairs)).copy()
+    path = dataclasses.replace(
+        path, shape="elastic_band", straight_loss=path.loss + 1, unaligned_loss=path.loss + 2, overlap_a=overlap,
+        overlap_b=overlap,
+    )  # fmt: skip
+    traces = {trace.name: trace for trace in along.figure(path, curves).data}
+    np.testing.assert_array_equal(traces["straight line"].y, path.loss + 1)
+    np.testing.assert_array_equal(traces["straight, not aligned"].y, path.loss + 2)
+    largest = max(overlaps.along(path))
+    np.testing.assert_array_equal(traces[f"top {largest} eigenvectors in A's"].y, np.ones(points))
+    double = [dataclasses.replace(p, values=np.ones(pairs)) for p in path.eigenpairs]
+    same = along.figure(dataclasses.replace(path, eigenpairs=double), curves)
+    assert not [trace.name for trace in same.data if "eigenvectors" in (trace.name or "")]

@@ -46,6 +46,7 @@ def every_record():
             "a", "b", 1, 2, "linear", 3.0, line, line, 0.5, accuracy=line,
             spectra=[spectrum(i) for i in range(4)], eigenpairs=[pairs] * 4,
         ),
+        records.Curve("a", "b", 1, 2, "bezier", True, line, np.ones((3, 20))),
     ]
 
 

@@ -215,7 +215,8 @@ import numpy as np
 from small_problems import digits, train
 from landscape import parallel
 from landscape.directions import pca_plane
-from landscape.path import straight_path
+from landscape.path import follow
+from landscape.curve import straight
 from landscape.surface import grid, surface
 from landscape.trajectory import coordinates, trajectory
 
@@ -229,7 +230,7 @@ u, v = grid(plane, coordinates(problem, plane, saved, comm), points=(6, 5))
 mine = []
 found = surface(problem, plane, u, v, comm, on_row=lambda row, metrics: mine.append(row))
 path = trajectory(problem, plane, saved, comm)
-line = straight_path(problem, vectors[0], vectors[-1], np.linspace(0, 1, 5), comm)
+line = follow(problem, straight(vectors[0], vectors[-1]), np.linspace(0, 1, 5), comm)
 assert sorted(row for rows in comm.gather(mine) for row in rows) == list(range(5))
 losses = [found.loss, found.test_accuracy, path.loss, path.surface_loss, path.off_plane, line.loss, line.test_loss]
 assert all(np.array_equal(x, y) for other in comm.gather(losses) for x, y in zip(losses, other))

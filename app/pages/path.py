@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from landscape import quadrature, records
+from landscape import overlaps, quadrature, records
 from landscape.errors import ProblemError
 from landscape.stores import run_directory
 
@@ -143,7 +143,8 @@ def one(scene: Scene, other: str, keys: list[str], found: list[tuple[str, str]])
     if len(shapes) > 1:
         choice.append(
             shell.tabs(
-                "Shape", [(s, href("path", scene.run_id, other, shape=s), s == shapes[keys.index(key)]) for s in shapes]
+                "Kind",
+                [(_kind(s), href("path", scene.run_id, other, shape=s), s == shapes[keys.index(key)]) for s in shapes],
             )
         )
     r = road(scene, other, key)
@@ -164,6 +165,29 @@ def one(scene: Scene, other: str, keys: list[str], found: list[tuple[str, str]])
     )
 
 
+def _kind(shape: str) -> str:
+    """A path's kind as the tabs say it: 'elastic band, aligned'."""
+    return shape.replace("_", " ").replace(".aligned", ", aligned")
+
+
+def _beside(path: records.Path) -> str:
+    """Barriers of the lines that the path is compared with."""
+    found = (("straight_barrier", "straight line"), ("unaligned_barrier", "not aligned"))
+    return "; ".join(f"{what} {number(path.meta[name])}" for name, what in found if name in path.meta)
+
+
+def _alignment(path: records.Path) -> str:
+    """What the permutation of B did, in a sentence."""
+    told = path.meta.get("alignment")
+    if not told:
+        return ""
+    still = f"; not permuted: {', '.join(told['unpermuted'])}" if told["unpermuted"] else ""
+    return (
+        f" B's units were permuted onto A's: {told['moved']:,} of {sum(told['groups']):,} moved, "
+        f"distance {number(told['distance_before'])} to {number(told['distance_after'])}{still}."
+    )
+
+
 def kpis(r: Road, i: int) -> list[Kpi]:
     path = r.path
     ends = (float(path.loss[0]), float(path.loss[-1]))
@@ -175,7 +199,7 @@ def kpis(r: Road, i: int) -> list[Kpi]:
         Kpi(
             "Barrier",
             number(path.barrier),
-            "linearly connected" if connected else "not linearly connected",
+            _beside(path) or ("linearly connected" if connected else "not linearly connected"),
             "good" if connected else "warn",
         ),
     ]
@@ -198,7 +222,11 @@ def kpis(r: Road, i: int) -> list[Kpi]:
                     f"95 %; ends ≈ {first.negative_count:,} and {last.negative_count:,} of {c.size:,}",
                 )
             )
-    return [*found, Kpi("Distance ‖θB − θA‖", number(path.length), f"{path.shape} path, {len(path.t)} points")]
+    if path.shape == "linear":
+        return [*found, Kpi("Distance ‖θB − θA‖", number(path.length), f"linear path, {len(path.t)} points")]
+    distance = path.meta.get("distance")
+    times = f"{path.length / distance:.3g} times ‖θB − θA‖ = {number(distance)}" if distance else "of the curve"
+    return [*found, Kpi("Length of the path", number(path.length), times)]
 
 
 def along_card(r: Road) -> Card:
@@ -206,13 +234,21 @@ def along_card(r: Road) -> Card:
 
     def caption(_i: int) -> str:
         what = "Loss, accuracy, sharpness and eigenvalue density" if r.series else "Loss and accuracy"
+        kind = _kind(path.shape) + (", aligned" if path.aligned else "")
+        words = ["path", _disk(r.scene, r.other), *(["--kind", path.shape] if path.shape != "linear" else [])]
+        words += ["--align"] if path.aligned else []
         end = (
             ""
             if r.series
-            else f" For spectra along it: {r.scene.command('path', _disk(r.scene, r.other), '--spectrum')}"
+            else f" For spectra along it: {r.scene.command(*words, '--spectrum')}"
         )
         rule = f"the barrier {number(path.barrier)} is measured from it; connected means at most 10 % of the higher end"
-        return f"{what} at {len(path.t)} points of the {path.shape} path. Dotted: the chord; {rule}.{end}"
+        spaces = (
+            " Overlap: share of the top eigenspace inside that of A or B (dotted: the fewest vectors that stand apart)."
+            if overlaps.along(path) else ""
+        )  # fmt: skip
+        told = _alignment(path)
+        return f"{what} at {len(path.t)} points of the {kind} path. Dotted: the chord; {rule}.{told}{spaces}{end}"
 
     def table(_i: int) -> dict[str, Any]:
         columns: dict[str, Any] = {"t": path.t, "train loss": path.loss}
@@ -220,9 +256,13 @@ def along_card(r: Road) -> Card:
             ("train accuracy", path.accuracy),
             ("test loss", path.test_loss),
             ("test accuracy", path.test_accuracy),
+            ("train loss, straight line", path.straight_loss),
+            ("train loss, straight line, not aligned", path.unaligned_loss),
         ):
             if values is not None:
                 columns[name] = values
+        for k, (with_a, with_b) in overlaps.along(path).items():
+            columns |= {f"overlap of top {k} with A": with_a, f"overlap of top {k} with B": with_b}
         if len(r.curvature) == len(path.t):
             columns |= {
                 "sharpness [loss per squared unit of weight]": [c.sharpness for c in r.curvature],

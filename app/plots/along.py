@@ -1,4 +1,4 @@
-"""Everything along a path between two minima: loss, accuracy, extreme eigenvalues and density, one shared t axis."""
+"""Along a path between two minima: loss, accuracy, sharpness, eigenspaces and density, one shared t axis."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from landscape import records
+from landscape import overlaps, records
 from landscape.smoothing import Width
 
 from ..facts import Curvature
@@ -33,17 +33,19 @@ def figure(
     theme: str = "light",
     height: int | None = None,
 ) -> go.Figure:
-    """Panels that have data: loss always, then accuracy, sharpness, density (`series` is indexed by point)."""
+    """Panels that have data: loss, accuracy, sharpness, overlaps, density (`series` is indexed by point)."""
     panels = [
         _loss,
         *([_accuracy] if path.accuracy is not None else []),
         *([_sharpness] if curvature else []),
+        *([_overlaps] if overlaps.along(path) else []),
         *([_density] if series is not None else []),
     ]
-    shares = [{_loss: 1.15, _accuracy: 0.75, _sharpness: 0.85, _density: 1.75}[p] for p in panels]
+    shares = [{_loss: 1.15, _accuracy: 0.75, _sharpness: 0.85, _overlaps: 0.85, _density: 1.75}[p] for p in panels]
+    legend = 50 if path.straight_loss is not None else 0
     fig = empty_figure(
         theme,
-        height or max(int(70 + 120 * sum(shares)), 690 if path.eigenpairs else 0),
+        height or max(int(70 + 120 * sum(shares)), 690 if path.eigenpairs else 0) + legend,
         hovermode="x",
         showlegend=True,
         margin={"l": 66, "r": 16, "t": 34, "b": 46},
@@ -54,7 +56,7 @@ def figure(
     last = len(panels)
     fig.layout.xaxis = {
         "range": _reach(path.t),
-        "title": {"text": "position t on the path: θ(t) = (1 − t) θ<sub>A</sub> + t θ<sub>B</sub>"},
+        "title": {"text": _position(path)},
         "anchor": "y" if last == 1 else f"y{last}",
         "nticks": 11,
     }
@@ -79,6 +81,12 @@ def figure(
     return fig
 
 
+def _position(path: records.Path) -> str:
+    if path.shape == "linear":
+        return "position t on the path: θ(t) = (1 − t) θ<sub>A</sub> + t θ<sub>B</sub>"
+    return f"position t: share of the length of the {path.shape.replace('_', ' ')} path from A to B"
+
+
 def _reach(t: Array) -> list[float]:
     low, high = float(t.min()), float(t.max())
     extra = 0.012 * (high - low)
@@ -93,8 +101,9 @@ def _ends(theme: str) -> list[dict[str, Any]]:
 
 
 def _line(
-    fig: go.Figure, path: records.Path, y: Array, name: str, shade: str, axis: str, theme: str, dash: str = "solid"
-) -> None:
+    fig: go.Figure, path: records.Path, y: Array, name: str, shade: str, axis: str, theme: str, dash: str = "solid",
+    legend: bool = True,
+) -> None:  # fmt: skip
     fig.add_scatter(
         x=path.t,
         y=y,
@@ -104,6 +113,7 @@ def _line(
         yaxis=axis,
         line={"color": colour(theme, shade), "width": 1.7, "dash": dash},
         marker={"size": 4.5},
+        showlegend=legend,
         hovertemplate=f"t = %{{x:.3g}}: {name} %{{y:.4g}}<extra></extra>",
     )
 
@@ -114,6 +124,13 @@ def _loss(fig: go.Figure, path: records.Path, _c: Any, _s: Any, _w: Any, axis: s
     if path.test_loss is not None:
         _line(fig, path, path.test_loss, "test loss", "pink", axis, theme, "dash")
         losses.append(path.test_loss)
+    for y, name, shade, dash in (
+        (path.straight_loss, "straight line", "orange", "dashdot"),
+        (path.unaligned_loss, "straight, not aligned", "brown", "longdashdot"),
+    ):
+        if y is not None:
+            _line(fig, path, y, name, shade, axis, theme, dash)
+            losses.append(y)
     chord = (1 - path.t) * path.loss[0] + path.t * path.loss[-1]
     fig.add_scatter(
         x=path.t,
@@ -129,6 +146,8 @@ def _loss(fig: go.Figure, path: records.Path, _c: Any, _s: Any, _w: Any, axis: s
     at, low, high = float(path.t[worst]), float(chord[worst]), float(path.loss[worst])
     mark = {"xref": "x", "yref": axis, "line": {"color": colour(theme, "muted"), "width": 1}}
     fig.add_shape(type="line", x0=at, x1=at, y0=low, y1=high, **mark)
+    if not path.barrier > 0.02 * float(np.nanmax(np.concatenate(losses))):
+        return {**linear_axis(*losses, zero=True), "title": {"text": "loss"}}  # no height that could carry its name
     fig.add_annotation(
         x=at, y=low + 0.35 * (high - low), yref=axis, text=f"barrier {path.barrier:.3g}", showarrow=False,
         xanchor="left" if at < 0.7 else "right", xshift=4 if at < 0.7 else -4,
@@ -156,6 +175,7 @@ def _sharpness(
         y=y,
         customdata=t,
         name="sharpness λmax",
+        showlegend=path.overlap_a is None,  # the axis says it, and the legend is long by then
         mode="lines+markers",
         yaxis=axis,
         line={"color": colour(theme, "orange"), "width": 1.7},
@@ -165,6 +185,19 @@ def _sharpness(
     wide = np.nanmin(y) > 0 and np.nanmax(y) / np.nanmin(y) > 8
     scale = log_axis(*log_range(y), 4) if wide else linear_axis(y)
     return {**scale, "title": {"text": "λ<sub>max</sub>"}}
+
+
+def _overlaps(
+    fig: go.Figure, path: records.Path, _c: Any, _s: Any, _w: float, axis: str, theme: str
+) -> dict[str, Any]:
+    """Overlap of the top eigenspace with A's and with B's: the largest separated one solid, the least dotted."""
+    found = overlaps.along(path)
+    for k in sorted({min(found), max(found)}):
+        largest = k == max(found)
+        for y, end, shade in zip(found[k], "AB", ("blue", "pink"), strict=True):
+            name = f"top {k} eigenvectors in {end}'s" if largest else f"top {k} in {end}'s"
+            _line(fig, path, y, name, shade, axis, theme, "solid" if largest else "dot", legend=largest)
+    return {"range": [-0.04, 1.06], "nticks": 4, "title": {"text": "overlap"}}
 
 
 def _density(

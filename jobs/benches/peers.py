@@ -279,12 +279,12 @@ def _estimate(spectrum: Spectrum, products: int) -> Estimate:
     """Ours, and the curve at the width from which on half the iterations draw the same one."""
     import numpy as np
 
-    from landscape import bounds, quadrature
+    from landscape import quadrature, smoothing
 
     from ._case import Estimate
 
     nodes, weights = quadrature.measure(spectrum)
-    width = bounds.settled_width(spectrum)
+    width = smoothing.settled_width(spectrum)
     curve = None
     if width is not None:
         grid = np.linspace(nodes[0] - 4 * width, nodes[-1] + 4 * width, 10_000)

@@ -180,8 +180,12 @@ def trajectory_key(plane: str, step: int) -> str:
     return f"trajectory-{plane}-{step:08d}"
 
 
-def path_key(run_b: str, shape: str) -> str:
-    return f"path-{shape}-{re.sub(r'[^A-Za-z0-9._+-]', '_', run_b)}"
+def path_key(run_b: str, shape: str, aligned: bool = False) -> str:
+    return f"path-{shape}{'.aligned' if aligned else ''}-{re.sub(r'[^A-Za-z0-9._+-]', '_', run_b)}"
+
+
+def curve_key(run_b: str, shape: str, aligned: bool = False) -> str:
+    return "curve" + path_key(run_b, shape, aligned).removeprefix("path")
 
 
 def key_of(record: records.Record) -> str:
@@ -198,7 +202,9 @@ def key_of(record: records.Record) -> str:
         case records.Trajectory():
             return trajectory_key(record.plane, record.step)
         case records.Path():
-            return path_key(record.run_b, record.shape)
+            return path_key(record.run_b, record.shape, record.aligned)
+        case records.Curve():
+            return curve_key(record.run_b, record.shape, record.aligned)
     raise TypeError(f"no key for a {type(record).__name__}")
 
 
