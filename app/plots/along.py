@@ -34,14 +34,15 @@ def figure(
     height: int | None = None,
 ) -> go.Figure:
     """Panels that have data: loss, accuracy, sharpness, overlaps, density (`series` is indexed by point)."""
-    panels = [
+    panels: list[Any] = [
         _loss,
         *([_accuracy] if path.accuracy is not None else []),
         *([_sharpness] if curvature else []),
         *([_overlaps] if overlaps.along(path) else []),
         *([_density] if series is not None else []),
     ]
-    shares = [{_loss: 1.15, _accuracy: 0.75, _sharpness: 0.85, _overlaps: 0.85, _density: 1.75}[p] for p in panels]
+    heights: dict[Any, float] = {_loss: 1.15, _accuracy: 0.75, _sharpness: 0.85, _overlaps: 0.85, _density: 1.75}
+    shares = [heights[p] for p in panels]
     legend = 50 if path.straight_loss is not None else 0
     fig = empty_figure(
         theme,
