@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _halves.add_arguments(parser)
     group.add_argument("--no-vectors", action="store_true", help="keep no eigenvectors: saves disk, no eigen plane")
     group.add_argument("--eigenpairs", action="store_true",
-                       help="eigenpairs alone, no density: an eighth of the products (tolerance: 1e-4)")  # fmt: skip
+                       help="eigenpairs alone, no density: about 30 products for ten (tolerance: 1e-4)")  # fmt: skip
     group.add_argument("--save-every", type=float, metavar="SECONDS", default=300.0,
                        help="seconds between two states saved inside a checkpoint (default: 300)")  # fmt: skip
     block = group.add_mutually_exclusive_group()
