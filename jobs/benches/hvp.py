@@ -48,7 +48,8 @@ def measure(args: argparse.Namespace) -> Iterator[Table]:
         "problem": "", "weights": ",d", "samples": ",d", "gradient, ms": ".2f", "block": "d", "chosen": "",
         "rows a batch": ",d", "choosing, s": ".1f", "product, ms": ".2f", "product / gradient": ".2f",
         "target": ".1f", "built anew": ".2f", "plain, rebuilt": ".2f", "plain, kept": ".2f", "FLOPs": ".2f",
-        "FLOPs rebuilt": ".2f", "FLOPs kept": ".2f", "memory, MB": ".1f", "gradient's, MB": ".1f", "relative difference": ".1e",
+        "FLOPs rebuilt": ".2f", "FLOPs kept": ".2f", "memory, MB": ".1f", "gradient's, MB": ".1f",
+        "relative difference": ".1e",
     }  # fmt: skip
     note = f"A job builds what it keeps once a checkpoint of {CHECKPOINT} products."
     yield Table("One exact Hessian product", columns, _rows(args, len(columns)), note)
