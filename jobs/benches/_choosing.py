@@ -35,9 +35,11 @@ class Chosen:
         return f"{self.strategy}, graphs stay" if self.keep else self.strategy
 
 
-def hessian(problem: Problem, theta: Tensor, comm: Comm, *, block: int, expected: int) -> Chosen:
-    """The Hessian at the weights theta (size,) for a job of `expected` products with a vector, `block` at a time."""
-    products = Products(block=block, expected=expected)
+def hessian(
+    problem: Problem, theta: Tensor, comm: Comm, *, block: int, expected: int, checkpoints: int = 1
+) -> Chosen:
+    """The Hessian at the weights theta (size,) for a job of `expected` products a checkpoint, `block` vectors at a time."""
+    products = Products(block=block, expected=expected, checkpoints=checkpoints)
     operator, seconds = timed(lambda: operator_at(problem, theta, comm, products=products))
     matrix = Matrix(plugins.load("landscape.operators", "hessian"), problem)
     plan = products.plan(problem, theta, comm, "hessian", matrix)  # made above, and remembered

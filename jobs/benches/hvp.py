@@ -1,9 +1,9 @@
 """Cost of exact Hessian products in gradients of the same data, graph building included.
 
   landscape bench hvp
-  landscape bench hvp digits_mlp lenet --widths 1 4 10 --job 20000
+  landscape bench hvp digits_mlp lenet --widths 1 4 10 --checkpoints 100
 
-Ours is what a job of so many products gets: strategy and rows a batch are chosen (and compiled) first, which is timed
+Ours is what a job of so many checkpoints gets: strategy and rows a batch are chosen (and compiled) first, which is timed
 apart. `product` holds its share of building the graphs, which a job does once where they are kept; `built anew` builds
 them for every block. The target is for the best of the widths. `plain, rebuilt` is reverse over reverse, every vector
 building every graph anew, as most tools do it; `plain, kept` multiplies graphs that were built beforehand and are all
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     from ._timing import Timing
 
 TARGETS = {"digits_mlp": 0.6, "lenet": 1.7, "resnet20": 2.7, "gpt": 2.2}  # gradients a product, blocks of up to 10
-JOBS = {"digits_mlp": 20_000}  # products of a job: a film of a hundred checkpoints; else one checkpoint
-JOB = CHECKPOINT = 200
+JOBS = {"digits_mlp": 100}  # checkpoints of a job that takes long enough for a choice; else one
+CHECKPOINT = 200  # products at each
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("problems", nargs="*", metavar="PROBLEM", help=f"default: {' '.join(TARGETS)}")
     parser.add_argument("--widths", type=_common.positive, nargs="+", default=[1, 4, 10], metavar="B",
                         help="vectors a block (default: 1 4 10)")  # fmt: skip
-    parser.add_argument("--job", type=_common.positive, metavar="N",
-                        help=f"products that the job asks for (default: {JOB}; digits_mlp 20000)")  # fmt: skip
+    parser.add_argument("--checkpoints", type=_common.positive, metavar="N",
+                        help="of the job that a strategy is chosen for (default: 1; digits_mlp 100)")  # fmt: skip
 
 
 def measure(args: argparse.Namespace) -> Iterator[Table]:
@@ -72,7 +72,7 @@ def _rows_of(name: str, problem: Problem, args: argparse.Namespace) -> Iterator[
 
     from . import _choosing, _subjects, _timing
 
-    theta, job = problem.weights(), args.job or (JOB if args.quick else JOBS.get(name, JOB))
+    theta, job = problem.weights(), args.checkpoints or (1 if args.quick else JOBS.get(name, 1))
     whole, one = _subjects.joined(problem), _block(problem, 1, args.seed)
     works: dict[str, Callable[[], Any]] = {
         "gradient": partial(_subjects.gradient, problem, theta), "whole": partial(_subjects.gradient, whole, theta),
@@ -81,7 +81,7 @@ def _rows_of(name: str, problem: Problem, args: argparse.Namespace) -> Iterator[
     }  # fmt: skip
     ours: dict[int, Chosen] = {}
     for width in args.widths:
-        ours[width] = _choosing.hessian(problem, theta, Comm(), block=width, expected=job)
+        ours[width] = _choosing.hessian(problem, theta, Comm(), block=width, expected=CHECKPOINT, checkpoints=job)
         works[f"anew {width}"] = partial(_anew, ours[width], _block(problem, width, args.seed))
         works[f"again {width}"] = partial(ours[width].operator.matvec, _block(problem, width, args.seed))
     times = _timing.interleaved(works, args.repeats)
