@@ -38,7 +38,7 @@ class Chosen:
 def hessian(
     problem: Problem, theta: Tensor, comm: Comm, *, block: int, expected: int, checkpoints: int = 1
 ) -> Chosen:
-    """The Hessian at the weights theta (size,) for a job of `expected` products a checkpoint, `block` vectors at a time."""
+    """The Hessian at the weights theta (size,) for jobs of `expected` products a checkpoint, `block` at a time."""
     products = Products(block=block, expected=expected, checkpoints=checkpoints)
     operator, seconds = timed(lambda: operator_at(problem, theta, comm, products=products))
     matrix = Matrix(plugins.load("landscape.operators", "hessian"), problem)

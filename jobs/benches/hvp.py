@@ -3,7 +3,7 @@
   landscape bench hvp
   landscape bench hvp digits_mlp lenet --widths 1 4 10 --checkpoints 100
 
-Ours is what a job of so many checkpoints gets: strategy and rows a batch are chosen (and compiled) first, which is timed
+Ours is what a job of so many checkpoints gets: strategy and rows a batch are chosen (and compiled) before, timed
 apart. `product` holds its share of building the graphs, which a job does once where they are kept; `built anew` builds
 them for every block. The target is for the best of the widths. `plain, rebuilt` is reverse over reverse, every vector
 building every graph anew, as most tools do it; `plain, kept` multiplies graphs that were built beforehand and are all
