@@ -108,7 +108,7 @@ lint: install ## ruff and mypy
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 
-bench: install ## all benchmarks into docs/benchmarks.md (half an hour, idle machine; ARGS=--quick for a look)
+bench: install ## all benchmarks into docs/benchmarks.md (twenty minutes, idle machine; ARGS=--quick for a look)
 	@OMP_NUM_THREADS=1 $(BIN)/landscape bench all --markdown '$(if $(filter --quick,$(ARGS)),build,docs)/benchmarks.md' $(ARGS)
 
 pictures: install ## the README's pictures, from the demo's store (needs chromium)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from landscape import bounds, quadrature
 from landscape.probes import probes
+from landscape.products import Products
 from landscape.records import Spectrum
 from landscape.traces import hutchpp
 
@@ -34,10 +35,10 @@ def measure(
 
     The half widths of trace and norm are relative to the truth; those of shares are shares.
     """
-    problem = diagonal_problem(eigenvalues)
+    problem, products = diagonal_problem(eigenvalues), Products("kept")
     found: dict[str, list[tuple[float, float]]] = {}
     for seed in seeds:
-        spectrum = density(problem, seed, probes, iterations, block)
+        spectrum = density(problem, seed, probes, iterations, block, products)
         for name, held, half in [*_totals(spectrum, eigenvalues), *_shares(spectrum, eigenvalues)]:
             found.setdefault(name, []).append((float(held), half))
         on_seed(seed)

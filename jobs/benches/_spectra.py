@@ -15,8 +15,9 @@ from landscape.curvature import operator_at
 from landscape.errors import ProblemError
 from landscape.parallel import Comm
 from landscape.problem import Problem
+from landscape.products import Products
 from landscape.records import Spectrum
-from landscape.spectrum import spectrum_at
+from landscape.spectrum import eigenpairs_at, spectrum_at
 
 from ._case import Pairs
 
@@ -78,26 +79,29 @@ def diagonal_problem(eigenvalues: Array) -> Problem:
 # ---------------------------------------------------------------------- estimates
 
 
-def density(problem: Problem, seed: int, probes: int, iterations: int, block: int = 4) -> Spectrum:
-    """The density alone, by the entry point that everybody calls."""
+def density(
+    problem: Problem, seed: int, probes: int, iterations: int, block: int = 4, products: Products | None = None
+) -> Spectrum:
+    """The density alone, by the entry point that everybody calls; `products` remembers a choice made before."""
     return spectrum_at(
         problem, problem.weights(), Comm(), probes=probes, iterations=iterations, block=block, seed=seed, check=False,
-        top=0, bottom=0, tolerance=1.0,  # no pair is waited for
+        top=0, bottom=0, products=products,
     )[0]  # fmt: skip
 
 
-def plain(problem: Problem, seed: int, probes: int, iterations: int) -> Spectrum:
+def plain(
+    problem: Problem, seed: int, probes: int, iterations: int, products: Products | None = None
+) -> Spectrum:
     """Stochastic Lanczos quadrature as the textbook has it: independent probes, plain Gauss weights."""
-    found = density(problem, seed, probes, iterations, block=1)
+    found = density(problem, seed, probes, iterations, 1, products)
     return dataclasses.replace(found, weights=found.gauss_weights)
 
 
-def top_pairs(problem: Problem, count: int, residual: float, seed: int, block: int) -> Pairs:
-    """The largest eigenpairs to a residual relative to the norm, with as little of a density as can be asked for."""
-    _, pairs = spectrum_at(
-        problem, problem.weights(), Comm(), probes=block, iterations=1, block=block, top=count, bottom=0,
-        tolerance=residual, seed=seed, check=False,
-    )  # fmt: skip
+def top_pairs(problem: Problem, count: int, residual: float, seed: int, products: Products | None = None) -> Pairs:
+    """The largest eigenpairs to a residual relative to the norm, with the check that none is missed."""
+    pairs = eigenpairs_at(
+        problem, problem.weights(), Comm(), top=count, tolerance=residual, seed=seed, check=False, products=products
+    )
     assert pairs.vectors is not None  # a fresh record holds them
     return Pairs(pairs.values, pairs.vectors, pairs.residuals, int(pairs.meta["matvecs"]))
 

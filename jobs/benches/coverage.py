@@ -19,12 +19,12 @@ from .. import _common
 if TYPE_CHECKING:
     from ._tables import Row, Table
 
-PLANS = ((5, 40, 5), (4, 25, 4), (4, 50, 4), (4, 50, 1), (8, 50, 4))  # probes, iterations, block
+PLANS = ((5, 40, 5), (4, 50, 4), (4, 50, 1), (8, 50, 4))  # probes, iterations, block
 HUTCHPP = (30, 60, 120)  # products of `landscape trace`
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seeds", type=_common.positive, default=60, help="seeds (default: 60)")
+    parser.add_argument("--seeds", type=_common.positive, default=50, help="seeds (default: 50)")
     parser.add_argument("--steps", type=_common.natural, nargs="*", default=[145, 1000],
                         help="Adam steps of the digits network before measuring (default: 145 1000)")  # fmt: skip
 

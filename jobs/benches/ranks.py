@@ -4,8 +4,8 @@
   landscape bench ranks --problem lenet --ranks 1 2 --rounds 5
 
 It starts `mpirun -n P landscape bench ranks` for every P itself. Efficiency is T1 / (P T_P) in wall-clock time of a
-block product over all data, by the best of each round; the rounds go through all P in turn. Ranks beyond the machine's
-cores check that numbers are equal; their efficiency means nothing and is left out.
+block product over all data, after graphs that stay were built, by the best of each round; the rounds go through all P
+in turn. Ranks beyond the machine's cores check that numbers are equal; their efficiency means nothing and is left out.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ._tables import Row, Table
 
 WIDTH = 4  # vectors a block
+JOB = 200  # products that the strategy is chosen for: one checkpoint
 SCALES = (8, 64, 256, 1024)
 FULL_DATA = {"resnet20": 50_000, "lenet": 60_000}  # samples of the data sets that the modelled runs go through
 
@@ -44,8 +45,9 @@ def measure(args: argparse.Namespace) -> Iterator[Table]:
     rounds = [{p: _on(p, args) for p in counts} for _ in range(1 if args.quick else args.rounds)]
     first = rounds[0]
     columns = {
-        "problem": "", "samples": ",d", "ranks": "d", "block product, ms": ".1f", "median, ms": ".1f",
-        "efficiency": ".3f", "target": ".2f", "nodes differ, float32": ".0e", "nodes differ, float64": ".0e",
+        "problem": "", "samples": ",d", "ranks": "d", "chosen": "", "rows a batch": ",d", "block product, ms": ".1f",
+        "median, ms": ".1f", "efficiency": ".3f", "target": ".2f", "nodes differ, float32": ".0e",
+        "nodes differ, float64": ".0e",
         "eigenvalues differ, float64": ".0e",
     }  # fmt: skip
     yield Table(
@@ -53,12 +55,12 @@ def measure(args: argparse.Namespace) -> Iterator[Table]:
         "Limits: 1e-5 in float32 and 1e-12 in float64, on the digits network with 4 probes x 10 iterations.",
     )  # fmt: skip
     columns = {
-        "ranks": "d", "all-gathers a block product": ".1f", "reduce-scatters": ".1f", "all-reduces a block step": ".1f",
-        "bytes a rank and vector": ",.0f", "model": ",.0f", "all-reduced, bytes a step": ",.0f",
+        "ranks": "d", "collectives a block product": ".1f", "messages": ".1f", "bytes a rank and vector": ",.0f",
+        "model": ",.0f", "small sums a block step": ".1f", "their bytes": ",.0f",
     }  # fmt: skip
     note = (
-        "Model: (P - 1) / P n (4 + s) bytes for n weights in float32, s bytes an entry of the product on the wire; an "
-        "all-reduce of vectors would send 2 (P - 1) / P 4 n and leave every rank the whole basis."
+        "One all-gather and one reduce-scatter. Model: 2 (P - 1) / P 4 n bytes for n weights in float32. An all-reduce "
+        "would send as much and leave every rank the whole basis."
     )
     yield Table(f"Traffic, digits_mlp of {first[1]['size']:,} weights", columns, _traffic(first), note)
     columns = {
@@ -71,7 +73,7 @@ def measure(args: argparse.Namespace) -> Iterator[Table]:
         "data set. A device that computes faster has less to hide communication behind: "
         "the last row has T1 of 10 TFLOP/s a rank instead."
     )
-    yield Table("Strong scaling, modelled", columns, _modelled(first[1], args), note)
+    yield Table("Strong scaling, modelled", columns, _modelled(first, args), note)
 
 
 def _on(ranks: int, args: argparse.Namespace) -> dict[str, Any]:
@@ -90,8 +92,8 @@ def _efficiency(rounds: list[dict[int, dict[str, Any]]]) -> Iterator[Row]:
         median = statistics.median(each[ranks]["median"] for each in rounds)
         honest = ranks <= cores
         yield (
-            one["problem"], one["samples"], ranks, 1e3 * best if honest else None, 1e3 * median if honest else None,
-            alone / (ranks * best) if honest else None, 0.9 if ranks == 2 else None,
+            one["problem"], one["samples"], ranks, found["strategy"], found["rows"], 1e3 * best if honest else None,
+            1e3 * median if honest else None, alone / (ranks * best) if honest else None, 0.9 if ranks == 2 else None,
             *(_apart(found[key], one[key]) for key in ("nodes32", "nodes64", "values64")),
         )  # fmt: skip
 
@@ -104,31 +106,29 @@ def _apart(found: list[float], one: list[float]) -> float:
 
 
 def _traffic(first: dict[int, dict[str, Any]]) -> Iterator[Row]:
-    from ._traffic import modelled_bytes
+    from ._scaling import modelled_bytes
 
     for ranks, found in first.items():
-        products = found["block_products"]
-        calls, sent = found["calls"], found["sent"]
-        vectors = (sent.get("all-gather", 0) + sent.get("reduce-scatter", 0)) / products / WIDTH
+        sent = found["traffic"]
         yield (
-            ranks, calls["all-gather"] / products, calls["reduce-scatter"] / products,
-            calls.get("all-reduce", 0) / products, vectors,
-            modelled_bytes(found["size"], ranks, 4, found["wire_itemsize"]), sent.get("all-reduce", 0) / products,
+            ranks, sent["collectives"], sent["messages"], sent["bytes"] / WIDTH,
+            modelled_bytes(found["size"], ranks, 4), sent["sums"], sent["sum_bytes"],
         )  # fmt: skip
 
 
-def _modelled(one: dict[str, Any], args: argparse.Namespace) -> Iterator[Row]:
-    from ._traffic import modelled_bytes, modelled_efficiency
+def _modelled(first: dict[int, dict[str, Any]], args: argparse.Namespace) -> Iterator[Row]:
+    from ._scaling import modelled_bytes, modelled_efficiency
 
+    one = first[1]
     samples = FULL_DATA.get(args.problem, one["samples"])
-    reductions = round(one["calls"].get("all-reduce", 0) / one["block_products"])
+    reductions = round(max(found["traffic"]["sums"] for found in first.values()))
     measured = one["best"] * samples / one["samples"]
     device = one["flops"] * samples / one["samples"] / 10e12
     for name, seconds in ((args.problem, measured), (f"{args.problem}, 10 TFLOP/s", device)):
         shares = [
             modelled_efficiency(
-                seconds, WIDTH * modelled_bytes(one["timed_size"], p, 4, one["wire_itemsize"]), p,
-                bandwidth=1e9 * args.bandwidth, latency=1e-6 * args.latency, reductions=reductions,
+                seconds, WIDTH * modelled_bytes(one["timed_size"], p, 4), p, bandwidth=1e9 * args.bandwidth,
+                latency=1e-6 * args.latency, reductions=reductions,
             )
             for p in SCALES
         ]  # fmt: skip
@@ -160,11 +160,16 @@ def _timed(problem: Any, args: argparse.Namespace, comm: Any) -> dict[str, Any]:
 
     from landscape.curvature import operator_at
 
-    curvature = operator_at(problem, problem.weights(), comm)
+    from . import _choosing
+
+    theta = problem.weights()
+    chosen = _choosing.hessian(problem, theta, comm, block=WIDTH, expected=JOB)
+    curvature = chosen.operator
     part = curvature.part
     block = torch.randn(part.stop - part.start, WIDTH, dtype=problem.dtype)
     with FlopCounterMode(display=False) as counter:
-        curvature.matvec(block)  # and the warm-up
+        operator_at(problem, theta, comm).matvec(block)  # by the reference: compiled code passes no counter
+    curvature.matvec(block)  # the warm-up, in which graphs are built that stay
     taken = []
     for _ in range(args.repeats):
         comm.barrier()
@@ -174,7 +179,8 @@ def _timed(problem: Any, args: argparse.Namespace, comm: Any) -> dict[str, Any]:
         taken.append(time.perf_counter() - begin)
     return {
         "samples": problem.samples, "timed_size": problem.size, "best": min(taken),
-        "median": statistics.median(taken), "flops": int(counter.get_total_flops()),
+        "median": statistics.median(taken), "flops": int(counter.get_total_flops()), "strategy": chosen.label,
+        "rows": chosen.rows,
     }  # fmt: skip
 
 
@@ -193,27 +199,21 @@ def _digits(dtype: str, args: argparse.Namespace) -> Any:
 
 
 def _counted(args: argparse.Namespace, comm: Any) -> dict[str, Any]:
-    """Collectives of a density run: all those of block products, and the small ones around them."""
+    """What this rank sends a block product in a density run, and in the small sums around it."""
     import torch
 
     from landscape.curvature import operator_at
     from landscape.lanczos import BlockLanczos
     from landscape.probes import probes
 
-    from ._traffic import Counted
-
-    problem, counted = _digits("float32", args), Counted(comm)
-    curvature = operator_at(problem, problem.weights(), counted)
+    problem = _digits("float32", args)
+    curvature = operator_at(problem, problem.weights(), comm)
     start = probes(range(WIDTH), problem.size, args.seed, curvature.part).to(torch.float32)
     space = BlockLanczos(curvature.matvec, start, 12 * WIDTH, curvature.reduce)
-    counted.calls.clear()
-    counted.sent.clear()
+    before = comm.traffic.copy()
     for _ in range(10):
         space.expand()
-    return {
-        "size": problem.size, "block_products": 10, "calls": dict(counted.calls), "sent": dict(counted.sent),
-        "wire_itemsize": counted.itemsize,
-    }  # fmt: skip
+    return {"size": problem.size, "traffic": comm.traffic.since(before).a_product()}
 
 
 def _numbers(args: argparse.Namespace, comm: Any) -> dict[str, Any]:
