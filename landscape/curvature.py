@@ -12,8 +12,9 @@ from . import combination, plugins, suspects
 from .combination import Combination, Operator
 from .errors import ProblemError, ResourceError
 from .parallel import Comm
+from .plans import unmeasured
 from .problem import Problem, rows, split
-from .products import Products, Taken, unmeasured
+from .products import Products, Taken
 from .strategies import Matrix, Product
 
 

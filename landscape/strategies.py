@@ -6,7 +6,7 @@
 | batched         | graph of the gradient       | backward, all columns at once | 2 + 1/b, fewer calls |
 | forward         | nothing                     | jvp of the gradient, columns  | 3                    |
 | forward_batched | nothing                     | jvp of the gradient, at once  | 2 + 1/b, no graph    |
-| linearised      | a trace of the gradient     | the trace, all columns        | 2, slow to trace     |
+| linearised      | a trace's part without v    | its part with v, all columns  | 2, traced once a job |
 | compiled        | fused code, once a job      | that code, all columns        | what fusing leaves   |
 
 `kept` is valid wherever the operator exists; `landscape.products` measures the others against it.
@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from .problem import Problem, tensors
+from .tracing import Traces
 
 Product = Callable[[Tensor], Tensor]  # block (size, b) -> (size, b)
 Prepare = Callable[[Tensor, Any, int], Product]  # (weights (size,), batch, number of its first sample) -> product
@@ -88,7 +89,16 @@ def forward_batched(matrix: Matrix) -> Prepare:
 
 
 def linearised(matrix: Matrix) -> Prepare:
-    return lambda vector, batch, first: _at_once(matrix.at(vector, batch, first).linearised(vector))
+    """One trace for all checkpoints and batches of a shape; what it holds for a batch is kept with the product."""
+    if matrix.numbered:
+        raise NotImplementedError("the operator draws random numbers by sample, which a trace would freeze")
+    traces = Traces(matrix.problem, lambda vector, batch: matrix.at(vector, batch, 0).forward(vector))
+
+    def prepare(vector: Tensor, batch: Any, first: int) -> Product:
+        rows = traces.at(vector, batch)
+        return lambda block: rows(block.T.contiguous()).T
+
+    return prepare
 
 
 def compiled(matrix: Matrix) -> Prepare:
@@ -120,7 +130,7 @@ def compiled(matrix: Matrix) -> Prepare:
 
 
 STRATEGIES: dict[str, Strategy] = {
-    f.__name__: f for f in (kept, batched, forward, forward_batched, linearised, compiled)
+    f.__name__: f for f in (kept, batched, forward_batched, forward, linearised, compiled)
 }
 HOLDS_GRAPH = ("kept", "batched", "linearised")  # what they prepare is worth keeping for a checkpoint's whole run
 TRACED = ("linearised", "compiled")  # a slow first call: tried where the job is long enough, or when named

@@ -1,11 +1,10 @@
 """What operators are made of: the Hessian of a function, or the Gauss-Newton matrix of a composition.
 
-Each form offers its product with a vector in three ways, from which `landscape.strategies` makes all strategies:
+Each form offers its product with a vector in two ways, from which `landscape.strategies` makes all strategies:
 
 - `reverse(theta)`: reverse mode only, over a graph that is built once. Every layer with a double backward works, so
   this is the reference that all others are measured against;
-- `forward(theta)`: forward mode over reverse mode; nothing is kept, the function of theta is evaluated anew;
-- `linearised(theta)`: the same, traced once into a list of linear operations.
+- `forward(theta)`: forward mode over reverse mode; nothing is kept, the function of theta is evaluated anew.
 
 Reverse mode over forward mode is in none of them: torch gets it silently wrong for LayerNorm, InstanceNorm and
 BatchNorm in training mode.
@@ -13,14 +12,13 @@ BatchNorm in training mode.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import grad, jvp, linearize, vjp
+from torch.func import grad, jvp, vjp
 
 from ..errors import ProblemError
 
@@ -51,9 +49,6 @@ class HessianOf:
     def forward(self, theta: Tensor) -> Column:
         slope = grad(self.function)
         return lambda v: jvp(slope, (theta,), (v,))[1]
-
-    def linearised(self, theta: Tensor) -> Column:
-        return _linearised(grad(self.function), theta)[1]
 
 
 @dataclass(frozen=True)
@@ -91,13 +86,6 @@ class GaussNewtonOf:
 
         return column
 
-    def linearised(self, theta: Tensor) -> Column:
-        values, push = _linearised(self.values, theta)
-        _, pull = _pulled(self.values, theta)
-        _, curve = _linearised(grad(self.outer), values)
-
-        return lambda v: pull(curve(push(v)))
-
 
 @dataclass(frozen=True)
 class GaussNewtonWithin:
@@ -125,20 +113,11 @@ class GaussNewtonWithin:
     def forward(self, theta: Tensor) -> Column:
         raise NotImplementedError("the model computes its own loss: there is no function from outputs to loss")
 
-    linearised = forward
-
 
 def _pulled(function: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, Column]:
     """(values, u -> J^T u)."""
     value, pull = vjp(function, at)[:2]
     return value, lambda u: pull(u)[0]
-
-
-def _linearised(function: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, Column]:
-    with warnings.catch_warnings():  # torch's own graph folding warns of attributes that it adds itself
-        warnings.simplefilter("ignore", UserWarning)
-        value, push = linearize(function, at)
-    return value, push
 
 
 def _pushforward(values: Tensor, theta: Tensor) -> Column:
