@@ -269,7 +269,8 @@ class Choice:
         shapes = 1 if sum(self.lengths) % size == 0 else 2  # of batches: each is traced
         cost = (0.3 + 0.05 * graph) * shapes if name == "linearised" else 5.0 + 0.5 * graph
         cost += WAKE if _JVP not in sys.modules else 0.0
-        pays = max(self.comm.gather(cost)) < 0.3 * self.best[0]
+        # Compiled code rarely gains on a trace what compiling takes: only the longest jobs find out.
+        pays = max(self.comm.gather(cost)) < (0.3 if name == "linearised" else 0.02) * self.best[0]
         if not pays:
             self._skip(name, size, f"its {cost:.0f} s of tracing would not pay")
         return pays

@@ -94,11 +94,7 @@ def linearised(matrix: Matrix) -> Prepare:
         raise NotImplementedError("the operator draws random numbers by sample, which a trace would freeze")
     traces = Traces(matrix.problem, lambda vector, batch: matrix.at(vector, batch, 0).forward(vector))
 
-    def prepare(vector: Tensor, batch: Any, first: int) -> Product:
-        rows = traces.at(vector, batch)
-        return lambda block: rows(block.T.contiguous()).T
-
-    return prepare
+    return lambda vector, batch, first: traces.at(vector, batch)
 
 
 def compiled(matrix: Matrix) -> Prepare:

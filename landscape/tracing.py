@@ -44,28 +44,17 @@ class Traces:
         self.problem, self.form = problem, form
         self._parts: dict[Any, Parts] = {}
 
-    def at(self, vector: Tensor, batch: Any) -> Callable[[Tensor], Tensor]:
-        """block (b, size) -> (b, size); what does not depend on the block is computed at its first call."""
-        kept: dict[int, tuple[GraphModule, tuple[Tensor, ...]]] = {}
+    def at(self, vector: Tensor, batch: Any) -> TracedProduct:
+        """block (size, b) -> (size, b); what does not depend on the block is computed at its first call."""
+        return TracedProduct(self, vector, batch)
 
-        def product(block: Tensor) -> Tensor:
-            with torch.no_grad():
-                if len(block) not in kept:
-                    before, after = self._traced(vector, batch, block)
-                    kept[len(block)] = after, before(*self._inputs(vector, batch)[0])
-                after, values = kept[len(block)]
-                found: Tensor = after(*values, block)
-            return found
-
-        return product
-
-    def _inputs(self, vector: Tensor, batch: Any) -> tuple[list[Any], Any, list[str]]:
+    def inputs(self, vector: Tensor, batch: Any) -> tuple[list[Any], Any, list[str]]:
         leaves, spec = pytree.tree_flatten(batch)
         buffers = dict(self.problem.objective.named_buffers())
         return [vector, *buffers.values(), *leaves], spec, list(buffers)
 
-    def _traced(self, vector: Tensor, batch: Any, block: Tensor) -> Parts:
-        inputs, spec, names = self._inputs(vector, batch)
+    def parts(self, vector: Tensor, batch: Any, block: Tensor) -> Parts:
+        inputs, spec, names = self.inputs(vector, batch)
         shapes = [(tuple(t.shape), t.stride(), t.dtype) if isinstance(t, Tensor) else t for t in (*inputs, block)]
         # Weights outside of the block are no inputs: a trace belongs to their values.
         fixed = [(id(p), p._version) for p in self.problem.objective.parameters()] if self.problem.block else []
@@ -88,6 +77,38 @@ class Traces:
             with torch.enable_grad():
                 self._parts[key] = divided(make_fx(functionalize(function))(*inputs, block))
         return self._parts[key]
+
+
+class TracedProduct:
+    """The product of one batch at given weights, with what it keeps between blocks."""
+
+    def __init__(self, traces: Traces, vector: Tensor, batch: Any) -> None:
+        self._traces, self._vector, self._batch = traces, vector, batch
+        self._kept: dict[int, tuple[GraphModule, tuple[Any, ...]]] = {}
+
+    def __call__(self, block: Tensor) -> Tensor:
+        width = block.shape[1]
+        with torch.no_grad():
+            rows = block.T.contiguous()  # (b, size)
+            if width not in self._kept:
+                before, after = self._traces.parts(self._vector, self._batch, rows)
+                self._kept[width] = after, before(*self._traces.inputs(self._vector, self._batch)[0])
+            after, values = self._kept[width]
+            found: Tensor = after(*values, rows)
+        return found.T
+
+    @property
+    def held(self) -> float:
+        """Bytes that are kept for the batch beyond the weights and the data themselves."""
+        own = {t.untyped_storage().data_ptr() for t in self._traces.inputs(self._vector, self._batch)[0]
+               if isinstance(t, Tensor)}  # fmt: skip
+        seen: dict[int, int] = {}
+        for _, values in self._kept.values():
+            for value in values:
+                if isinstance(value, Tensor):
+                    storage = value.untyped_storage()
+                    seen[storage.data_ptr()] = storage.nbytes()
+        return float(sum(size for place, size in seen.items() if place not in own))
 
 
 def divided(traced: GraphModule) -> Parts:
