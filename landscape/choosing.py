@@ -192,12 +192,17 @@ class Choice:
                         failed.add(rows_)
         at = min(quickest, key=quickest.__getitem__, default=size)
         for name in (n for n in self.wish.strategies if n in TRACED):
-            measured, product = sizes[at]
-            if self._pays(name, at, reference):
-                if measured != at:  # traces belong to a size: measure at the very one
-                    again, found = self._reference(at)
-                    measured, product = (at, found) if again is not None and found is not None else (measured, product)
-                self._judged(name, self._probe(name, measured, product), at)
+            for rows_ in [at] if name == "compiled" else sorted(sizes, key=lambda r: r != at):
+                if self._pays(name, rows_):
+                    self._judge_traced(name, rows_, *sizes[rows_])
+
+    def _judge_traced(self, name: str, size: int, measured: int, product: Tensor) -> None:
+        """A trace belongs to a size of batches: it is measured at the very one."""
+        if measured != size:
+            again, found = self._reference(size)
+            if again is not None and found is not None:
+                measured, product = size, found
+        self._judged(name, self._probe(name, measured, product), size)
 
     def _representative(self, size: int) -> int:
         """Rows that stand for a batch of `size`: fewer where a gradient takes long, since its time is in the rows."""
@@ -261,7 +266,7 @@ class Choice:
         self._skip(name, size, "measuring it would take too long for this job")
         return False
 
-    def _pays(self, name: str, size: int, reference: Cost) -> bool:
+    def _pays(self, name: str, size: int) -> bool:
         """Whether tracing or compiling can pay: what it may save against what it will cost."""
         with torch.enable_grad():
             graph = nodes(self.problem.batch_loss(self.vector.clone().requires_grad_(True), self._batch(8)
