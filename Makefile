@@ -102,7 +102,7 @@ demo: install ## train, spectra under mpirun, surface, path, video on real data,
 	@$(BIN)/landscape demo --store '$(STORE)' --ranks $(RANKS) $(if $(PORT),--port $(PORT)) $(if $(filter 0 no false,$(SERVE)),--no-serve)
 
 test: install ## run all tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=15 $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations=15 $(ARGS)
 
 lint: install ## ruff and mypy
 	$(BIN)/python -m ruff check .

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .errors import ProblemError
-from .measuring import available, local_share
+from .measuring import available
 from .parallel import Comm
 from .plans import Plan, Row, Wish, unmeasured
 from .probing import LONG, Bench, Cost, nodes
@@ -36,8 +36,7 @@ class Choice:
         self.width = min(wish.block, problem.size)
         self.blocks = math.ceil(wish.expected / self.width)  # block products a checkpoint
         self.bench = Bench(problem, vector, comm, self.width)
-        share = local_share(comm.size)
-        free = wish.memory or 0.5 * available(problem.device) / share
+        free = wish.memory or 0.5 * available(problem.device) / comm.local_size
         self.memory = min(comm.gather(free))
         self.gradients: dict[int, float] = {}  # rows -> seconds
         self.table: list[Row] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import re
 import resource
 import time
@@ -14,24 +13,16 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from .planning import available_memory
+
 T = TypeVar("T")
-_LIMITS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
 
 
 def available(device: torch.device) -> float:
     """Bytes that are free on the device: of the machine, or of what a container may use of it."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
-    free = 4e9  # a system that does not tell
-    with contextlib.suppress(OSError, TypeError, ValueError):
-        free = 1024.0 * _field("/proc/meminfo", "MemAvailable")
-    for limit, used in _LIMITS:
-        with contextlib.suppress(OSError, ValueError), open(limit) as most, open(used) as now:
-            free = min(free, float(most.read()) - float(now.read()))
-    return max(free, 0.0)
+    return float(available_memory())
 
 
 def timed(work: Callable[[], T], device: torch.device) -> tuple[T, float]:
@@ -100,11 +91,3 @@ def saved_bytes(count: list[float]) -> Iterator[None]:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         yield
     count.append(float(sum(seen.values())))
-
-
-def local_share(ranks: int) -> int:
-    """Ranks that probably share this machine's memory."""
-    for name in ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"):
-        if os.environ.get(name, "").isdigit():
-            return int(os.environ[name])
-    return min(ranks, os.cpu_count() or 1)
