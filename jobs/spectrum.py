@@ -264,9 +264,20 @@ def _summary(store: Any, operator: str, steps: Sequence[int]) -> str:
     tops = [(s, store.read(eigenpairs_key(operator, s)).values) for s in dict.fromkeys(found[:1] + found[-1:])]
     shown = ", ".join(f"{values[0]:.4g} at step {step}" for step, values in tops if len(values))
     last = _bounds(store, operator, found[-1]) + _halves.summary(store, operator, found) if found else ""
+    last += _doubts(store, operator, found)
     have = [store.read(spectrum_key(operator, s)) for s in found if store.has(spectrum_key(operator, s))]
     last += f"; drawn with kernels of width {automatic(have).text} in asinh(eigenvalue/0.001)" if have else ""
     return f"{store.root}: {len(found)} {operator} spectra" + (f"; sharpness {shown}" if shown else "") + last
+
+
+def _doubts(store: Any, operator: str, steps: Sequence[int]) -> str:
+    """What the eigenpairs of the last step lack, and at how many steps any lack something."""
+    from landscape.findings import doubts
+    from landscape.stores.run_directory import eigenpairs_key
+
+    told = {step: text for step in steps if (text := doubts(store.read(eigenpairs_key(operator, step))))}
+    others = f", and so at {len(told) - 1} other steps" if len(told) > 1 else ""
+    return f"; warning: at step {max(told)} {told[max(told)]}{others}" if told else ""
 
 
 def _bounds(store: Any, operator: str, step: int) -> str:

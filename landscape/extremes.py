@@ -4,8 +4,9 @@ A single start vector sees one copy of a multiple eigenvalue, and may be blind t
 wanted pairs have converged, a random vector is made orthogonal to all that is known and starts a recurrence of its own.
 An eigenvector u that is still missing, of an eigenvalue above x, has a share (u.v)^2 of that vector v which exceeds
 2 t^2 / n except with probability below t, while the recurrence's moments bound the share above x by the Christoffel
-function 1 / sum p_i(x)^2. The search ends when the two leave a probability below 1 %; when the recurrence finds
-something, it joins the space, and another vector checks again. Any multiplicity is counted in this way.
+function 1 / sum p_i(x)^2. The search ends when the two leave a probability below 1 % (a rough search: up to 5 %); when
+the recurrence finds something, it joins the space, and another vector checks again. Any multiplicity is counted in this
+way. A search whose check had to end with more than 5 % has not converged.
 
 Converged pairs stay in the space as deflated rows: they cost no product, and their residuals stay exact.
 """
@@ -24,7 +25,9 @@ from .gram_schmidt import Reduce
 from .lanczos import BlockLanczos, Ritz
 
 Array = NDArray[np.float64]
-_MISSED = 0.01  # a search ends when a wanted pair is missing with at most this probability
+_CERTAIN = 0.01  # a check goes on until a wanted pair is missing with at most this probability
+_CONTENT = 0.05  # up to this it counts as passed, and a rough search does not ask for more
+_STEPS = 32  # products that any check may take
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Extremes:
     """The wanted ends of the spectrum, each pair with its residual; vectors as rows of this rank's shard.
 
     Residuals include rounding: within `residuals` of each value lies an eigenvalue. `missed` bounds the probability
-    that an eigenvalue beyond those found is not among them.
+    that an eigenvalue beyond those found is not among them; `converged` says that all residuals are as small as asked
+    and that `missed` is at most 5 %.
     """
 
     values: Array  # (top,) descending
@@ -86,17 +90,15 @@ def extremes(
             search.converged = space.filled >= top + bottom and _converged(ritz, top, bottom, bound)
             if search.check >= 0:
                 search.missed = _missed(space, search, ritz, top, bottom, bound, size)
-                if search.missed <= _MISSED:
+                if search.converged and (search.missed <= _goal(tolerance) or not _goes_on(space, search)):
                     break
-                if not search.converged or not _goes_on(space, search):
-                    if search.converged:
-                        break
-                    search.check = -1
+                if not search.converged:  # it has found something
+                    search.check, search.missed = -1, 1.0
         if space.matvecs >= max_matvecs:
             break
         _step(space, search, fresh, top, bottom, tolerance, size)
         on_block(search)
-    if space.filled >= size:
+    if space.filled >= size or not top + bottom:
         search.converged, search.missed = True, 0.0
     return _result(space, search, top, bottom)
 
@@ -107,11 +109,14 @@ def _step(
 ) -> None:  # fmt: skip
     """One block product: of the check, or of what the pairs that have not converged need."""
     if search.check < 0 and (search.converged or not space.ahead):
-        wanted = 1 if search.converged else min(space.block, size - space.filled)
-        _make_room(space, 2 * wanted + (8 if search.converged else 0), top, bottom)
-        _draw(space, search, fresh, wanted)
         if search.converged:
+            _make_room_for_check(space, top, bottom, size)
+            _draw(space, search, fresh, 1)
             search.check, search.began = space.filled, space.matvecs
+        else:
+            wanted = min(space.block, size - space.filled)
+            _make_room(space, 2 * wanted, top, bottom)
+            _draw(space, search, fresh, wanted)
     if not space.ahead:  # nothing is left outside the space
         raise RuntimeError("a Krylov space lost rank")
     if search.check >= 0:
@@ -135,6 +140,21 @@ def _make_room(space: BlockLanczos, rows: int, top: int, bottom: int) -> None:
     if not space.fits(rows):
         ritz = space.ritz()
         space.restart(ritz, _kept(len(ritz.values), top, bottom, len(space.basis) - space.ahead - rows, space.block))
+
+
+def _make_room_for_check(space: BlockLanczos, top: int, bottom: int, size: int) -> None:
+    """Forget only what says least, so that a check needs no restart: all that stays known shortens it."""
+    if space.fits(min(_STEPS + 2, size - space.filled - space.ahead)):
+        return
+    room = len(space.basis) - space.ahead - 2
+    filled = max(room - _STEPS, room // 2)
+    if space.filled > filled:
+        ritz = space.ritz()
+        m = len(ritz.values)
+        wanted = np.concatenate([np.arange(bottom), np.arange(m - top, m)])
+        order = np.argsort(-np.abs(ritz.values))
+        order = np.concatenate([wanted, order[~np.isin(order, wanted)]])
+        space.restart(ritz, np.sort(order[: max(filled, len(wanted))]))
 
 
 def _useful(space: BlockLanczos, top: int, bottom: int, tolerance: float) -> NDArray[np.intp]:
@@ -183,11 +203,10 @@ def _missed(
 
 def _share(square: Array, ahead: float, x: float, left: int) -> float:
     """Probability that an eigenvector of an eigenvalue >= x has so small a part of the start that none is seen."""
-    values, vectors = np.linalg.eigh(square)
-    if values[-1] >= x:
+    if not ahead:
+        return 0.0  # invariant: a random vector has a part of every eigenvector, and all are found
+    if np.linalg.eigvalsh(square)[-1] >= x:
         return 1.0
-    if ahead * abs(vectors[-1, -1]) < 1e-12 * max(abs(x), np.abs(values).max()):
-        return 0.0  # invariant: a random vector has a part of every eigenvector
     alpha, beta = np.diag(square), np.append(np.abs(np.diag(square, 1)), ahead)
     before, now, total = 0.0, 1.0, 1.0
     for k, (a, b) in enumerate(zip(alpha, beta, strict=True)):
@@ -196,10 +215,15 @@ def _share(square: Array, ahead: float, x: float, left: int) -> float:
     return float(min(1.0, np.sqrt(2 * left / (np.pi * total))))
 
 
+def _goal(tolerance: float) -> float:
+    """Probability to miss a pair with which a search ends: a rough one asks less of its check."""
+    return float(np.clip(50 * tolerance, _CERTAIN, _CONTENT))
+
+
 def _goes_on(space: BlockLanczos, search: Search) -> bool:
-    """A check may cost a quarter of the search, and no restart."""
+    """A check may cost so many products or a quarter of the search, and no restart."""
     spent = space.matvecs - search.began
-    return space.ahead > 0 and space.fits(1) and spent < max(12, search.began // 4)
+    return space.ahead > 0 and space.fits(1) and spent < max(_STEPS, search.began // 4)
 
 
 # ---------------------------------------------------------------------- the result
@@ -216,8 +240,8 @@ def _result(space: BlockLanczos, search: Search, top: int, bottom: int) -> Extre
     residuals = ritz.residuals + 4 * torch.finfo(space.basis.dtype).eps * space.scale
     return Extremes(
         ritz.values[highest], residuals[highest], ritz.values[lowest], residuals[lowest],
-        _signed(space.ritz_vectors(ritz.vectors[:, chosen]), space.reduce), search.converged, space.matvecs,
-        search.missed,
+        _signed(space.ritz_vectors(ritz.vectors[:, chosen]), space.reduce),
+        search.converged and search.missed <= _CONTENT, space.matvecs, search.missed,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from .errors import LandscapeError
+from .errors import LandscapeError, Stopped
 from .parallel import Comm
 
 
@@ -23,6 +23,7 @@ class State:
     arrays: dict[str, NDArray[Any]]  # small, equal on all ranks
     shards: dict[str, NDArray[Any]]  # (k, part)
     part: slice
+    told: str = "the computation"  # what it is the state of, for people
 
 
 class Stored(Protocol):
@@ -120,12 +121,11 @@ class Keeper:
         order = (stop, stop or now - self._kept >= self.every, max(1, min(1000, int(1.0 / max(pace, 1e-3)))))
         stop, save, self._round = self.comm.broadcast(order if self.every else (stop, True, 1))
         self._steps, self._spoke = self._round, now
-        if save:
+        if save or stop:
             kept = state()
             self.saved.save(kept.numbers, kept.arrays, kept.shards, kept.part)
             self._kept = time.monotonic()
         if stop:
-            error = self.comm.broadcast(self._asked())
-            assert error is not None
-            error.everywhere = True
-            raise error
+            stopped = Stopped(f"{self.comm.broadcast(self._asked())}; the state of {kept.told} is saved")
+            stopped.everywhere = True
+            raise stopped

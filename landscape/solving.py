@@ -125,7 +125,9 @@ class Solving:
             numbers["space"] = space.numbers
             arrays |= {f"space/{name}": array for name, array in space.arrays.items()}
             shards["basis"] = space.rows.cpu().numpy()
-        return State(numbers, arrays, shards, self.curvature.part)
+        done = self.spent + (self.space.matvecs if self.space is not None else 0)
+        told = f"step {self.fits['step']} after {done} products"
+        return State(numbers, arrays, shards, self.curvature.part, told)
 
     def _read(self, found: Stored) -> None:
         numbers, arrays = found.numbers, found.arrays

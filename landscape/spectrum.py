@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from . import findings
 from . import probes as probes_module
-from .checks import SelfCheck, noise_level, self_check, where_not_finite
+from .checks import self_check, where_not_finite
 from .combination import Operator
 from .curvature import operator_at
 from .errors import ProblemError, UsageError
-from .extremes import Extremes
 from .parallel import Comm
 from .planning import room
 from .problem import Problem
@@ -34,7 +34,6 @@ from .saving import Keeper
 from .solving import Solving
 
 Array = NDArray[np.float64]
-_CHEAP = 0.05  # of a checkpoint's products: up to this the precision is measured at every checkpoint
 
 
 class CheckpointLike(Protocol):
@@ -67,7 +66,7 @@ def spectra(
             problem, problem.weights(), comm, step=step, check=number == 0, noise=noise, checkpoint=checkpoint,
             on_matvecs=partial(on_matvecs, step), keeper=keeper_at(step), **options,
         )
-        noise = noise or _noise_of(found[0], problem)
+        noise = noise or findings.noise_of(found[0], problem)
         yield found
 
 
@@ -96,13 +95,8 @@ def eigenpairs(
             problem, problem.weights(), comm, step=step, check=number == 0, noise=noise, checkpoint=checkpoint,
             on_matvecs=partial(on_matvecs, step), keeper=keeper_at(step), warm=warm, **options,
         )
-        noise = noise or _noise_of(found, problem)
+        noise = noise or findings.noise_of(found, problem)
         yield found
-
-
-def _noise_of(record: Spectrum | Eigenpairs, problem: Problem) -> tuple[float, int] | None:
-    """The precision of the first checkpoint, measured at its step, for those where measuring it costs too much."""
-    return None if problem.dtype == torch.float64 else (record.meta["lambda_noise"], record.step)
 
 
 def spectrum_at(
@@ -172,8 +166,8 @@ def spectrum_at(
                 run.extremes(top, bottom, tolerance, iterations * block + 40 * (top + bottom) + 400)
             run.end()
     assert run.pairs is not None
-    level = _noise(problem, vector, operator, seed, checkpoint, run, comm, check, noise, step)
-    meta = _meta(problem, comm, run, started, checked, products) | level | {
+    level = findings.noise(problem, vector, operator, seed, checkpoint, run, comm, check, noise, step)
+    meta = findings.numbers(problem, comm, run, started, checked, products) | level | {
         "probes": probes, "iterations": iterations, "block": block, "tolerance": tolerance,
     }  # fmt: skip
     nodes, starts, residuals = padded(run.rules)
@@ -182,7 +176,7 @@ def spectrum_at(
     spectrum = Spectrum(
         step, curvature.name, size, nodes, reduced, np.square(starts), residuals, dict(meta), starts=starts
     )
-    return spectrum, _record(run.pairs, curvature, step, meta)
+    return spectrum, findings.record(run.pairs, curvature, step, meta)
 
 
 def eigenpairs_at(problem: Problem, vector: Tensor, comm: Comm, **options: Any) -> Eigenpairs:
@@ -233,9 +227,10 @@ def _eigenpairs_at(
         run.extremes(top, bottom, tolerance, 40 * (top + bottom) + 400)
         run.end()
     assert run.pairs is not None
-    level = _noise(problem, vector, operator, seed, checkpoint, run, comm, check, noise, step)
-    meta = _meta(problem, comm, run, started, checked, products) | level | {"block": 1, "tolerance": tolerance}
-    return _record(run.pairs, curvature, step, meta), run.pairs.vectors.sum(dim=0)
+    level = findings.noise(problem, vector, operator, seed, checkpoint, run, comm, check, noise, step)
+    meta = findings.numbers(problem, comm, run, started, checked, products) | level
+    meta |= {"block": 1, "tolerance": tolerance}
+    return findings.record(run.pairs, curvature, step, meta), run.pairs.vectors.sum(dim=0)
 
 
 # ---------------------------------------------------------------------- steps of both
@@ -262,55 +257,3 @@ def _finite(curvature: Operator, step: int) -> Iterator[None]:
         yield
     except FloatingPointError as error:
         raise ProblemError(f"at step {step} {where_not_finite(curvature)}") from error
-
-
-def _noise(
-    problem: Problem, vector: Tensor, operator: str | Operator, seed: int, checkpoint: Any, run: Solving, comm: Comm,
-    check: bool, before: tuple[float, int] | None, step: int,
-) -> dict[str, Any]:  # fmt: skip
-    """lambda_noise, measured here where that is cheap; else that of an earlier checkpoint, with its step."""
-    # One product on the first batch in each precision, by every rank: float64 takes about twice as long.
-    cost = 3 * problem.count(problem.batches[0]) * comm.size / max(problem.samples * run.spent, 1)
-    if isinstance(operator, str) and (check or (before is not None and cost <= _CHEAP)):
-        level = noise_level(problem, vector, operator, seed, checkpoint)
-        if level is not None:
-            return {"lambda_noise": level}
-    if before is not None:
-        return {"lambda_noise": before[0], "lambda_noise_step": before[1]}
-    assert run.pairs is not None
-    found = [nodes for nodes, _, _ in run.rules] or [run.pairs.values, run.pairs.lowest_values]
-    top = max(np.abs(values).max(initial=0.0) for values in found)
-    return {"lambda_noise": float(torch.finfo(vector.dtype).eps * top)}
-
-
-def _meta(
-    problem: Problem, comm: Comm, run: Solving, started: float, checked: SelfCheck | None, products: Products
-) -> dict[str, Any]:
-    meta: dict[str, Any] = {
-        "matvecs": run.spent, "matvecs_resumed": run.resumed, "seconds": time.perf_counter() - started,
-        "ranks": comm.size, "samples": problem.samples, "dtype": str(problem.dtype).removeprefix("torch."),
-        "seed": run.seed, "products": products.table,
-    }  # fmt: skip
-    if problem.sampling:
-        meta["sampling"] = problem.sampling
-    if problem.block:
-        meta["weights"] = [weight for weight, _, _ in problem.named_slices()]
-    if checked is not None:
-        meta |= {"asymmetry": checked.asymmetry, "repeats": checked.repeats, "self_check": checked.record()}
-    return meta
-
-
-def _record(pairs: Extremes, curvature: Operator, step: int, meta: dict[str, Any]) -> Eigenpairs:
-    """The record; its vectors, gathered one at a time, are rank 0's alone."""
-    kept = None
-    if curvature.comm.rank == 0:
-        shape = (len(pairs.vectors), curvature.size)
-        kept = np.empty(shape, str(curvature.vector.dtype).removeprefix("torch."))
-    for number, row in enumerate(pairs.vectors):
-        full = curvature.comm.collect(row[:, None].contiguous(), curvature.size)
-        if kept is not None and full is not None:
-            kept[number] = full[:, 0].cpu().numpy()
-    return Eigenpairs(
-        step, curvature.name, curvature.size, pairs.values, pairs.residuals, pairs.lowest_values,
-        pairs.lowest_residuals, kept, {**meta, "converged": pairs.converged, "missed": pairs.missed},
-    )  # fmt: skip

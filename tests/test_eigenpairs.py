@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,16 @@ from exact import PROGRAMS, digits, mlp_eigenvalues, mlp_problem, mpirun
 from torch import nn
 from torch.nn import functional as F
 
+from landscape.curvature import operator_at
 from landscape.errors import Stopped, UsageError
 from landscape.extremes import extremes
+from landscape.findings import doubts
 from landscape.lanczos import BlockLanczos
 from landscape.parallel import Comm
 from landscape.probes import probe, probes
 from landscape.problem import Problem
+from landscape.problems import lenet
+from landscape.problems._data import FASHION_MNIST
 from landscape.records import RunInfo
 from landscape.saving import Keeper
 from landscape.spectrum import eigenpairs, eigenpairs_at, spectra, spectrum_at
@@ -38,7 +43,7 @@ def ends_of(eigenvalues, top, bottom=0, *, block=1, tolerance=1e-9, dtype=torch.
     return extremes(space, top, bottom, tolerance, 3000, draw, size)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(6))
 def test_ten_eigenvalues_of_a_network_take_at_most_32_products_and_their_bounds_hold(seed):
     exact = mlp_eigenvalues()
     found = ends_of(exact, 10, tolerance=1e-4, dtype=torch.float32, seed=seed)
@@ -71,15 +76,60 @@ def test_twenty_eigenvalues_from_200_products(dtype, accuracy):
 
 
 @pytest.mark.parametrize("block", [1, 2, 4])
-@pytest.mark.parametrize("copies", [2, 3, 4, 6])
-@pytest.mark.parametrize("seed", range(3))
-def test_every_copy_of_an_eigenvalue_is_counted(block, copies, seed):
-    rest = np.random.default_rng(seed).uniform(-1, 1, 300)
-    exact = np.sort(np.concatenate([[5.0], [4.0] * copies, [3.0], [2.0] * copies, [-3.0] * 2, rest]))
-    found = ends_of(exact, copies + 4, 2, block=block, seed=seed)
-    np.testing.assert_allclose(found.values, exact[::-1][: copies + 4], atol=1e-7)
-    np.testing.assert_allclose(found.lowest_values, exact[:2], atol=1e-7)
+@pytest.mark.parametrize("inside", [False, True])
+def test_every_copy_of_an_eigenvalue_is_counted(block, inside):
+    wrong = 0
+    for copies in (2, 3, 4, 6):
+        for seed in range(3):
+            rest = np.random.default_rng(seed).uniform(-1, 1, 300)
+            exact = np.sort(np.concatenate([[5.0], [4.0] * copies, [3.0], [2.0] * copies, [-3.0] * 2, rest]))
+            cut = copies + 4 if inside else copies + 2  # inside an eigenvalue: its other copies look like missing ones
+            found = ends_of(exact, cut, 2, block=block, seed=seed)
+            assert found.converged or inside
+            values = np.concatenate([found.values, found.lowest_values])
+            wrong += not np.allclose(values, np.concatenate([exact[::-1][:cut], exact[:2]]), rtol=0, atol=1e-7)
+    assert wrong <= 1  # each with a probability of at most 1 %
+
+
+def test_a_check_misses_a_copy_as_seldom_as_it_says():
+    rest = np.random.default_rng(0).uniform(-1, 1, 400)
+    exact = np.sort(np.concatenate([[5.0, 4.0, 1.5, 1.5], rest]))
+    found = [ends_of(exact, 4, tolerance=1e-3, seed=seed) for seed in range(60)]
+    assert all(f.converged and f.missed <= 0.05 for f in found)
+    assert sum(f.values[3] < 1.4 for f in found) <= 6
+
+
+def test_a_search_that_cannot_be_sure_has_not_converged():
+    exact = np.linspace(-1, 1, 5000)  # at the end of a continuum a random vector's share tells little
+    found = ends_of(exact, 0, 2, tolerance=1e-4)
+    assert (found.lowest_residuals <= 1.1e-4).all()
+    assert found.missed > 0.05
+    assert not found.converged
+
+
+def test_nothing_asked_is_nothing_missing():
+    found = ends_of(np.arange(20.0), 0)
     assert found.converged
+    assert found.missed == 0
+
+
+@pytest.mark.skipif(not Path(FASHION_MNIST).is_dir(), reason="no Fashion-MNIST here")
+def test_five_eigenpairs_of_a_lenet_take_at_most_16_products_and_their_residuals_are_true():
+    problem = lenet.build(activation="relu", pool="max", samples=500, test_samples=0, seed=0)
+    optimizer = torch.optim.Adam(problem.model.requires_grad_(True).parameters(), lr=1e-3)
+    inputs, labels = (torch.cat(parts) for parts in zip(*problem.batches, strict=True))
+    for start in range(100):
+        chosen = torch.arange(32 * start, 32 * start + 32) % len(labels)
+        optimizer.zero_grad()
+        F.cross_entropy(problem.model(inputs[chosen]), labels[chosen]).backward()
+        optimizer.step()
+    found = eigenpairs_at(problem, problem.weights(), COMM, top=5, tolerance=1e-3, check=False)
+    assert found.meta["converged"]
+    assert found.meta["matvecs"] <= 16
+    exact = problem.to(dtype=torch.float64)
+    vectors = torch.as_tensor(found.vectors, dtype=torch.float64).T
+    left = operator_at(exact, exact.weights(), COMM).matvec(vectors) - vectors * torch.as_tensor(found.values)
+    assert (left.norm(dim=0).numpy() <= found.residuals + 1e-5 * found.values[0]).all()
 
 
 AWKWARD = {
@@ -125,6 +175,17 @@ def test_a_basis_on_two_ranks_is_half_as_large():
     size, capacity = 1_000_000, 200
     space = BlockLanczos(lambda v: v, torch.ones(size // 2, 1), capacity)
     assert space.basis.untyped_storage().nbytes() == capacity * size // 2 * 4 == 400_000_000
+
+
+def test_the_summary_says_what_the_eigenpairs_lack():
+    problem = small()
+    pairs = eigenpairs_at(problem, problem.weights(), COMM, top=3, check=False)
+    assert doubts(pairs) == ""
+    lacking = {"converged": False, "missed": 0.3}
+    unsure = dataclasses.replace(pairs, meta=pairs.meta | lacking)
+    assert "may be missing (probability at most 30 %)" in doubts(unsure)
+    rough = dataclasses.replace(unsure, residuals=pairs.residuals + 0.1 * pairs.values[0])
+    assert "have not converged" in doubts(rough)
 
 
 # ---------------------------------------------------------------------- over checkpoints
@@ -202,7 +263,7 @@ def solve(problem, run, alone, stop_after=None, seed=0, settings=None):  # type:
 
 
 @pytest.mark.parametrize("alone", [True, False])
-@pytest.mark.parametrize("share", [0.15, 0.5, 0.97])
+@pytest.mark.parametrize("share", [0.15, 0.97])
 def test_a_search_goes_on_from_its_last_state(tmp_path, alone, share):
     problem = small()
     run = new_run(tmp_path)
@@ -248,6 +309,7 @@ def test_a_job_that_is_asked_to_stop_saves_and_says_so(tmp_path):
     state = States(run, "x", COMM).load()
     assert state is not None
     assert state.numbers["space"]["matvecs"] == 1
+    assert str(caught.value) == "stopped by a test; the state of step 0 after 1 products is saved"
 
 
 @pytest.mark.mpi

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -13,17 +15,24 @@ import numpy as np
 import pytest
 
 from landscape import cli, launch
+from landscape.lanczos import BlockLanczos
 from landscape.stores.run_directory import Run
 
 SPECTRUM = ("--probes", 4, "--iterations", 30, "--top", 4, "--dtype", "float64")
 STEPS = list(range(0, 61, 10))
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("trained") / "run"
     words = "train digits_mlp --problem-set hidden=12 --set lr=0.5 --steps 60 --checkpoint-every 10 --out"
-    assert cli.main([*words.split(), str(tmp_path / "run")]) == 0
-    return tmp_path / "run"
+    assert cli.main([*words.split(), str(path)]) == 0
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path, trained: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 def records(run: Path) -> dict[str, int]:
@@ -91,6 +100,25 @@ def test_a_spectrum_goes_on_inside_a_checkpoint(run, start, needs_mpirun, number
     whole = Run(run).read("spectrum-hessian-00000060")
     assert whole.meta["matvecs_resumed"] == 0
     np.testing.assert_allclose(resumed.nodes, whole.nodes, atol=1e-9 * whole.nodes.max())
+
+
+def test_a_stopped_spectrum_says_that_its_state_is_saved(run: Path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+    expand = BlockLanczos.expand
+
+    def expand_then_stop(self: BlockLanczos, *chosen: object) -> int:
+        if self.matvecs == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return expand(self, *chosen)  # type: ignore[arg-type]
+
+    words = ["spectrum", str(run), "--checkpoints", "last", "--eigenpairs", "--top", "2", "--save-every", "0"]
+    with monkeypatch.context() as patch:
+        patch.setattr(BlockLanczos, "expand", expand_then_stop)
+        assert cli.main(words) == 75
+    told = capsys.readouterr().err
+    sentence = r"stopped by SIGTERM; the state of step 60 after (\d+) products is saved; 0 of 1 checkpoints are safe"
+    (products,) = re.findall(sentence, told)
+    assert cli.main(words) == 0
+    assert Run(run).read("eigenpairs-hessian-00000060").meta["matvecs_resumed"] == int(products)
 
 
 def stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:

@@ -1,0 +1,90 @@
+"""What is told of finished Krylov runs beside their numbers: precision, products, whether the pairs are complete."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .checks import SelfCheck, noise_level
+from .combination import Operator
+from .extremes import Extremes
+from .parallel import Comm
+from .problem import Problem
+from .products import Products
+from .records import Eigenpairs, Spectrum
+from .solving import Solving
+
+_CHEAP = 0.05  # of a checkpoint's products: up to this the precision is measured at every checkpoint
+
+
+def noise_of(record: Spectrum | Eigenpairs, problem: Problem) -> tuple[float, int] | None:
+    """The precision of the first checkpoint, measured at its step, for those where measuring it costs too much."""
+    return None if problem.dtype == torch.float64 else (record.meta["lambda_noise"], record.step)
+
+
+def noise(
+    problem: Problem, vector: Tensor, operator: str | Operator, seed: int, checkpoint: Any, run: Solving, comm: Comm,
+    check: bool, before: tuple[float, int] | None, step: int,
+) -> dict[str, Any]:  # fmt: skip
+    """lambda_noise, measured here where that is cheap; else that of an earlier checkpoint, with its step."""
+    # One product on the first batch in each precision, by every rank: float64 takes about twice as long.
+    cost = 3 * problem.count(problem.batches[0]) * comm.size / max(problem.samples * run.spent, 1)
+    if isinstance(operator, str) and (check or (before is not None and cost <= _CHEAP)):
+        level = noise_level(problem, vector, operator, seed, checkpoint)
+        if level is not None:
+            return {"lambda_noise": level}
+    if before is not None:
+        return {"lambda_noise": before[0], "lambda_noise_step": before[1]}
+    assert run.pairs is not None
+    found = [nodes for nodes, _, _ in run.rules] or [run.pairs.values, run.pairs.lowest_values]
+    top = max(np.abs(values).max(initial=0.0) for values in found)
+    return {"lambda_noise": float(torch.finfo(vector.dtype).eps * top)}
+
+
+def numbers(
+    problem: Problem, comm: Comm, run: Solving, started: float, checked: SelfCheck | None, products: Products
+) -> dict[str, Any]:
+    meta: dict[str, Any] = {
+        "matvecs": run.spent, "matvecs_resumed": run.resumed, "seconds": time.perf_counter() - started,
+        "ranks": comm.size, "samples": problem.samples, "dtype": str(problem.dtype).removeprefix("torch."),
+        "seed": run.seed, "products": products.table,
+    }  # fmt: skip
+    if problem.sampling:
+        meta["sampling"] = problem.sampling
+    if problem.block:
+        meta["weights"] = [weight for weight, _, _ in problem.named_slices()]
+    if checked is not None:
+        meta |= {"asymmetry": checked.asymmetry, "repeats": checked.repeats, "self_check": checked.record()}
+    return meta
+
+
+def record(pairs: Extremes, curvature: Operator, step: int, meta: dict[str, Any]) -> Eigenpairs:
+    """The record; its vectors, gathered one at a time, are rank 0's alone."""
+    kept = None
+    if curvature.comm.rank == 0:
+        shape = (len(pairs.vectors), curvature.size)
+        kept = np.empty(shape, str(curvature.vector.dtype).removeprefix("torch."))
+    for number, row in enumerate(pairs.vectors):
+        full = curvature.comm.collect(row[:, None].contiguous(), curvature.size)
+        if kept is not None and full is not None:
+            kept[number] = full[:, 0].cpu().numpy()
+    return Eigenpairs(
+        step, curvature.name, curvature.size, pairs.values, pairs.residuals, pairs.lowest_values,
+        pairs.lowest_residuals, kept, {**meta, "converged": pairs.converged, "missed": pairs.missed},
+    )  # fmt: skip
+
+
+def doubts(pairs: Eigenpairs) -> str:
+    """What the eigenpairs lack, in words; empty when they have converged and hardly any can be missing."""
+    if pairs.meta.get("converged", True):
+        return ""
+    tolerance, missed = pairs.meta["tolerance"], pairs.meta["missed"]
+    every = np.concatenate([pairs.residuals, pairs.lowest_residuals])
+    scale = np.abs(np.concatenate([pairs.values, pairs.lowest_values])).max(initial=0.0)
+    if missed >= 1 or (every > 2 * tolerance * scale).any():
+        return f"the eigenpairs have not converged (residual {every.max(initial=0.0):.2g})"
+    return f"an eigenpair beyond those found may be missing (probability at most {100 * missed:.2g} %)"
