@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .batches import Batch, first_rows, join, rows, split
 from .errors import ProblemError, UsageError
 from .measuring import available, local_share
 from .parallel import Comm
 from .probing import LONG, Bench, Cost, nodes
-from .problem import Batch, Problem, first_rows, join, rows, split
+from .problem import Problem
 from .strategies import HOLDS_GRAPH, STRATEGIES, TRACED, Matrix, Prepare, Strategy, kept
 
 SMALL = 1.0  # seconds of a job below which nothing is worth a choice
