@@ -17,8 +17,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from .batches import tensors
 from .errors import ProblemError
-from .problem import Problem, tensors
+from .problem import Problem
 from .symmetries import Permutations, Symmetries
 
 SWEEPS = 100  # of coordinate descent; it ends earlier, each step lowers a distance that has finitely many values

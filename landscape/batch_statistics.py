@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from .problem import Batch, Problem
+from .batches import Batch
+from .problem import Problem
 
 
 def _layers(problem: Problem) -> list[nn.modules.batchnorm._NormBase]:

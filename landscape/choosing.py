@@ -9,12 +9,13 @@ import sys
 import torch
 from torch import Tensor
 
+from .batches import Batch, first_rows, join, rows, split
 from .errors import ProblemError
 from .measuring import available
 from .parallel import Comm
 from .plans import Plan, Row, Wish, unmeasured
 from .probing import LONG, Bench, Cost, nodes
-from .problem import Batch, Problem, first_rows, join, rows, split
+from .problem import Problem
 from .strategies import HOLDS_GRAPH, TRACED, Matrix, Prepare, kept
 
 SMALL = 1.0  # seconds of a job below which nothing is worth a choice

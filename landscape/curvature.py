@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from . import combination, plugins, suspects
+from .batches import rows, split
 from .combination import Combination, Operator
 from .errors import ProblemError, ResourceError
 from .parallel import Comm
 from .plans import unmeasured
-from .problem import Problem, rows, split
+from .problem import Problem
 from .products import Products, Taken
 from .strategies import Matrix, Product
 

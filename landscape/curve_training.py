@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .batch_statistics import of_the_batch
+from .batches import Batch
 from .curve import Curve, kind_module, straight
 from .errors import ProblemError, UsageError
 from .parallel import Comm
-from .problem import Batch, Problem
+from .problem import Problem
 from .training import MiniBatches
 
 Float64 = NDArray[np.float64]

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .problem import Batch, Problem, tensors
+from .batches import Batch, tensors
+from .problem import Problem
 
 
 def fingerprint(problem: Problem) -> str:

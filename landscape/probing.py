@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .batches import Batch
 from .measuring import Peak, saved_bytes, timed
 from .parallel import Comm
-from .problem import Batch, Problem
+from .problem import Problem
 from .strategies import Prepare
 
 SHORT = 0.02  # seconds below which a measurement is repeated

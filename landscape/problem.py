@@ -9,45 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import fnmatch
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from . import subsets
+from .batches import Batch, count_answers, count_correct, count_samples, freeze, move, rebatched, rows, total_count
 from .errors import ProblemError, UsageError
-from .subsets import balanced_indices
-
-Batch = Any
-Loss = Callable[[Any, Any], Tensor]
-BatchLoss = Callable[[nn.Module, Batch], Any]  # the mean loss, (mean loss, outputs), or an object with `.loss`
-
-
-class _Objective(nn.Module):
-    """The model together with its loss as one module, so that `functional_call` replaces weights inside both."""
-
-    def __init__(self, model: nn.Module, loss: Loss | None, batch_loss: BatchLoss | None) -> None:
-        super().__init__()
-        self.model = model
-        self.loss = loss
-        self.batch_loss = batch_loss
-
-    def forward(self, batch: Batch) -> tuple[Tensor, Any]:
-        if self.batch_loss is not None:
-            found: Any = self.batch_loss(self.model, batch)
-            if isinstance(found, tuple):
-                return found[0], found[1] if len(found) > 1 else None
-            return getattr(found, "loss", found), getattr(found, "logits", None)
-        assert self.loss is not None
-        inputs, targets = batch
-        outputs = self.model(inputs)
-        return self.loss(outputs, targets), outputs
+from .objective import BatchLoss, Loss, Objective
+from .weights import check_state, listed, matches, one_kind, unmoved_buffers
 
 
 class Problem:
@@ -78,7 +53,7 @@ class Problem:
         count: Callable[[Batch], int] | None = None,
         name: str = "",
     ) -> None:
-        self._set_up(_Objective(model, loss, None), data, batch_size, test_data, count, name)
+        self._set_up(Objective(model, loss, None), data, batch_size, test_data, count, name)
 
     @classmethod
     def from_batch_loss(
@@ -109,12 +84,12 @@ class Problem:
                 `count` is not given.
         """
         problem = cls.__new__(cls)
-        problem._set_up(_Objective(model, None, batch_loss), data, batch_size, test_data, count, name)
+        problem._set_up(Objective(model, None, batch_loss), data, batch_size, test_data, count, name)
         return problem
 
     def _set_up(
         self,
-        objective: _Objective,
+        objective: Objective,
         data: Any,
         batch_size: int,
         test_data: Any,
@@ -123,56 +98,25 @@ class Problem:
     ) -> None:
         self.name = name
         self.count: Callable[[Batch], int] = count or count_samples
-        self._count_given = count is not None
         self._objective = objective.eval()
         self._parameters = {n: p for n, p in objective.model.named_parameters() if p.requires_grad}
         if not self._parameters:
             raise ProblemError(f"{self._who()} has no trainable weights; check requires_grad of its parameters")
-        kinds = {(p.dtype, p.device) for p in self._parameters.values()}
-        if len(kinds) > 1:
-            raise ProblemError(
-                f"{self._who()} has weights of several dtypes or devices "
-                f"({', '.join(sorted(f'{d} on {v}' for d, v in kinds))}); convert the model to one, e.g. model.float()"
-            )
-        ((self.dtype, self.device),) = kinds
+        self.dtype, self.device = one_kind(self._parameters.values(), self._who())
         self._fixed: dict[str, nn.Parameter] = {}  # trainable, but held at the model's own values
         self.sampling: dict[str, Any] = {}  # which rows of which data `subset` or `parts` took; empty: all
         self.block = ""  # what `restricted` was asked for; empty: all trainable weights
         self._sizes = [p.numel() for p in self._parameters.values()]
         self.size: int = sum(self._sizes)
         self.batches: list[Batch] = [move(b, self.device) for b in freeze(data, batch_size)]
-        self.samples = self._check_count(self.batches, "data")
-        self.test_batches: list[Batch] = (
-            [] if test_data is None else [move(b, self.device) for b in freeze(test_data, batch_size)]
-        )
+        self.samples = total_count(self.batches, count, f"the data of {name or 'the problem'}")
+        self.test_batches: list[Batch] = []
         if test_data is not None:
-            self._check_count(self.test_batches, "test data")
+            self.test_batches = [move(b, self.device) for b in freeze(test_data, batch_size)]
+            total_count(self.test_batches, count, f"the test data of {name or 'the problem'}")
 
     def _who(self) -> str:
         return f"the model of '{self.name}'" if self.name else "the model"
-
-    def _check_count(self, batches: list[Batch], what: str) -> int:
-        if not self._count_given and _is_uneven(batches):
-            raise ProblemError(
-                f"the {what} of {self.name or 'the problem'} has labels that are masked (-100) or unequally long, so a "
-                "batch's mean is not over its samples; say over how many it is: "
-                "count=lambda batch: int((batch['labels'] != -100).sum()), batch['labels'][:, 1:] where the model "
-                "shifts them"
-            )
-        total = 0
-        for number, batch in enumerate(batches):
-            n = self.count(batch)
-            if n <= 0:  # its mean is 0 / 0
-                raise ProblemError(
-                    f"batch {number} of the {what} of {self.name or 'the problem'} counts {n} samples; leave it out"
-                )
-            total += n
-        if total <= 0:
-            raise ProblemError(
-                f"the {what} of {self.name or 'the problem'} is empty: 0 samples in {len(batches)} batches; "
-                "hand over at least one sample"
-            )
-        return total
 
     # ------------------------------------------------------------------ weights and vectors
 
@@ -208,7 +152,7 @@ class Problem:
         Raises:
             ProblemError: names or shapes do not fit, or a weight is not finite.
         """
-        self._check_state(state)
+        check_state(state, self.model.state_dict(), self._who())
         parts = [state[n].detach().reshape(-1).to(self.device, self.dtype) for n in self._parameters]
         return torch.cat(parts)
 
@@ -218,7 +162,7 @@ class Problem:
         Raises:
             ProblemError: names or shapes do not fit, or a weight is not finite.
         """
-        self._check_state(state)
+        check_state(state, self.model.state_dict(), self._who())
         own = dict(self.model.state_dict(keep_vars=True))
         with torch.no_grad():
             for name, value in state.items():
@@ -227,35 +171,6 @@ class Problem:
     def state(self) -> dict[str, Tensor]:
         """A copy of the model's state dict: weights and buffers by name."""
         return {n: v.detach().clone() for n, v in self.model.state_dict().items()}
-
-    def _check_state(self, state: Mapping[str, Tensor]) -> None:
-        own = self.model.state_dict()
-        fix = ""
-        if state and all(k.startswith("module.") for k in state) and not any(k.startswith("module.") for k in own):
-            fix = f" All {len(state)} names start with 'module.' (DataParallel): save model.module.state_dict()."
-        missing = sorted(set(own) - set(state))
-        extra = sorted(set(state) - set(own))
-        if missing or extra:
-            first = f"'{missing[0]}' is missing in it" if missing else f"'{extra[0]}' is unknown to the model"
-            raise ProblemError(
-                f"the checkpoint does not fit {self._who()}: {len(missing)} tensors missing, {len(extra)} unknown; "
-                f"{first}.{fix or ' Was it made by another architecture?'}"
-            )
-        wrong = [n for n in own if tuple(own[n].shape) != tuple(state[n].shape)]
-        if wrong:
-            n = wrong[0]
-            more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-            raise ProblemError(
-                f"the checkpoint does not fit {self._who()}: '{n}' has shape {tuple(state[n].shape)} in the checkpoint "
-                f"and {tuple(own[n].shape)} in the model{more}. Was it trained with other problem settings?"
-            )
-        for name, value in state.items():
-            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                bad = int((~torch.isfinite(value)).sum())
-                raise ProblemError(
-                    f"the checkpoint's tensor '{name}' has {bad} of {value.numel()} values that are not finite "
-                    "(NaN or infinity): training diverged before it; choose an earlier checkpoint"
-                )
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
         """Views of a flat vector (size,) as the model's named weights; differentiable."""
@@ -285,19 +200,9 @@ class Problem:
         loss: Tensor = self._objective(batch)[0]
         return loss
 
-    @contextlib.contextmanager
-    def unmoved_buffers(self) -> Iterator[list[str]]:
+    def unmoved_buffers(self) -> contextlib.AbstractContextManager[list[str]]:
         """Buffers of the model end as they began; those that were moved in between are in the list afterwards."""
-        buffers = dict(self.model.named_buffers())
-        before = {name: buffer.detach().clone() for name, buffer in buffers.items()}
-        moved: list[str] = []
-        try:
-            yield moved
-        finally:
-            moved += [n for n, b in buffers.items() if not _equal(b.detach(), before[n])]
-            with torch.no_grad():
-                for name in moved:
-                    buffers[name].copy_(before[name])
+        return unmoved_buffers(self.model)
 
     @torch.no_grad()
     def evaluate(self, vector: Tensor, which: str = "train") -> dict[str, float]:
@@ -366,14 +271,8 @@ class Problem:
         Raises:
             ProblemError: batches whose tensors have no common length, or that differ in more than their length.
         """
-        lengths = [rows(b) for b in self.batches]
-        total = sum(lengths)
-        count = -(-total // max(size, 1))
-        count = min(-(-count // ranks) * ranks, total)  # whole batches are dealt to ranks: as many for each
-        size = -(-total // count)
         other = copy.copy(self)
-        sources = self.batches if size <= min(lengths) else [join(self.batches)]
-        other.batches = [part for source in sources for part in split(source, size)]
+        other.batches = rebatched(self.batches, size, ranks)
         return other
 
     def parts_agree(self, vector: Tensor, whole: Batch, parts: Sequence[Batch]) -> bool:
@@ -399,11 +298,11 @@ class Problem:
             UsageError: a pattern matches no weight; the message lists the names.
         """
         for pattern in patterns:
-            if not any(_matches(n, pattern) for n in self._parameters):
-                names = _listed(self._parameters)
+            if not any(matches(n, pattern) for n in self._parameters):
+                names = listed(self._parameters)
                 raise UsageError(f"no weight of {self._who()} matches '{pattern}'; there are {names}")
         other = copy.copy(self)
-        other._parameters = {n: p for n, p in self._parameters.items() if any(_matches(n, t) for t in patterns)}
+        other._parameters = {n: p for n, p in self._parameters.items() if any(matches(n, t) for t in patterns)}
         other._fixed = {**self._fixed, **{n: p for n, p in self._parameters.items() if n not in other._parameters}}
         other._sizes = [p.numel() for p in other._parameters.values()]
         other.size = sum(other._sizes)
@@ -425,12 +324,11 @@ class Problem:
         Raises:
             ProblemError: more samples asked for than there are, or batches whose rows cannot be told.
         """
-        rows = sum(subsets.rows_in(b) for b in self.batches)
-        if not 1 <= samples <= rows:
-            raise ProblemError(f"samples must lie between 1 and {rows}, got {samples}")
-        labels = subsets.classes(self.batches)
-        chosen = balanced_indices(torch.empty(rows) if labels is None else labels, samples, seed)
-        return self._on(chosen, _rule(labels), seed)
+        count, labels = sum(map(rows, self.batches)), subsets.classes(self.batches)
+        if not 1 <= samples <= count:
+            raise ProblemError(f"samples must lie between 1 and {count}, got {samples}")
+        chosen = subsets.balanced_indices(torch.empty(count) if labels is None else labels, samples, seed)
+        return self._on(chosen, subsets.rule(labels), seed)
 
     def halves(self, seed: int = 0) -> tuple[Problem, Problem]:
         """The problem on two disjoint halves of its samples, class-balanced where targets are integers.
@@ -449,192 +347,19 @@ class Problem:
         Raises:
             ProblemError: fewer samples than parts, or batches whose rows cannot be told.
         """
-        rows = sum(subsets.rows_in(b) for b in self.batches)
-        labels = subsets.classes(self.batches)
-        count = subsets.parts_for(labels, rows) if count is None else count
-        if rows < count:
-            raise ProblemError(f"{count} disjoint parts need at least {count} samples, got {rows}")
-        dealt = subsets.dealt(labels, rows, count, seed)
-        return [self._on(r, f"{_rule(labels)} part {k} of {count}", seed) for k, r in enumerate(dealt, start=1)]
+        total, labels = sum(map(rows, self.batches)), subsets.classes(self.batches)
+        count = subsets.parts_for(labels, total) if count is None else count
+        if total < count:
+            raise ProblemError(f"{count} disjoint parts need at least {count} samples, got {total}")
+        dealt = subsets.dealt(labels, total, count, seed)
+        return [self._on(r, f"{subsets.rule(labels)} part {k} of {count}", seed) for k, r in enumerate(dealt, start=1)]
 
-    def _on(self, rows: Tensor, rule: str, seed: int) -> Problem:
+    def _on(self, chosen: Tensor, rule: str, seed: int) -> Problem:
         """The problem on some rows of its batches, in batches as large as before."""
         other = copy.copy(self)
-        total = [subsets.rows_in(b) for b in self.batches]
-        other.batches = subsets.cut(self.batches, rows, max(total))
-        other.samples = sum(self.count(b) for b in other.batches)
-        other.sampling = {
-            "rule": rule, "rows": len(rows), "of": sum(total), "seed": seed, "digest": subsets.digest(rows),
-        }  # fmt: skip
+        other.batches = subsets.cut(self.batches, chosen)
+        other.samples = sum(map(self.count, other.batches))
+        of = sum(map(rows, self.batches))
+        drawn = {"rule": rule, "rows": len(chosen), "of": of, "seed": seed, "digest": subsets.digest(chosen)}
+        other.sampling = drawn
         return other
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    return bool(((one == other) | ((one != one) & (other != other))).all())  # NaN is itself here
-
-
-def _rule(labels: Tensor | None) -> str:
-    return "random" if labels is None else "class-balanced"
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name.rpartition(".")[0], pattern)
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    shown = names if len(names) <= 20 else [*names[:15], f"... {len(names) - 18} more ...", *names[-3:]]
-    return ", ".join(shown)
-
-
-# ---------------------------------------------------------------------- batches
-
-
-def freeze(data: Any, batch_size: int) -> list[Batch]:
-    """Read data once, in a fixed order, into a list of batches.
-
-    Raises:
-        ProblemError: inputs and targets of different length, or an unusable form of data.
-    """
-    if batch_size < 1:
-        raise ProblemError(f"batch_size must be at least 1, got {batch_size}")
-    if _is_pair(data) and isinstance(data, tuple):
-        inputs, targets = data
-        if len(inputs) != len(targets):
-            raise ProblemError(f"data has {len(inputs)} inputs but {len(targets)} targets; they must pair up")
-        return list(_split_pair(inputs, targets, batch_size))
-    if isinstance(data, DataLoader):
-        return list(data)
-    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
-        return list(DataLoader(data, batch_size=batch_size)) if len(data) else []  # type: ignore[arg-type]
-    if isinstance(data, (Sequence, Iterable)) and not isinstance(data, (Tensor, str, bytes, Mapping)):
-        return list(data)
-    raise ProblemError(
-        f"data must be a pair (inputs, targets) of tensors, a Dataset, a DataLoader or a list of batches, "
-        f"got {type(data).__name__}"
-    )
-
-
-def _is_pair(data: Any) -> bool:
-    return isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(x, Tensor) and x.ndim for x in data)
-
-
-def _split_pair(inputs: Tensor, targets: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    for start in range(0, len(targets), size):
-        yield inputs[start : start + size], targets[start : start + size]
-
-
-def tensors(batch: Batch) -> Iterator[Tensor]:
-    """All tensors in a nested batch, depth first."""
-    if isinstance(batch, Tensor):
-        yield batch
-    elif isinstance(batch, Mapping):
-        for value in batch.values():
-            yield from tensors(value)
-    elif isinstance(batch, (tuple, list)):
-        for value in batch:
-            yield from tensors(value)
-
-
-def move(batch: Batch, device: torch.device, dtype: torch.dtype | None = None) -> Batch:
-    """A batch on a device; floating-point tensors also in `dtype` when given. The nesting is kept."""
-    if isinstance(batch, Tensor):
-        return batch.to(device, dtype) if dtype is not None and batch.is_floating_point() else batch.to(device)
-    if isinstance(batch, Mapping):
-        return {k: move(v, device, dtype) for k, v in batch.items()}
-    if isinstance(batch, (tuple, list)):
-        moved = [move(v, device, dtype) for v in batch]
-        return type(batch)(*moved) if hasattr(batch, "_fields") else type(batch)(moved)  # named tuples take arguments
-    return batch
-
-
-def rows(batch: Batch) -> int:
-    """The common leading length of all tensors in a nested batch.
-
-    Raises:
-        ProblemError: they have none, or the batch holds something else than tensors.
-    """
-    lengths = {len(t) if t.ndim else None for t in tensors(batch)}
-    if len(lengths) != 1 or None in lengths or not _only_tensors(batch):
-        raise ProblemError("the tensors of a batch have no common leading length, so it is computed as it is")
-    return int(lengths.pop() or 0)
-
-
-def _only_tensors(batch: Batch) -> bool:
-    if isinstance(batch, Mapping):
-        return all(_only_tensors(v) for v in batch.values())
-    if isinstance(batch, (tuple, list)):
-        return all(_only_tensors(v) for v in batch)
-    return isinstance(batch, Tensor)
-
-
-def split(batch: Batch, size: int) -> list[Batch]:
-    """Parts of at most `size` rows each and as equal as can be, as views, in order."""
-    length = rows(batch)
-    size = -(-length // max(-(-length // size), 1))
-    return [_over([batch], lambda ts, i=i: ts[0][i : i + size]) for i in range(0, length, size)]  # type: ignore[misc]
-
-
-def first_rows(batch: Batch, size: int) -> Batch:
-    """The first `size` rows of a batch, as views."""
-    return _over([batch], lambda ts: ts[0][:size])
-
-
-def join(batches: Sequence[Batch]) -> Batch:
-    """All rows of several batches in one.
-
-    Raises:
-        ProblemError: the batches differ in more than their length.
-    """
-    try:
-        return batches[0] if len(batches) == 1 else _over(batches, lambda ts: torch.cat(list(ts)))
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise ProblemError(f"batches that differ in more than their length cannot be joined ({error})") from error
-
-
-def _over(batches: Sequence[Batch], combine: Callable[[Sequence[Tensor]], Tensor]) -> Batch:
-    """One batch of the same nesting, its tensors combined from those in the same place."""
-    first = batches[0]
-    if isinstance(first, Tensor):
-        return combine(batches)
-    if isinstance(first, Mapping):
-        return {k: _over([b[k] for b in batches], combine) for k in first}
-    parts = [_over(items, combine) for items in zip(*batches, strict=True)]
-    return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
-
-
-def count_samples(batch: Batch) -> int:
-    """Samples of a batch: the length of its first tensor.
-
-    Raises:
-        ProblemError: the batch holds no tensor.
-    """
-    for tensor in tensors(batch):
-        return len(tensor) if tensor.ndim else 1
-    raise ProblemError(f"a batch of type {type(batch).__name__} holds no tensor, so its samples cannot be counted")
-
-
-def count_correct(outputs: Any, batch: Batch) -> int | None:
-    """Right answers of a classification batch, or None when it is no classification.
-
-    Outputs are (n, classes) for targets (n,), or (n, ..., classes) for sequences of targets (n, ...).
-    """
-    if not isinstance(outputs, Tensor) or not _is_pair(batch) or outputs.ndim < 2:
-        return None
-    targets = batch[1]
-    if targets.is_floating_point() or targets.shape != outputs.shape[:-1]:
-        return None
-    return int((outputs.argmax(dim=-1) == targets).sum())
-
-
-def count_answers(batch: Batch) -> int:
-    """Answers that a classification batch asks for: its targets, less the masked ones (negative)."""
-    return int((batch[1] >= 0).sum())
-
-
-def _is_uneven(batches: list[Batch]) -> bool:
-    """Whether a mean over labels weighs samples unequally: some are -100 (masked, for torch), or lengths differ."""
-    found = [b.get("labels") if isinstance(b, Mapping) else b[1] if _is_pair(b) else None for b in batches]
-    labels = [x for x in found if isinstance(x, Tensor) and x.ndim and not x.is_floating_point()]
-    masked = any(bool((x == -100).any()) for x in labels)
-    return len(batches) > 1 and (masked or len({x.shape[1:] for x in labels}) > 1)

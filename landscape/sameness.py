@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .batches import tensors
 from .errors import ProblemError
 from .parallel import Comm
-from .problem import Problem, tensors
+from .problem import Problem
 
 
 def same_everywhere(problem: Problem, vector: Tensor, comm: Comm) -> None:

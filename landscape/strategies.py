@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from .problem import Problem, tensors
+from .batches import tensors
+from .problem import Problem
 from .tracing import Traces
 
 Product = Callable[[Tensor], Tensor]  # block (size, b) -> (size, b)

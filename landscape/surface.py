@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .batches import Batch, count_answers
 from .directions import Plane
 from .errors import ProblemError, UsageError
 from .parallel import Comm
-from .problem import Batch, Problem, count_answers
+from .problem import Problem
 from .records import Surface
 
 Float64 = NDArray[np.float64]

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .problem import Problem, tensors
+from .batches import tensors
+from .problem import Problem
 
 Fault = Callable[["Call"], bool]
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from . import plugins
+from .batches import Batch
 from .errors import ProblemError, UsageError
 from .loading import check_arguments
-from .problem import Batch, Problem
+from .problem import Problem
 
 SHIPPED = "landscape.optimizers"
 DEFAULT_BATCH = 64

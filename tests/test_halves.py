@@ -14,6 +14,7 @@ from landscape import cli, sampling
 from landscape.evidence import normalised
 from landscape.halves import half_spectrum, halves_at, quotients, split_seed
 from landscape.parallel import Comm
+from landscape.products import Products
 from landscape.records import Eigenpairs, Halves
 from landscape.spectrum import spectrum_at
 from landscape.stores.run_directory import Run
@@ -73,11 +74,13 @@ def test_the_error_of_a_mean_is_the_textbooks() -> None:
 
 def test_error_bars_of_the_sharpness_cover_that_of_all_samples_in_about_the_right_share_of_draws() -> None:
     everything = mlp_problem(hidden=4, epochs=3, batch_size=2000)
-    vector = everything.weights()
+    vector, plain = everything.weights(), Products(strategy="kept")  # nothing is timed
     truth, top = np.linalg.eigvalsh(dense(everything))[-1], []
     for seed in range(24):
         drawn = everything.subset(600, seed)
-        _, pairs = spectrum_at(drawn, vector, COMM, top=1, bottom=0, iterations=5, tolerance=1e-4, check=False)
+        _, pairs = spectrum_at(
+            drawn, vector, COMM, top=1, bottom=0, iterations=5, tolerance=1e-4, check=False, products=plain
+        )
         record = halves_at(drawn, vector, COMM, spectra=False, vectors=pairs.vectors, top=1, seed=seed)
         error = sampling.finite_population(sampling.sampling(record, pairs).sharpness, 600, everything.samples)
         top.append((float(pairs.values[0]) - truth, error))
@@ -97,22 +100,23 @@ def test_words_say_what_more_samples_would_do() -> None:
 
 # ------------------------------------------------------------------ the job
 
-FAST = ("--samples", "200", "--probes", "2", "--iterations", "8", "--top", "3", "--checkpoints", "0,120")
+FAST = ("--samples", "200", "--probes", "2", "--iterations", "8", "--top", "3", "--checkpoints", "0,20")
 
 
 @pytest.fixture(scope="module")
-def run(demo_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with halves of a subset at two checkpoints."""
     target = tmp_path_factory.mktemp("halves") / "adam"
-    shutil.copytree(demo_store / "adam", target, ignore=shutil.ignore_patterns("records"))
+    words = ("--problem-set", "hidden=8", "--steps", "20", "--checkpoint-every", "20", "--set", "lr=0.02")
+    assert cli.main(["train", "digits_mlp", *words, "--out", str(target)]) == 0
     assert cli.main(["spectrum", str(target), *FAST, "--halves"]) == 0
     return target
 
 
 def test_the_job_stores_halves_and_names_the_rows(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Run(run)
-    assert store.steps("halves", "hessian") == [0, 120]
-    halves, pairs = store.read("halves-hessian-00000120"), store.read("eigenpairs-hessian-00000120")
+    assert store.steps("halves", "hessian") == [0, 20]
+    halves, pairs = store.read("halves-hessian-00000020"), store.read("eigenpairs-hessian-00000020")
     assert sampling.fits(halves, pairs)
     assert halves.samples.tolist() == [100, 100]
     assert pairs.meta["sampling"]["digest"] == pairs.meta["settings"]["rows"]
@@ -120,17 +124,17 @@ def test_the_job_stores_halves_and_names_the_rows(run: Path, capsys: pytest.Capt
     assert len({p["digest"] for p in halves.meta["parts"]}) == len(halves.part_samples)
     n = halves.part_samples
     np.testing.assert_allclose(n @ halves.quotients / n.sum(), pairs.values, rtol=1e-4, atol=1e-6)
-    before = (run / "records/halves-hessian-00000120/meta.json").stat().st_mtime_ns
+    before = (run / "records/halves-hessian-00000020/meta.json").stat().st_mtime_ns
     assert cli.main(["spectrum", str(run), *FAST, "--halves"]) == 0
-    assert "sampling error of 200 samples at step 120: sharpness ±" in capsys.readouterr().out
-    assert (run / "records/halves-hessian-00000120/meta.json").stat().st_mtime_ns == before
+    assert "sampling error of 200 samples at step 20: sharpness ±" in capsys.readouterr().out
+    assert (run / "records/halves-hessian-00000020/meta.json").stat().st_mtime_ns == before
 
 
 def test_a_finished_half_is_not_computed_again(run: Path, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     copy = tmp_path / "adam"
     shutil.copytree(run, copy)
     store = Run(copy)
-    shutil.rmtree(copy / "records/halves-hessian-00000120")
+    shutil.rmtree(copy / "records/halves-hessian-00000020")
     calls: list[int] = []
 
     def stop(half, vector, comm, **options):  # type: ignore[no-untyped-def]
@@ -141,10 +145,10 @@ def test_a_finished_half_is_not_computed_again(run: Path, tmp_path: Path, monkey
 
     monkeypatch.setattr("landscape.halves.half_spectrum", stop)
     assert cli.main(["spectrum", str(copy), *FAST, "--halves"]) != 0
-    assert not store.has("halves-hessian-00000120")
+    assert not store.has("halves-hessian-00000020")
     assert cli.main(["spectrum", str(copy), *FAST, "--halves"]) == 0
     assert len(calls) == 3  # one half, the stopped one, and that one again
-    again, first = store.read("halves-hessian-00000120"), Run(run).read("halves-hessian-00000120")
+    again, first = store.read("halves-hessian-00000020"), Run(run).read("halves-hessian-00000020")
     for name, array in first.arrays().items():
         np.testing.assert_array_equal(again.arrays()[name], array)
 
@@ -152,16 +156,16 @@ def test_a_finished_half_is_not_computed_again(run: Path, tmp_path: Path, monkey
 def test_ranks_do_not_change_halves(run: Path, tmp_path: Path, landscape, needs_mpirun: None) -> None:  # type: ignore[no-untyped-def]
     copy = tmp_path / "adam"
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns("records"))
-    done = landscape("spectrum", copy, *FAST[:-1], "120", "--halves", ranks=2)
+    done = landscape("spectrum", copy, *FAST[:-1], "20", "--halves", ranks=2)
     assert done.returncode == 0, done.stderr
-    one, two = (Run(r).read("halves-hessian-00000120") for r in (run, copy))
+    one, two = (Run(r).read("halves-hessian-00000020") for r in (run, copy))
     for name, array in one.arrays().items():
         np.testing.assert_allclose(two.arrays()[name], array, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 def test_halves_of_an_older_spectrum_are_not_shown(run: Path) -> None:
     store = Run(run)
-    halves, pairs = store.read("halves-hessian-00000120"), store.read("eigenpairs-hessian-00000120")
+    halves, pairs = store.read("halves-hessian-00000020"), store.read("eigenpairs-hessian-00000020")
     changed = {**pairs.meta, "settings": normalised({**pairs.meta["settings"], "samples": 300})}
     newer = Eigenpairs(**{**pairs.__dict__, "meta": changed})
     assert not sampling.fits(halves, newer)
@@ -171,20 +175,42 @@ def test_halves_of_an_older_spectrum_are_not_shown(run: Path) -> None:
 def test_error_bars_alone_need_no_run_of_the_halves_but_the_vectors(run: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     copy = tmp_path / "adam"
     shutil.copytree(run, copy)
-    shutil.rmtree(copy / "records/halves-hessian-00000120")
-    words = ["spectrum", str(copy), *FAST[:-1], "120"]
+    shutil.rmtree(copy / "records/halves-hessian-00000020")
+    words = ["spectrum", str(copy), *FAST[:-1], "20"]
     assert cli.main([*words, "--error-bars", "--no-vectors"]) == 2
     assert "needs the eigenvectors" in capsys.readouterr().err
     assert cli.main([*words, "--error-bars"]) == 0
-    assert Run(copy).read("halves-hessian-00000120").nodes is None
+    assert Run(copy).read("halves-hessian-00000020").nodes is None
     assert cli.main([*words, "--halves"]) == 0  # the rest is added
-    assert Run(copy).read("halves-hessian-00000120").nodes is not None
+    assert Run(copy).read("halves-hessian-00000020").nodes is not None
+
+
+def test_error_bars_of_eigenpairs_alone_are_made_without_densities(run: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    copy = tmp_path / "adam"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("records"))
+    words = ["spectrum", str(copy), "--samples", "200", "--top", "3", "--checkpoints", "20", "--eigenpairs"]
+    assert cli.main([*words, "--halves"]) == 2
+    assert "--halves compares densities" in capsys.readouterr().err
+    assert cli.main([*words, "--error-bars"]) == 0
+    assert "sharpness ±" in capsys.readouterr().out
+    store, with_density = Run(copy), Run(run).read("halves-hessian-00000020")
+    halves, pairs = store.read("halves-hessian-00000020"), store.read("eigenpairs-hessian-00000020")
+    assert not store.steps("spectrum", "hessian")
+    assert halves.nodes is None
+    assert sampling.fits(halves, pairs)
+    n = halves.part_samples
+    np.testing.assert_allclose(n @ halves.quotients / n.sum(), pairs.values, rtol=1e-4, atol=1e-6)
+    errors = sampling.sampling(halves, pairs).errors
+    np.testing.assert_allclose(errors, sampling.sampling(with_density).errors, rtol=0.02)
+    before = (copy / "records/halves-hessian-00000020/meta.json").stat().st_mtime_ns
+    assert cli.main([*words, "--error-bars"]) == 0  # nothing is made twice
+    assert (copy / "records/halves-hessian-00000020/meta.json").stat().st_mtime_ns == before
 
 
 def test_export_tells_the_errors(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["export", str(run), "--record", "halves"]) == 0
     first, last = json.loads(capsys.readouterr().out)
-    assert (first["step"], last["step"]) == (0, 120)
+    assert (first["step"], last["step"]) == (0, 20)
     assert len(last["errors"]) == 3
     assert last["trace_error"] > 0
     assert cli.main(["export", str(run), "--record", "halves", "--format", "csv"]) == 0

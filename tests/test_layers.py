@@ -49,8 +49,9 @@ STORES = ("landscape.stores", "landscape.stores.*")
 FIGURES = tuple(f"landscape.{name}" for name in ("video", "film", "motion", "figures", "drawing", "scales"))
 KRYLOV = tuple(f"landscape.{name}" for name in ("lanczos", "gram_schmidt", "extremes", "probes"))
 PROBLEMS = (
-    "landscape.problem", "landscape.subsets", "landscape.checkpoints", "landscape.problems", "landscape.problems.*",
-    "landscape.optimizers", "landscape.optimizers.*",
+    "landscape.problem", "landscape.objective", "landscape.weights", "landscape.batches", "landscape.subsets",
+    "landscape.checkpoints", "landscape.problems", "landscape.problems.*", "landscape.optimizers",
+    "landscape.optimizers.*",
 )  # fmt: skip
 OPERATORS = ("landscape.operators", "landscape.operators.*")
 BROWSER = ("landscape.app", "landscape.app.*")

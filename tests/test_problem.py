@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 import torch
 from exact import digits
@@ -11,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from landscape.batches import join, move, rows, split, take, tensors
 from landscape.errors import ProblemError
 from landscape.problem import Problem
 from landscape.subsets import balanced_indices
@@ -218,6 +221,28 @@ def test_batches_whose_rows_cannot_be_told_are_named(batches, sentence):
     problem = Problem.from_batch_loss(network(), lambda model, batch: model.weight.sum(), batches)
     with pytest.raises(ProblemError, match=sentence):
         problem.subset(6 if len(batches) > 1 else 2)
+
+
+class Pair(NamedTuple):
+    pixels: torch.Tensor
+    labels: torch.Tensor
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 10, 99])
+def test_split_and_join_undo_each_other_in_any_nesting(size):
+    numbers = torch.arange(10)
+    batch = {"both": Pair(torch.rand(10, 3), numbers), "list": [(numbers + 10, torch.rand(10, 2, 2))]}
+    parts = split(batch, size)
+    assert max(map(rows, parts)) <= size
+    assert isinstance(parts[0]["both"], Pair)
+    assert parts[0]["both"].pixels.data_ptr() == batch["both"].pixels.data_ptr()  # a view
+    for found, exact in zip(tensors(join(parts)), tensors(batch), strict=True):
+        assert torch.equal(found, exact)
+    chosen = take(batch, torch.tensor([1, 7]))
+    assert chosen["both"].labels.tolist() == [1, 7]
+    assert chosen["list"][0][0].tolist() == [11, 17]
+    moved = move(batch, torch.device("cpu"), torch.float64)
+    assert [t.dtype for t in tensors(moved)] == [torch.float64, torch.int64, torch.int64, torch.float64]
 
 
 def test_where_tokens_are_counted_a_subset_still_counts_rows():

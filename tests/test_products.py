@@ -17,12 +17,13 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from landscape import cli, plugins
+from landscape.batches import join, rows
 from landscape.curvature import Curvature, operator_at
 from landscape.errors import ProblemError, ResourceError, UsageError
 from landscape.measuring import Peak, available
 from landscape.parallel import Comm
 from landscape.probing import Bench
-from landscape.problem import Problem, join, rows
+from landscape.problem import Problem
 from landscape.products import Products
 from landscape.spectrum import spectrum_at
 from landscape.stores.run_directory import Run

@@ -204,8 +204,7 @@ def alone(step: int) -> tuple[Spectrum, Eigenpairs]:
     return spectrum_at(problem, problem.weights(), COMM, step=step, check=False, **OPTIONS)
 
 
-@settings(max_examples=4, deadline=None)
-@given(steps=st.permutations([1, 2, 3]))
+@pytest.mark.parametrize("steps", [[3, 1, 2], [2, 3, 1]])  # every step at another place in each
 def test_the_order_of_checkpoints_does_not_matter(steps):
     found = list(spectra(network(0), map(Drawn, steps), COMM, **OPTIONS))
     assert [s.step for s, _ in found] == steps

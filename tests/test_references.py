@@ -85,17 +85,18 @@ def test_every_operator_is_its_own_adjoint(operator, dtype):
 
 @pytest.mark.parametrize("block", [1, 3])
 def test_the_recurrence_of_the_engines_own_operator(block):
-    """A Q - Q T = (next block) (coupling) e^T, and after size steps T has the whole spectrum."""
+    """A Q - Q T = (waiting rows) (coupling), and after size steps T has the whole spectrum."""
     problem = tanh_network().problem
     size, a = problem.size, operator_at(problem, problem.weights(), COMM)
     space = BlockLanczos(a.matvec, probes.probes(range(block), size, 0).double(), size + block)
     for _ in range(4):
         space.expand()
     m = space.filled
-    q, following = space.basis[:m].T, space.basis[m : m + block].T
+    q, waiting = space.basis[:m].T, space.basis[m : m + space.ahead].T
     rest = a.matvec(q.contiguous()) - q @ torch.as_tensor(space.projected[:m, :m])
-    assert float(rest[:, : m - block].norm()) < 1e-14 * size
-    torch.testing.assert_close(rest[:, m - block :], following @ torch.as_tensor(space.coupling), rtol=0, atol=1e-14)
+    assert (m, space.ahead) == (4 * block, block)
+    assert float(rest[:, : m - block].norm()) < 1e-14 * size  # only the last block reaches beyond the space
+    torch.testing.assert_close(rest, waiting @ torch.as_tensor(space.coupling), rtol=0, atol=1e-14)
     while space.ahead and space.filled < size:
         space.expand()
     exact = np.linalg.eigvalsh(matrix_of(problem).numpy())

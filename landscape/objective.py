@@ -1,0 +1,34 @@
+"""Model and loss as one module, so that weights are replaced inside both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from .batches import Batch
+
+Loss = Callable[[Any, Any], Tensor]
+BatchLoss = Callable[[nn.Module, Batch], Any]  # the mean loss, (mean loss, outputs), or an object with `.loss`
+
+
+class Objective(nn.Module):
+    """`objective(batch)` is (mean loss of the batch, outputs or None), of `loss` or of `batch_loss`."""
+
+    def __init__(self, model: nn.Module, loss: Loss | None, batch_loss: BatchLoss | None) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.batch_loss = batch_loss
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Any]:
+        if self.batch_loss is not None:
+            found: Any = self.batch_loss(self.model, batch)
+            if isinstance(found, tuple):
+                return found[0], found[1] if len(found) > 1 else None
+            return getattr(found, "loss", found), getattr(found, "logits", None)
+        assert self.loss is not None
+        inputs, targets = batch
+        outputs = self.model(inputs)
+        return self.loss(outputs, targets), outputs
