@@ -83,6 +83,7 @@ def _recorder(
 
 
 def _train(args: argparse.Namespace, problem: Any, optimizer: Any, recorder: Any, batches: Any, comm: Any) -> int:
+    from landscape.cli import deferring
     from landscape.progress import Progress
     from landscape.training import evaluation, train_step
 
@@ -96,19 +97,23 @@ def _train(args: argparse.Namespace, problem: Any, optimizer: Any, recorder: Any
     else:
         recorder.log(**evaluation(problem))
     try:
-        for step in range(begun, args.steps):
-            loss = train_step(problem, optimizer, batches.at(step))
-            if not math.isfinite(loss):
-                raise ProblemError(f"training diverged: the loss is {loss} at step {step + 1}. The checkpoints before "
-                                   f"it are kept in {args.out}; try a smaller --set lr=...")  # fmt: skip
-            due = (step + 1) % args.checkpoint_every == 0 or step + 1 == args.steps
-            found = evaluation(problem) if due else {}
-            recorder.step(loss=loss, **found)
-            progress.update(step + 1, loss=loss)
+        with deferring() as asked:
+            for step in range(begun, args.steps):
+                loss = train_step(problem, optimizer, batches.at(step))
+                if not math.isfinite(loss):
+                    raise ProblemError(f"training diverged: the loss is {loss} at step {step + 1}. The checkpoints "
+                                       f"before it are kept in {args.out}; try a smaller --set lr=...")  # fmt: skip
+                due = (step + 1) % args.checkpoint_every == 0 or step + 1 == args.steps
+                found = evaluation(problem) if due else {}
+                recorder.step(loss=loss, **found)
+                progress.update(step + 1, loss=loss)
+                stopped = asked()
+                if stopped is not None:
+                    recorder.save_state()  # only between two steps do weights, optimizer and metrics belong together
+                    raise stopped
     except Stopped as error:
-        recorder.save_state()
         progress.close("stopped")
-        safe = f"{recorder.steps} of {args.steps} steps are safe"
+        safe = f"{recorder.saved_steps} of {args.steps} steps are safe"
         raise Stopped(f"{error}; {safe}; the same command goes on") from None
     except ProblemError:
         progress.close("failed")

@@ -98,6 +98,11 @@ class Recorder:
     def _resume_directory(self) -> Path:
         return self.root / "resume"
 
+    @property
+    def saved_steps(self) -> int:
+        """Steps of the state that another start would go on from."""
+        return resuming.last_step(self._resume_directory) or 0
+
     def _go_on(self, done: int) -> None:
         resuming.load_state(self._resume_directory, done, self.model, self.optimizer)
         self.steps = done

@@ -186,3 +186,37 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(tmp_path, land
         a, b = Checkpoint(whole, step).state(), Checkpoint(killed, step).state()
         assert all(torch.equal(a[n], b[n]) for n in a), f"step {step}"
     assert whole.metrics()["loss"].tolist()[1:] == killed.metrics()["loss"].tolist()[1:]
+
+
+STOPPED_WITHIN = '''
+import os, pathlib, signal, torch, landscape
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+def build(marker):
+    """A linear regression; the thirtieth optimizer step is stopped just after it has changed the weights."""
+    steps = []
+    def stop(*_):
+        steps.append(1)
+        if len(steps) == 30 and not pathlib.Path(marker).exists():
+            pathlib.Path(marker).touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+    register_optimizer_step_post_hook(stop)
+    torch.manual_seed(0)
+    data = torch.randn(60, 4)
+    return landscape.Problem(torch.nn.Linear(4, 1), torch.nn.functional.mse_loss, (data, data[:, :1] ** 2))
+'''
+
+
+def test_a_training_stopped_within_a_step_keeps_what_belongs_together(tmp_path, landscape) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "task.py").write_text(STOPPED_WITHIN)
+    (tmp_path / "marker").touch()  # nobody stops the first one
+    train = ("train", tmp_path / "task.py:build", "--problem-set", f"marker={tmp_path / 'marker'}",
+             "--optimizer", "adam", "--steps", 50, "--checkpoint-every", 20)  # fmt: skip
+    assert landscape(*train, "--out", tmp_path / "whole").returncode == 0
+    (tmp_path / "marker").unlink()
+    stopped = landscape(*train, "--out", tmp_path / "stopped")
+    assert stopped.returncode == 75, stopped.stderr
+    assert "30 of 50 steps are safe" in stopped.stderr
+    assert landscape(*train, "--out", tmp_path / "stopped").returncode == 0
+    whole, again = (Checkpoint(Run(tmp_path / name), 50).state() for name in ("whole", "stopped"))
+    assert all(torch.equal(whole[n], again[n]) for n in whole)
