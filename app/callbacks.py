@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from dash import ALL, Dash, Input, Output, State, ctx, html, no_update
 from dash import ClientsideFunction as Client
@@ -22,11 +23,21 @@ def graphs(kind: str) -> dict[str, Any]:
     return {"type": kind, "card": ALL}
 
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _callback(app: Dash, *places: Any) -> Callable[[Function], Function]:
+    """`app.callback` with a type, which Dash's own decorator lacks; never called on the first layout."""
+    decorator: Callable[[Function], Function] = app.callback(*places, prevent_initial_call=True)
+    return decorator
+
+
 def register(app: Dash, reader: Reader) -> None:
     """Connect an app to the store behind `reader`."""
     _register_browser_side(app)
 
-    @app.callback(  # type: ignore[untyped-decorator]
+    @_callback(
+        app,
         Output("page", "children"),
         Output("nav", "children"),
         Output("badge", "children"),
@@ -34,12 +45,12 @@ def register(app: Dash, reader: Reader) -> None:
         Output("signature", "data"),
         Output("jobs", "children"),
         Input("place", "data"),
-        prevent_initial_call=True,
     )
     def show(place: Any) -> tuple[Any, ...]:
         return show_place(reader, place_of(place))
 
-    @app.callback(  # type: ignore[untyped-decorator]
+    @_callback(
+        app,
         Output(graphs("graph"), "figure"),
         Output(graphs("title"), "children"),
         Output(graphs("caption"), "children"),
@@ -47,7 +58,6 @@ def register(app: Dash, reader: Reader) -> None:
         Input(SLIDER, "value"),
         State("place", "data"),
         State("info", "data"),
-        prevent_initial_call=True,
     )
     def move(values: list[Any], place: Any, info: Any) -> tuple[Any, ...]:
         cards, titles, captions, kpis = (list(group) for group in ctx.outputs_list)
@@ -63,14 +73,14 @@ def register(app: Dash, reader: Reader) -> None:
             [shell.attempt(lambda: shell.kpi_row(page.kpis(index)), no_update) for _ in kpis],
         )
 
-    @app.callback(  # type: ignore[untyped-decorator]
+    @_callback(
+        app,
         Output("changed", "data"),
         Output("jobs", "children", allow_duplicate=True),
         Input("tick", "n_intervals"),
         State("place", "data"),
         State("signature", "data"),
         State("info", "data"),
-        prevent_initial_call=True,
     )
     def poll(_ticks: Any, _place: Any, signature: Any, info: Any) -> tuple[Any, Any]:
         runs = [r for r in (info or {}).get("runs", []) if isinstance(r, str)]
@@ -161,7 +171,8 @@ def chosen(page: Page, values: list[Any], info: Any) -> int:
         wanted = float(info["slider"]["values"][int(values[0])])
     except (TypeError, KeyError, IndexError, ValueError):
         return page.index
-    return min(range(len(page.slider.values)), key=lambda i: abs(page.slider.values[i] - wanted))  # type: ignore[union-attr]
+    places = page.slider.values
+    return min(range(len(places)), key=lambda i: abs(places[i] - wanted))
 
 
 def moved(page: Page, name: str, index: int) -> Any:

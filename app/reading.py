@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -179,23 +181,18 @@ class Reader:
         return _series(str(run.root), operator, stamps)
 
     def eigenpairs(self, run: Run, operator: str) -> dict[int, records.Eigenpairs]:
-        """Readable eigenpairs by step."""
-        found = {}
-        for step in run.steps("eigenpairs", operator):
-            try:
-                found[step] = self.record(run, run_directory.eigenpairs_key(operator, step))
-            except LandscapeError:
-                continue  # the card that shows this step says so
-        return found
+        """Readable eigenpairs by step; the card that shows another step says what is wrong with it."""
+        return self._readable(run, "eigenpairs", operator, run_directory.eigenpairs_key)
 
     def halves(self, run: Run, operator: str) -> dict[int, records.Halves]:
-        """Readable records of sampling errors by step."""
+        """Readable records of sampling errors by step; at other steps the numbers stand without error bars."""
+        return self._readable(run, "halves", operator, run_directory.halves_key)
+
+    def _readable(self, run: Run, kind: str, operator: str, key: Callable[[str, int], str]) -> dict[int, Any]:
         found = {}
-        for step in run.steps("halves", operator):
-            try:
-                found[step] = self.record(run, run_directory.halves_key(operator, step))
-            except LandscapeError:
-                continue  # the numbers then stand without error bars
+        for step in run.steps(kind, operator):
+            with contextlib.suppress(LandscapeError):
+                found[step] = self.record(run, key(operator, step))
         return found
 
     def _key_stamp(self, run: Run, key: str) -> Stamp:

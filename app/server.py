@@ -186,7 +186,6 @@ def serve(
     app = make_app(store, **options)
     with bind(host, port) as listener:
         server = make_server(host, 0, app.server, threaded=True, request_handler=Quiet, fd=listener.fileno())
-        server.daemon_threads = True  # type: ignore[attr-defined]
         _announce(store, host, listener.getsockname()[1], port)
         if ready is not None:
             ready(server)

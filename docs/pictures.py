@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from playwright.sync_api import sync_playwright
 from werkzeug.serving import make_server
@@ -22,7 +23,7 @@ FLAGS = [
     "--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking", "--no-first-run", "--disable-sync",
     "--disable-component-update", "--disable-quic", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
 ]  # fmt: skip
-PAGES = {
+PAGES: dict[str, tuple[str, Literal["light", "dark"], int]] = {
     "overview": ("/run/adam?step=150", "light", 1245),
     "spectrum-dark": ("/run/adam/spectrum?step=300", "dark", 1110),
     "surface-3d": ("/run/adam/surface/pca?step=100&view=3d", "light", 1000),
@@ -45,7 +46,7 @@ def screenshots(store: str, out: Path) -> None:
     with serving(store) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
         for name, (url, theme, height) in PAGES.items():
-            page = browser.new_page(viewport={"width": 1600, "height": height}, color_scheme=theme)  # type: ignore[arg-type]
+            page = browser.new_page(viewport={"width": 1600, "height": height}, color_scheme=theme)
             page.goto(address + url)
             page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=60_000)
             page.wait_for_timeout(5_000)  # fonts and the last redraw

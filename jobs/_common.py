@@ -126,6 +126,18 @@ def problem_of(run: Run, args: argparse.Namespace) -> tuple[str, dict[str, Any]]
     return run.info.problem, {**run.info.problem_settings, **changes}
 
 
+def open_checkpoints(args: argparse.Namespace, comm: Comm) -> tuple[Run, list[Any]]:
+    """The run and those of its checkpoints that are asked for, of a job with an operator, which is checked too."""
+    from landscape.checkpoints import of_run
+    from landscape.curvature import check_operator
+    from landscape.stores.run_directory import Run
+
+    with comm.together():
+        store = Run(args.run)
+        check_operator(args.operator)
+        return store, of_run(store, args.checkpoints)
+
+
 def open_problem(run: Run, args: argparse.Namespace, comm: Comm) -> tuple[Problem, dict[str, Any]]:
     """The run's problem as the command line wants it, and the settings that decide its numbers."""
     import torch

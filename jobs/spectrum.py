@@ -48,16 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape.checkpoints import of_run
-    from landscape.curvature import check_operator
     from landscape.parallel import world
-    from landscape.stores.run_directory import Run
 
     comm = world()
-    with comm.together():
-        store = Run(args.run)
-        check_operator(args.operator)
-        checkpoints = of_run(store, args.checkpoints)
+    store, checkpoints = _common.open_checkpoints(args, comm)
     problem, decided = _common.open_problem(store, args, comm)
     decided |= _options(args)
     with comm.together():

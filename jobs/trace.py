@@ -28,17 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape.checkpoints import of_run
-    from landscape.curvature import check_operator
     from landscape.parallel import world
     from landscape.progress import Progress
-    from landscape.stores.run_directory import Run
 
     comm = world()
-    with comm.together():
-        store = Run(args.run)
-        check_operator(args.operator)
-        checkpoints = of_run(store, args.checkpoints)
+    store, checkpoints = _common.open_checkpoints(args, comm)
     problem, _ = _common.open_problem(store, args, comm)
     note = Progress("trace", 0, comm).note
     products = _common.products_of(args, args.products, len(checkpoints), note)

@@ -50,6 +50,19 @@ def digits(samples: int = 400, test: bool = False) -> Problem:
     return Problem(model, nn.functional.cross_entropy, data, batch_size=128, test_data=held_out, name="digits")
 
 
+def two_minima(problem: Problem, steps: int = 120) -> list[dict[str, Tensor]]:
+    """States after two trainings from random weights of their own; the problem ends at the second."""
+    states = []
+    for seed in (0, 1):
+        generator = torch.Generator().manual_seed(seed)
+        problem.load({
+            n: torch.randn(v.shape, generator=generator) * v[0].numel() ** -0.5 for n, v in problem.state().items()
+        })  # fmt: skip
+        train(problem, steps)
+        states.append(problem.state())
+    return states
+
+
 def convolutional(statistics: bool = True) -> Problem:
     """A small convolutional net on 8 x 8 digits, with BatchNorm or with GroupNorm, which keeps no statistics."""
     inputs, targets = load_digits(return_X_y=True)

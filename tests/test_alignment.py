@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_problems import convolutional, digits, train
+from small_problems import convolutional, digits, train, two_minima
 from torch import Tensor, nn
 
 from landscape.alignment import align, check_preserved
@@ -150,14 +150,7 @@ def test_the_barrier_to_a_permuted_copy_is_the_permutations_own_and_falls_to_zer
 
 def test_alignment_lowers_the_barrier_between_two_trainings_tenfold_or_so() -> None:
     problem = digits(400)
-    states = []
-    for seed in (0, 1):
-        generator = torch.Generator().manual_seed(seed)
-        problem.load({
-            n: torch.randn(v.shape, generator=generator) * v[0].numel() ** -0.5 for n, v in problem.state().items()
-        })  # fmt: skip
-        train(problem, 120)
-        states.append(problem.state())
+    states = two_minima(problem)
     symmetries = symmetries_of(problem)
     found = align(symmetries, *states, names(problem))
     permuted = symmetries.permute(states[1], found.permutations)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from exact import mpirun
-from small_problems import Weights, convolutional, digits, quadratic, symmetric, train
+from small_problems import Weights, convolutional, digits, quadratic, symmetric, train, two_minima
 
 from landscape import plugins
 from landscape.curve import Curve, kind_module, straight
@@ -88,14 +88,7 @@ def test_the_elastic_band_finds_the_pass_and_curves_come_over_or_above_it() -> N
 @pytest.mark.parametrize("kind", ["bezier", "polygon"])
 def test_a_curve_between_two_digits_minima_lowers_the_barrier_tenfold(kind: str) -> None:
     problem = digits(400, test=True)
-    vectors = []
-    for seed in (0, 1):
-        generator = torch.Generator().manual_seed(seed)
-        problem.load({
-            n: torch.randn(v.shape, generator=generator) * v[0].numel() ** -0.5 for n, v in problem.state().items()
-        })  # fmt: skip
-        train(problem, 120)
-        vectors.append(problem.weights())
+    vectors = [problem.vector_from(state) for state in two_minima(problem)]
     line = follow(problem, straight(*vectors), T, COMM)
     curve, _ = train_curve(problem, *vectors, kind, COMM, steps=400)
     path = follow(problem, curve, T, COMM)

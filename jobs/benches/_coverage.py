@@ -7,6 +7,7 @@ stands for the network itself, at none of its cost.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,9 +89,7 @@ def measure_hutchpp(eigenvalues: Array, seeds: Iterable[int], products: int) -> 
     diagonal, size, truth = torch.from_numpy(eigenvalues)[:, None], len(eigenvalues), eigenvalues.sum()
     found = []
     for seed in seeds:
-        interval = hutchpp(
-            lambda v: diagonal * v, lambda numbers, seed=seed: probes(numbers, size, seed), size, products  # type: ignore[misc]
-        )  # fmt: skip
+        interval = hutchpp(lambda v: diagonal * v, partial(probes, size=size, seed=seed), size, products)
         found.append((interval.holds(truth), interval.half / abs(truth)))
     covered, half = np.mean(np.array(found, dtype=float), axis=0)
     return float(covered), float(half)

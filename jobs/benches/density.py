@@ -112,10 +112,13 @@ def _errors(
     def mean(one: Callable[[int], Spectrum]) -> float:
         return sum(distance(one(seed), exact) for seed in seeds) / len(seeds)
 
+    def ours(iterations: int, seed: int) -> Spectrum:
+        return density(here, seed, 4, iterations, products=products)
+
     error = mean(lambda seed: plain(here, seed, probes, iterations, products))
     yield name, f"plain {probes} x {iterations}", probes * iterations, error, None
     for iterations in OURS:
-        error = mean(lambda seed, m=iterations: density(here, seed, 4, m, products=products))  # type: ignore[misc]
+        error = mean(partial(ours, iterations))
         yield name, f"ours 4 x {iterations}", 4 * iterations, error, aims.get(4 * iterations)
 
 

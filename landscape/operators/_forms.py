@@ -65,16 +65,7 @@ class GaussNewtonOf:
             return torch.zeros_like
         inside = values.detach().requires_grad_(True)
         (slope,) = torch.autograd.grad(self.outer(inside), inside, create_graph=True)
-        if not slope.requires_grad:  # a function linear in the outputs
-            return torch.zeros_like
-        along = _pushforward(values, theta)
-
-        def column(v: Tensor) -> Tensor:
-            (curved,) = torch.autograd.grad(slope, inside, along(v), retain_graph=True, materialize_grads=True)
-            (product,) = torch.autograd.grad(values, theta, curved, retain_graph=True)
-            return product
-
-        return column
+        return _between(values, theta, slope, inside)
 
     def forward(self, theta: Tensor) -> Column:
         values, pull = _pulled(self.values, theta)
@@ -99,16 +90,7 @@ class GaussNewtonWithin:
         if not outputs.requires_grad:  # no output depends on these weights
             return torch.zeros_like
         (slope,) = torch.autograd.grad(loss, outputs, create_graph=True)
-        if not slope.requires_grad:  # a loss linear in the outputs
-            return torch.zeros_like
-        along = _pushforward(outputs, theta)
-
-        def column(v: Tensor) -> Tensor:
-            (curved,) = torch.autograd.grad(slope, outputs, along(v), retain_graph=True, materialize_grads=True)
-            (product,) = torch.autograd.grad(outputs, theta, curved, retain_graph=True)
-            return product
-
-        return column
+        return _between(outputs, theta, slope, outputs)
 
     def forward(self, theta: Tensor) -> Column:
         raise NotImplementedError("the model computes its own loss: there is no function from outputs to loss")
@@ -118,6 +100,20 @@ def _pulled(function: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, C
     """(values, u -> J^T u)."""
     value, pull = vjp(function, at)[:2]
     return value, lambda u: pull(u)[0]
+
+
+def _between(values: Tensor, theta: Tensor, slope: Tensor, at: Tensor) -> Column:
+    """v -> J^T (d slope / d at) J v with J = d values / d theta; `at` are the values that `slope` is a function of."""
+    if not slope.requires_grad:  # a function linear in the outputs
+        return torch.zeros_like
+    along = _pushforward(values, theta)
+
+    def column(v: Tensor) -> Tensor:
+        (curved,) = torch.autograd.grad(slope, at, along(v), retain_graph=True, materialize_grads=True)
+        (product,) = torch.autograd.grad(values, theta, curved, retain_graph=True)
+        return product
+
+    return column
 
 
 def _pushforward(values: Tensor, theta: Tensor) -> Column:
