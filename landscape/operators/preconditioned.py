@@ -49,12 +49,25 @@ def _adagrad(state: State, settings: Settings) -> Tensor:
     return root
 
 
+def _prox_sgd(state: State, settings: Settings) -> Tensor:
+    """tau of ProxSGD, by the name of its metric (landscape/optimizers/prox_sgd.py)."""
+    kind, delta = settings["metric"], settings["delta"]
+    if kind == "identity":
+        raise KeyError(kind)  # no second moments
+    square = state({"amsgrad": "max_exp_avg_sq", "rmsprop": "square_avg", "adagrad": "sum"}.get(kind, "exp_avg_sq"))
+    if kind in ("adam", "amsgrad"):
+        square = square / (1 - float(settings["beta"]) ** state("step"))
+    root: Tensor = square.sqrt() + delta
+    return root
+
+
 # By the optimizer's class: how P follows from its state, and the settings it follows from.
 _METRICS: dict[str, tuple[Callable[[State, Settings], Tensor], tuple[str, ...]]] = {
     **dict.fromkeys(("Adam", "AdamW", "NAdam"), (_adam, ("betas", "eps", "amsgrad"))),
     "Adamax": (_adamax, ()),
     "RMSprop": (_rmsprop, ("eps", "centered")),
     "Adagrad": (_adagrad, ("eps",)),
+    "ProxSGD": (_prox_sgd, ("metric", "beta", "delta")),
 }
 
 

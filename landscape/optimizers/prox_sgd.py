@@ -1,0 +1,253 @@
+"""ProxSGD: momentum, an adaptive diagonal and a regularizer's proximal step (Yang et al. 2020, ICLR).
+
+    v = (1 - rho_t) v + rho_t g                      rho_t = rho / (t + offset)^rho_decay
+    xhat = argmin_{x in box} <v, x - x_t> + 1/2 (x - x_t)' diag(tau_t) (x - x_t) + r(x) = prox(x_t - v / tau_t; tau_t)
+    x_{t+1} = x_t + eps_t (xhat - x_t)               eps_t = lr / (t + offset)^lr_decay
+
+rho weighs the new gradient. Without a regularizer and with constant rates it is SGD (rho = 1, identity), heavy ball
+(lr = eps rho, momentum = 1 - rho), RMSprop, Adagrad, and with `correct_rate` Adam and AMSGrad.
+
+The weights themselves are never exactly zero while eps < 1: a weight whose xhat is 0 shrinks by 1 - eps_t a step.
+`snapshot` and `finalize_` make exact zeros of those that are dead.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import plugins
+from ..regularizers._base import Regularizer, Tensors
+
+METRICS = ("adam", "amsgrad", "rmsprop", "adagrad", "identity")
+_SECOND = {"adam": "exp_avg_sq", "amsgrad": "exp_avg_sq", "rmsprop": "square_avg", "adagrad": "sum"}
+_REGULARIZERS = "landscape.regularizers"
+
+
+class ProxSGD(torch.optim.Optimizer):
+    """The defaults are the paper's; a parameter group may have settings and a regularizer of its own.
+
+    Args:
+        lr, lr_decay: eps_t, at most 1 where there is a regularizer or a box: then x_{t+1} lies between x_t and xhat.
+        rho, rho_decay: weight of the new gradient in the momentum, in (0, 1].
+        offset: added to the step count in both schedules.
+        metric: tau_t, one of `METRICS`: sqrt(r_t / (1 - beta^t)) + delta of Adam, with the largest r so far
+            (amsgrad), without bias correction (rmsprop), with the sum of squares (adagrad); or 1 (identity).
+        beta, delta: decay and floor of the metric.
+        correct_rate: eps_t / (1 - (1 - rho)^t), Adam's correction of the momentum's bias; for a constant rho.
+        regularizer: a file of `landscape/regularizers`; `mu` its strength, `low` and `high` the box; its other
+            settings (such as `groups` of the group regularizer) under `prox`.
+
+    Raises:
+        ValueError: a setting out of its range, or a combination without a closed form.
+    """
+
+    def __init__(
+        self, params: Iterable[Tensor] | Iterable[dict[str, Any]], lr: float = 0.06, lr_decay: float = 0.5,
+        rho: float = 0.9, rho_decay: float = 0.5, offset: float = 4.0, metric: str = "adam", beta: float = 0.999,
+        delta: float = 1e-8, correct_rate: bool = False, regularizer: str = "none", mu: float = 0.0,
+        low: float | None = None, high: float | None = None, prox: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        defaults = {
+            "lr": lr, "lr_decay": lr_decay, "rho": rho, "rho_decay": rho_decay, "offset": offset, "metric": metric,
+            "beta": beta, "delta": delta, "correct_rate": correct_rate, "regularizer": regularizer, "mu": mu,
+            "low": low, "high": high, "prox": dict(prox or {}),
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        super().add_param_group(param_group)
+        try:
+            _check(self.param_groups[-1])
+        except BaseException:
+            self.param_groups.pop()
+            raise
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step; returns what the closure returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            regularizer = _regularizer(group)
+            for t, members in self._by_step(group).items():
+                self._move(group, regularizer, t, members)
+        return loss
+
+    def _by_step(self, group: dict[str, Any]) -> dict[int, list[Tensor]]:
+        """Weights that have a gradient, by the number of this step; one entry unless some were without before."""
+        found: dict[int, list[Tensor]] = {}
+        for weight in group["params"]:
+            if weight.grad is None:
+                continue
+            if weight.grad.is_sparse:
+                raise RuntimeError("ProxSGD has no sparse gradients; build the embedding with sparse=False")
+            state = self.state[weight]
+            if not state:
+                state["step"] = torch.zeros((), dtype=torch.float64)
+            state["step"] += 1
+            found.setdefault(int(state["step"]), []).append(weight)
+        return found
+
+    def _move(self, group: dict[str, Any], regularizer: Regularizer, t: int, weights: Tensors) -> None:
+        eps, rho = rates(group, t)
+        gradients = [w.grad for w in weights if w.grad is not None]
+        momentum = self._states(weights, "exp_avg")
+        torch._foreach_lerp_(momentum, gradients, rho)
+        tau = self._metric(group, t, weights, gradients)
+        if regularizer.trivial:
+            if tau is None:
+                torch._foreach_add_(weights, momentum, alpha=-eps)
+            else:
+                torch._foreach_addcdiv_(weights, momentum, tau, value=-eps)
+            return
+        if tau is None:
+            points = list(torch._foreach_sub(weights, momentum))
+            tau = [torch.ones((), dtype=w.dtype, device=w.device) for w in weights]
+        else:
+            points = list(torch._foreach_addcdiv(weights, momentum, tau, value=-1))
+        solution = regularizer.prox(points, tau)
+        torch._foreach_lerp_(weights, solution, eps)
+        for weight, xhat in zip(weights, solution, strict=True):
+            self.state[weight]["dead"] = xhat == 0
+
+    def _metric(self, group: dict[str, Any], t: int, weights: Tensors, gradients: Tensors) -> Tensors | None:
+        """tau_t; None for the identity."""
+        kind, beta = group["metric"], group["beta"]
+        if kind == "identity":
+            return None
+        square = self._states(weights, _SECOND[kind])
+        if kind != "adagrad":
+            torch._foreach_mul_(square, beta)
+        torch._foreach_addcmul_(square, gradients, gradients, value=1.0 if kind == "adagrad" else 1 - beta)
+        if kind == "amsgrad":
+            largest = self._states(weights, "max_exp_avg_sq")
+            torch._foreach_maximum_(largest, square)
+            square = largest
+        root = list(torch._foreach_sqrt(square))
+        if kind in ("adam", "amsgrad"):
+            torch._foreach_div_(root, (1 - beta**t) ** 0.5)
+        torch._foreach_add_(root, group["delta"])
+        return root
+
+    def _states(self, weights: Tensors, name: str) -> Tensors:
+        for weight in weights:
+            if name not in self.state[weight]:
+                self.state[weight][name] = torch.zeros_like(weight, memory_format=torch.preserve_format)
+        return [self.state[w][name] for w in weights]
+
+    # ------------------------------------------------------------------ the sparse result
+
+    @contextmanager
+    def snapshot(self, tolerance: float = 1e-4) -> Iterator[None]:
+        """Within the block the dead weights are exactly zero, as `finalize_` makes them for good."""
+        weights = [w for group in self.param_groups for w in group["params"]]
+        kept = [w.detach().clone() for w in weights]
+        self.finalize_(tolerance)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for weight, before in zip(weights, kept, strict=True):
+                    weight.copy_(before)
+
+    @torch.no_grad()
+    def finalize_(self, tolerance: float = 1e-4) -> None:
+        """Set the dead weights to zero: those whose part of xhat is 0 and which have shrunk to `tolerance`.
+
+        xhat itself is no result: where tau is small it lies far from the weights, which go only eps of the way.
+        """
+        for group in self.param_groups:
+            for weight in group["params"]:
+                dead = self.state.get(weight, {}).get("dead")
+                if dead is not None:
+                    weight.masked_fill_(dead.bool() & (weight.abs() <= tolerance), 0)
+
+    @torch.no_grad()
+    def regularization(self) -> float:
+        """r(x) at the present weights: what the objective has beside the loss."""
+        return float(sum(_regularizer(group).value(list(group["params"])) for group in self.param_groups))
+
+
+def rates(group: dict[str, Any], t: int) -> tuple[float, float]:
+    """(eps_t, rho_t) of step t = 1, 2, ..."""
+    rho = group["rho"] / (t + group["offset"]) ** group["rho_decay"]
+    eps = group["lr"] / (t + group["offset"]) ** group["lr_decay"]
+    return (eps / (1 - (1 - rho) ** t) if group["correct_rate"] else eps), rho
+
+
+def broken_conditions(lr_decay: float, rho_decay: float) -> list[str]:
+    """Conditions of the convergence theorem that two schedules ~ t^-decay break; none broken: the momentum tends to
+    the gradient and every limit point is stationary, for bounded iterates and tau away from 0 (Yang et al. 2020)."""
+    broken = []
+    if lr_decay > 1:
+        broken.append("sum eps = infinity needs lr_decay <= 1")
+    if rho_decay > 1:
+        broken.append("sum rho = infinity needs rho_decay <= 1")
+    if rho_decay <= 0.5:
+        broken.append("sum rho^2 < infinity needs rho_decay > 1/2")
+    if lr_decay <= 0.5:
+        broken.append("sum eps^2 < infinity needs lr_decay > 1/2")
+    if lr_decay <= rho_decay:
+        broken.append("eps / rho -> 0 needs lr_decay > rho_decay")
+    return broken
+
+
+def _regularizer(group: dict[str, Any]) -> Regularizer:
+    maker = plugins.load(_REGULARIZERS, group["regularizer"]).make
+    own = set(inspect.signature(maker).parameters) - {"mu", "low", "high"}
+    unknown = set(group["prox"]) - own
+    if unknown:
+        raise ValueError(f"the regularizer {group['regularizer']} has no setting {', '.join(sorted(unknown))}")
+    made: Regularizer = maker(mu=group["mu"], low=group["low"], high=group["high"], **group["prox"])
+    return made
+
+
+def _check(group: dict[str, Any]) -> None:
+    if group["metric"] not in METRICS:
+        raise ValueError(f"metric must be one of {', '.join(METRICS)}, got '{group['metric']}'")
+    choices = plugins.names(_REGULARIZERS)
+    if group["regularizer"] not in choices:
+        raise ValueError(f"regularizer must be one of {', '.join(choices)}, got '{group['regularizer']}'")
+    for name, good in (
+        ("lr", group["lr"] > 0), ("rho", 0 < group["rho"] <= 1), ("beta", 0 <= group["beta"] < 1),
+        ("delta", group["delta"] >= 0), ("offset", group["offset"] >= 0), ("lr_decay", group["lr_decay"] >= 0),
+        ("rho_decay", group["rho_decay"] >= 0),
+    ):  # fmt: skip
+        if not good:
+            raise ValueError(f"{name} = {group[name]} is out of its range")
+    if group["correct_rate"] and group["rho_decay"]:
+        raise ValueError("correct_rate is for a constant rho; set rho_decay = 0")
+    first = rates(group, 1)[0]
+    if not _regularizer(group).trivial and first > 1:
+        raise ValueError(
+            f"the first step moves by eps = {first:.3g} > 1 of the way to the proximal point and may leave the box; "
+            f"set lr to at most {group['lr'] / first:.3g}"
+        )
+
+
+def make(
+    params: Iterable[nn.Parameter], lr: float = 0.06, lr_decay: float = 0.5, rho: float = 0.9, rho_decay: float = 0.5,
+    offset: float = 4.0, metric: str = "adam", beta: float = 0.999, delta: float = 1e-8, correct_rate: bool = False,
+    regularizer: str = "none", mu: float = 0.0, low: float | None = None, high: float | None = None,
+    groups: str = "rows", weighting: str = "none", mean_metric: bool = False, vectors: bool = True,
+) -> ProxSGD:  # fmt: skip
+    """ProxSGD; `vectors=False` leaves biases and normalisation out of regularizer and box.
+
+    `groups`, `weighting` and `mean_metric` are the group regularizer's.
+    """
+    prox = {"groups": groups, "weighting": weighting, "mean_metric": mean_metric} if regularizer == "group" else {}
+    weights = list(params)
+    penalised: list[dict[str, Any]] = [{"params": [w for w in weights if vectors or w.ndim > 1]}]
+    free = [w for w in weights if not (vectors or w.ndim > 1)]
+    if free:
+        penalised.append({"params": free, "regularizer": "none", "mu": 0.0, "low": None, "high": None, "prox": {}})
+    return ProxSGD([g for g in penalised if g["params"]], lr, lr_decay, rho, rho_decay, offset, metric, beta, delta,
+                   correct_rate, regularizer, mu, low, high, prox)  # fmt: skip
