@@ -32,3 +32,7 @@ class Objective(nn.Module):
         inputs, targets = batch
         outputs = self.model(inputs)
         return self.loss(outputs, targets), outputs
+
+    def of(self, model: nn.Module) -> Objective:
+        """The same loss of another model."""
+        return Objective(model, self.loss, self.batch_loss)

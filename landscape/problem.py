@@ -98,22 +98,26 @@ class Problem:
     ) -> None:
         self.name = name
         self.count: Callable[[Batch], int] = count or count_samples
-        self._objective = objective.eval()
-        self._parameters = {n: p for n, p in objective.model.named_parameters() if p.requires_grad}
-        if not self._parameters:
-            raise ProblemError(f"{self._who()} has no trainable weights; check requires_grad of its parameters")
-        self.dtype, self.device = one_kind(self._parameters.values(), self._who())
-        self._fixed: dict[str, nn.Parameter] = {}  # trainable, but held at the model's own values
+        self._hold(objective)
         self.sampling: dict[str, Any] = {}  # which rows of which data `subset` or `parts` took; empty: all
-        self.block = ""  # what `restricted` was asked for; empty: all trainable weights
-        self._sizes = [p.numel() for p in self._parameters.values()]
-        self.size: int = sum(self._sizes)
         self.batches: list[Batch] = [move(b, self.device) for b in freeze(data, batch_size)]
         self.samples = total_count(self.batches, count, f"the data of {name or 'the problem'}")
         self.test_batches: list[Batch] = []
         if test_data is not None:
             self.test_batches = [move(b, self.device) for b in freeze(test_data, batch_size)]
             total_count(self.test_batches, count, f"the test data of {name or 'the problem'}")
+
+    def _hold(self, objective: Objective) -> None:
+        """Take a model and its loss: all its trainable weights are the problem's."""
+        self._objective = objective.eval()
+        self._parameters = {n: p for n, p in objective.model.named_parameters() if p.requires_grad}
+        if not self._parameters:
+            raise ProblemError(f"{self._who()} has no trainable weights; check requires_grad of its parameters")
+        self.dtype, self.device = one_kind(self._parameters.values(), self._who())
+        self._fixed: dict[str, nn.Parameter] = {}  # trainable, but held at the model's own values
+        self.block = ""  # what `restricted` was asked for; empty: all trainable weights
+        self._sizes = [p.numel() for p in self._parameters.values()]
+        self.size: int = sum(self._sizes)
 
     def _who(self) -> str:
         return f"the model of '{self.name}'" if self.name else "the model"
@@ -246,6 +250,12 @@ class Problem:
         other.dtype, other.device = dtype or self.dtype, torch.device(device) if device is not None else self.device
         other.batches = [move(b, other.device, dtype) for b in self.batches]
         other.test_batches = [move(b, other.device, dtype) for b in self.test_batches]
+        return other
+
+    def with_model(self, model: nn.Module) -> Problem:
+        """The problem with another model: the same loss and data, all trainable weights of that model."""
+        other = copy.copy(self)
+        other._hold(self._objective.of(model))
         return other
 
     def first_batch(self) -> Problem:
