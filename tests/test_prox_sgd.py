@@ -16,6 +16,7 @@ from torch import Tensor
 
 from landscape import plugins
 from landscape.checkpoints import Checkpoint
+from landscape.cli import main
 from landscape.errors import UsageError
 from landscape.operators.preconditioned import scale
 from landscape.optimizers.prox_sgd import ProxSGD, broken_conditions, rates
@@ -420,3 +421,10 @@ def test_settings_that_make_no_sense_are_refused_in_one_sentence(wrong: dict[str
     with pytest.raises(UsageError, match=message) as caught:
         make_optimizer("prox_sgd", torch.nn.Linear(2, 2), wrong)
     assert "\n" not in str(caught.value)
+
+
+def test_the_benchmark_prints_claims_values_and_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "prox_sgd", "--quick", "--epochs", "1"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("| 1e-12 | yes |") == 6
+    assert "ProxSGD sets >= 70 % of the weights to <= 1e-6" in told
