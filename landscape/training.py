@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from . import plugins
 from .batches import Batch
@@ -72,21 +73,34 @@ def train_step(problem: Problem, optimizer: torch.optim.Optimizer, batches: list
     first: list[float] = []
     statistics: list[Tensor] = []
 
-    def closure() -> float:
-        optimizer.zero_grad()
-        value = 0.0
+    def shares() -> Iterator[Tensor]:
         for batch in batches:
-            share = problem.training_loss(batch) * (problem.count(batch) / total)
-            share.backward()  # type: ignore[no-untyped-call]
-            value += float(share.detach())
+            yield problem.training_loss(batch) * (problem.count(batch) / total)
+
+    def seen(value: float) -> None:
         if not first:
             statistics.extend(b.clone() for b in problem.model.buffers())
         first.append(value)
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        value = 0.0
+        for share in shares():
+            share.backward()  # type: ignore[no-untyped-call]
+            value += float(share.detach())
+        seen(value)
         return value
+
+    def graph() -> Tensor:
+        with sdpa_kernel(SDPBackend.MATH):  # the other attention kernels have no double backward
+            loss = torch.stack(list(shares())).sum()
+        seen(float(loss.detach()))
+        return loss
 
     problem.model.train()
     try:
-        optimizer.step(closure)  # LBFGS and the sharpness-aware ones ask for the loss more than once
+        # LBFGS and the sharpness-aware ones ask for the loss more than once; some differentiate it themselves.
+        optimizer.step(graph if getattr(optimizer, "returns_graph", False) else closure)  # type: ignore[arg-type]
     finally:
         problem.model.eval()
     if len(first) > 1:

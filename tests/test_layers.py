@@ -86,7 +86,7 @@ ROOMS = (
     Room(("landscape.mpi",), RANKS, ("mpi4py", "numpy", "torch"), ("torch.nn",)),
     Room(RANKS, RANKS, ("numpy", "torch"), ("torch.nn",)),
     Room(OPERATORS, OPERATORS, ("torch",)),
-    Room(PROBLEMS, PROBLEMS, ("torch", "numpy", "safetensors", "sklearn")),
+    Room(PROBLEMS, (*PROBLEMS, *KRYLOV), ("torch", "numpy", "safetensors", "sklearn")),
     Room(FIGURES, (*RECORDS, *FIGURES), ("numpy", "matplotlib", "mpl_toolkits", "imageio", "imageio_ffmpeg")),
     Room(
         BROWSER,

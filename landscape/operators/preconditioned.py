@@ -63,7 +63,7 @@ def _prox_sgd(state: State, settings: Settings) -> Tensor:
 
 # By the optimizer's class: how P follows from its state, and the settings it follows from.
 _METRICS: dict[str, tuple[Callable[[State, Settings], Tensor], tuple[str, ...]]] = {
-    **dict.fromkeys(("Adam", "AdamW", "NAdam"), (_adam, ("betas", "eps", "amsgrad"))),
+    **dict.fromkeys(("Adam", "AdamW", "NAdam", "NudgedAdam"), (_adam, ("betas", "eps", "amsgrad"))),
     "Adamax": (_adamax, ()),
     "RMSprop": (_rmsprop, ("eps", "centered")),
     "Adagrad": (_adagrad, ("eps",)),
