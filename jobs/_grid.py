@@ -37,7 +37,8 @@ def planned(
     """
     largest = max(problems, key=lambda p: p.size)
     with comm.together():
-        probes, iterations, block = (1, 1, 1) if args.eigenpairs else (args.probes, args.iterations, args.block)
+        alone = getattr(args, "eigenpairs", False)
+        probes, iterations, block = (1, 1, 1) if alone else (args.probes, args.iterations, args.block)
         found = plan(
             comm.size, largest.size, largest.samples, len(largest.batches), tasks, _memory(args, largest, comm),
             probes, iterations, block, args.top + args.bottom, largest.dtype.itemsize, args.groups,

@@ -1,7 +1,7 @@
 """Follow a path between the minima of two runs: loss, accuracy, barrier and, when asked, spectra and eigenvectors.
 
   landscape path runs/adam runs/sgd --points 21
-  mpirun -n 4 landscape path runs/adam runs/sgd --kind bezier --align --points 21 --spectrum
+  mpirun -n 4 landscape path runs/adam runs/sgd --kind bezier --align --points 21 --spectrum --groups 2
 
 The result belongs to the first run, whose problem is evaluated. A curve is trained first and is a record of its own;
 --align first permutes the units of B, which leaves its function as it is. Everything finished is kept.
@@ -16,7 +16,7 @@ from typing import Any
 
 from landscape import plugins
 
-from . import _common
+from . import _common, _grid
 
 TRAINING = ("bends", "train_steps", "rate", "batch_size")
 
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--rate", type=float, default=0.1, help="learning rate (default: 0.1)")
     group.add_argument("--batch-size", type=_common.natural, help="samples a mini-batch; 0: all (default: 64)")
     _common.add_spectrum(parser, probes=2, iterations=40)
+    _grid.add_arguments(parser)
     _common.add_problem(parser)
     _common.add_computing(parser)
 
@@ -202,27 +203,40 @@ class _Job:
         parts = _common.Parts(self.store, key, self.decided)
         done = parts.read() if not args.overwrite else {}
         progress = Progress("path", args.points, comm, unit="points", run=self.store)
-        products = _common.products_of(args, args.probes * args.iterations, args.points, progress.note)
-        options = _common.spectrum_options(args) | {"products": products}
+        options, groups, free = _common.spectrum_options(args), 1, None
+        if args.spectrum:  # the ends are computed by all ranks together, the points between by groups
+            plan = _grid.planned(args, [self.problem], comm, max(args.points - 2, 1), progress)
+            options, groups = options | {"block": plan.block}, plan.groups
+            free = plan.memory - plan.basis_bytes - plan.other_bytes
+        products: dict[int, Any] = {}  # by the number of ranks that share a point
 
-        def spectrum(vector: Any, index: int) -> Any:
-            return spectrum_at(self.problem, vector, comm, step=index, check=index == 0, seed=args.seed, **options)
+        def spectrum(vector: Any, index: int, ranks: Any) -> Any:
+            if ranks.size not in products:
+                products[ranks.size] = _common.products_of(
+                    args, args.probes * args.iterations, args.points, progress.note, free, options["block"]
+                )
+            return spectrum_at(self.problem, vector, ranks, step=index, check=index == 0, seed=args.seed,
+                               products=products[ranks.size], **options)  # fmt: skip
 
         with _common.counting(args.points, "points", 0, progress) as counter:
+            finished = comm.counter()
 
             def on_point(index: int, arrays: Any) -> None:
                 parts.write(index, arrays)
                 if args.spectrum == ("spectrum/json" in arrays):
-                    counter.done += 1
+                    finished.add()
+                    counter.done = finished.value()
                     progress.update(counter.done)
 
             record = follow(
                 self.problem, curve, np.linspace(0, 1, args.points), comm, beside=beside,
-                spectrum_at=spectrum if args.spectrum else None, done=done, on_point=on_point, **self.named(),
+                spectrum_at=spectrum if args.spectrum else None, done=done, on_point=on_point, groups=groups,
+                **self.named(),
             )  # fmt: skip
             if comm.rank == 0:
                 given = evidence(comm.size, settings=self.decided) | record.meta | meta
                 self.store.write(dataclasses.replace(record, meta=given))
+            finished.close()
             progress.update(args.points)
 
 

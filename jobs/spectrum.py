@@ -266,7 +266,7 @@ def _summary(store: Any, operator: str, steps: Sequence[int]) -> str:
 
 def _doubts(store: Any, operator: str, steps: Sequence[int]) -> str:
     """What the eigenpairs of the last step lack, and at how many steps any lack something."""
-    from landscape.findings import doubts
+    from landscape.completeness import doubts
     from landscape.stores.run_directory import eigenpairs_key
 
     told = {step: text for step in steps if (text := doubts(store.read(eigenpairs_key(operator, step))))}

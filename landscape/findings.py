@@ -1,4 +1,4 @@
-"""What is told of finished Krylov runs beside their numbers: precision, products, whether the pairs are complete."""
+"""What is told of finished Krylov runs beside their numbers: precision, products, the pairs."""
 
 from __future__ import annotations
 
@@ -76,15 +76,3 @@ def record(pairs: Extremes, curvature: Operator, step: int, meta: dict[str, Any]
         step, curvature.name, curvature.size, pairs.values, pairs.residuals, pairs.lowest_values,
         pairs.lowest_residuals, kept, {**meta, "converged": pairs.converged, "missed": pairs.missed},
     )  # fmt: skip
-
-
-def doubts(pairs: Eigenpairs) -> str:
-    """What the eigenpairs lack, in words; empty when they have converged and hardly any can be missing."""
-    if pairs.meta.get("converged", True):
-        return ""
-    tolerance, missed = pairs.meta["tolerance"], pairs.meta["missed"]
-    every = np.concatenate([pairs.residuals, pairs.lowest_residuals])
-    scale = np.abs(np.concatenate([pairs.values, pairs.lowest_values])).max(initial=0.0)
-    if missed >= 1 or (every > 2 * tolerance * scale).any():
-        return f"the eigenpairs have not converged (residual {every.max(initial=0.0):.2g})"
-    return f"an eigenpair beyond those found may be missing (probability at most {100 * missed:.2g} %)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import re
 import resource
 import time
@@ -47,7 +46,6 @@ class Peak:
         self.device, self.bytes = device, 0.0
 
     def __enter__(self) -> Peak:
-        gc.collect()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             self._before = float(torch.cuda.memory_allocated(self.device))

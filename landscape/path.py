@@ -25,10 +25,11 @@ from .parallel import Comm
 from .problem import Problem
 from .records import Eigenpairs, Path, Record, Spectrum
 from .surface import Meter, has_statistics
+from .tasks import Tasks
 
 Float64 = NDArray[np.float64]
 Point = dict[str, NDArray[Any]]  # what is kept of one point: its metrics, and its records as 'spectrum/nodes', ...
-SpectrumAt = Callable[[Tensor, int], tuple[Spectrum, Eigenpairs]]
+SpectrumAt = Callable[[Tensor, int, Comm], tuple[Spectrum, Eigenpairs]]  # (vector, index, the ranks at work on it)
 Keep = Callable[[int, Point], None]
 R = TypeVar("R", bound=Record)
 
@@ -43,6 +44,7 @@ def follow(
     spectrum_at: SpectrumAt | None = None,
     done: Mapping[int, Mapping[str, NDArray[Any]]] | None = None,
     on_point: Keep | None = None,
+    groups: int = 1,
     run_a: str = "A",
     run_b: str = "B",
     step_a: int = 0,
@@ -51,10 +53,11 @@ def follow(
 ) -> Path:
     """Metrics at every t, which must hold 0 and 1, and barrier = max over t of loss(t) - chord(t); equal on all ranks.
 
-    Losses are dealt over ranks; then `spectrum_at(vector, index)` runs on all ranks together at every point, first at
-    both ends: where it hands over eigenvectors, their overlaps with those of A and of B are kept.
-    `on_point(index, arrays)` is called on one rank when a point's metrics are known and again, on rank 0, when its
-    spectrum is; what it kept last may come back as `done` (rank 0's counts) to go on after a kill. The problem's
+    Losses are dealt over ranks; then `spectrum_at(vector, index, comm)` runs on all ranks together at both ends and by
+    groups of ranks at the points between, each group on one that is left: where it hands over eigenvectors, their
+    overlaps with those of A and of B are kept. `on_point(index, arrays)` is called on one rank when a point's metrics
+    are known and again when its spectrum is; what it kept last may come back as `done` (rank 0's counts) to go on after
+    a kill. The problem's
     weights are never moved; its BatchNorm statistics are put back at the end.
 
     Args:
@@ -75,7 +78,7 @@ def follow(
     try:
         points = _measure_points(way, comm, points, keep)
         if spectrum_at is not None:
-            _add_spectra(way, comm, points, keep, spectrum_at)
+            _add_spectra(way, comm, points, keep, spectrum_at, groups)
     finally:
         problem.load(home)
     names = [name for name in points[0] if "/" not in name]
@@ -151,25 +154,46 @@ def _measure_points(way: _Way, comm: Comm, points: dict[int, Point], keep: Keep)
     return found
 
 
-def _add_spectra(way: _Way, comm: Comm, points: dict[int, Point], keep: Keep, spectrum_at: SpectrumAt) -> None:
-    """Spectra of the points that lack them, each on all ranks together; the ends first, whose vectors are kept."""
+def _add_spectra(
+    way: _Way, comm: Comm, points: dict[int, Point], keep: Keep, spectrum_at: SpectrumAt, groups: int
+) -> None:
+    """Spectra of the points that lack them: the ends, whose vectors are kept, by all ranks; the others by groups."""
     ends = [int(np.flatnonzero(way.t == x)[0]) for x in (0.0, 1.0)]
-    for i in dict.fromkeys([*ends, *range(len(way.t))]):
-        if "spectrum/json" in points[i] and "eigenpairs/json" in points[i]:
-            continue
-        spectrum, eigenpairs = spectrum_at(way.vector(i), i)
-        points[i] = {**points[i], **_pack("spectrum", spectrum), **_pack("eigenpairs", eigenpairs)}
-        if eigenpairs.vectors is not None:
-            top = np.asarray(eigenpairs.vectors[: len(eigenpairs.values)])  # (pair, weight)
-            if i in ends:
-                points[i]["end/vectors"] = top
-            else:
-                points[i] |= _overlaps(top, *(points[end].get("end/vectors") for end in ends))
+    lacking = [i for i, point in points.items() if not {"spectrum/json", "eigenpairs/json"} <= set(point)]
+    for i in (i for i in ends if i in lacking):
+        points[i] |= _spectrum_of(way, i, comm, spectrum_at, ends, points)
         if comm.rank == 0:
             keep(i, points[i])
+    for i in ends if groups > 1 else ():
+        vectors = comm.broadcast(points[i].get("end/vectors"))
+        points[i] |= {} if vectors is None else {"end/vectors": vectors}
+    tasks = Tasks(sorted(set(lacking) - set(ends)), comm, groups, comm if groups == 1 else None)
+    mine: dict[int, Point] = {}
+    for i in tasks:
+        points[i] |= _spectrum_of(way, i, tasks.group, spectrum_at, ends, points)
+        if tasks.group.rank == 0:
+            mine[i] = points[i]
+            keep(i, points[i])
+    tasks.close()
+    for part in comm.gather(mine):
+        points |= part
     for i in ends:
         if "end/vectors" in points[i]:
             points[i] |= _overlaps(points[i]["end/vectors"], *(points[end].get("end/vectors") for end in ends))
+
+
+def _spectrum_of(
+    way: _Way, i: int, comm: Comm, spectrum_at: SpectrumAt, ends: list[int], points: Mapping[int, Point]
+) -> Point:
+    """Spectrum and eigenpairs of point i as arrays; the vectors of an end, the overlaps with them of another."""
+    spectrum, eigenpairs = spectrum_at(way.vector(i), i, comm)
+    found = _pack("spectrum", spectrum) | _pack("eigenpairs", eigenpairs)
+    if eigenpairs.vectors is None:
+        return found
+    top = np.asarray(eigenpairs.vectors[: len(eigenpairs.values)])  # (pair, weight)
+    if i in ends:
+        return found | {"end/vectors": top}
+    return found | _overlaps(top, *(points[end].get("end/vectors") for end in ends))
 
 
 def _overlaps(top: NDArray[Any], a: NDArray[Any] | None, b: NDArray[Any] | None) -> Point:

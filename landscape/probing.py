@@ -15,10 +15,10 @@ from .batches import Batch
 from .measuring import Peak, saved_bytes, timed
 from .parallel import Comm
 from .problem import Problem
-from .strategies import Prepare
+from .strategies import Prepare, Product
 
 SHORT = 0.02  # seconds below which a measurement is repeated
-LONG = 0.05  # seconds of a gradient above which a part of the batch stands for all of it
+HOPELESS = 1.2  # times what is to be beaten: a long first call that takes more is not repeated
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,14 @@ class Bench:
         self.problem, self.comm, self.device = problem, comm, vector.device
         self.vector = vector.detach()
         self.spent = 0.0  # seconds of CPU or device so far
+        self.allowance = math.inf  # seconds that may be spent
         generator = torch.Generator().manual_seed(0)
         self.block = torch.randn(len(vector), block, generator=generator, dtype=vector.dtype).to(self.device)  # (n, b)
         self.along = self.block.sum(dim=1, keepdim=True)  # (n, 1): its product checks all columns at once
+
+    def affords(self, expected: float, allowance: float = 0.0) -> bool:
+        """Whether so many more seconds fit into what may be spent, on every rank."""
+        return self.spent + max(self.comm.gather(expected)) <= max(self.allowance, allowance)
 
     def gradient(self, batch: Batch) -> float:
         """Seconds of one gradient of a batch; NaN where there is none.
@@ -63,69 +68,90 @@ class Bench:
                 torch.autograd.grad(loss, theta)
 
         try:
-            work()
+            first = timed(work, self.device)[1]
             seconds = self._least(work)
         except Exception:
-            seconds = math.nan
-        seconds = self._agreed(seconds)
-        self.spent += 0.0 if math.isnan(seconds) else 2 * seconds
+            first = seconds = math.nan
+        first, seconds = self._agreed(first), self._agreed(seconds)
+        self.spent += 0.0 if math.isnan(seconds) else first + seconds
         return seconds
 
     def run(
-        self, make: Callable[[], Prepare], batch: Batch, rows: int, wanted: Tensor | None = None, *, slow: bool = False
-    ) -> tuple[Cost, Tensor | None]:
+        self, make: Callable[[], Prepare], batch: Batch, rows: int, wanted: Tensor | None = None, *,
+        slow: bool = False, beat: float = math.inf,
+    ) -> tuple[Cost, Tensor | None]:  # fmt: skip
         """(cost, product): of the whole block against a `wanted` product (n, 1) of its sum, else of that sum itself.
 
         Args:
             slow: the first call traces or compiles: it is timed apart.
+            beat: seconds of preparing and a block that what is known already takes.
         """
         block = self.along if wanted is None else self.block
         found, failure = None, ""
-        values: tuple[float, ...] = (0.0,) * 6
-        try:
-            found, values = self._measured(make, batch, block, slow)
-        except Exception as error:
-            failure = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:200]
+        values: tuple[float, ...] = (0.0,) * 5
+
+        def work() -> tuple[Tensor, tuple[float, ...]]:
+            return self._traced(make, batch, block) if slow else self._measured(make, batch, block, beat)
+
+        def guarded() -> None:
+            nonlocal found, failure, values
+            try:
+                found, values = work()
+            except Exception as error:
+                failure = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:200]
+
+        spent = timed(guarded, self.device)[1]
         failures = [f for f in self.comm.gather(failure) if f]
-        values = tuple(self._agreed(v) for v in values)
-        self.spent += values[5]
+        *values_, spent = (self._agreed(v) for v in (*values, spent))
+        self.spent += spent
         if failures or found is None:
             return Cost(rows, failure=failures[0]), None
         difference = 0.0 if wanted is None else self._agreed(_difference(found.sum(dim=1, keepdim=True), wanted))
-        build, apply, once, peak, held, _ = values
+        build, apply, once, peak, held = values_
         return Cost(rows, build, apply, once, peak, held, difference), found
 
     def _measured(
-        self, make: Callable[[], Prepare], batch: Batch, block: Tensor, slow: bool
+        self, make: Callable[[], Prepare], batch: Batch, block: Tensor, beat: float
     ) -> tuple[Tensor, tuple[float, ...]]:
+        """(product, (build, apply, once, peak, held)): the first call is repeated where it may have been a slow one."""
+        prepare, held = make(), [0.0]
+
+        def prepared() -> Product:
+            return prepare(self.vector, batch, 0)
+
+        def counted() -> Product:
+            try:
+                with saved_bytes(held):
+                    return prepared()
+            except Exception:  # transforms of functions take no hooks; what they keep is the batch alone
+                return prepared()
+
         with Peak(self.device) as peak:
-            wall = time.perf_counter()
-            prepare = make()
-            product, build = timed(lambda: prepare(self.vector, batch, 0), self.device)
+            product, build = timed(counted, self.device)
             found, apply = timed(lambda: product(block), self.device)
-            wall = time.perf_counter() - wall
-        if slow:  # the first call traced or compiled: the next one tells what a batch costs
-            with Peak(self.device) as peak:
-                product, build = timed(lambda: prepare(self.vector, batch, 0), self.device)
-                found, apply = timed(lambda: product(block), self.device)
-        again = self._least(lambda: product(block))  # the first call sets up kernels
-        spent = build + again
-        held: list[float] = []
-        if slow:
-            build += max(apply - again, 0.0)  # what does not depend on the block is computed with the first one
-            once, apply = max(wall - build - again, 0.0), again
-            held.append(float(getattr(product, "held", peak.bytes)))  # a reused heap shows no new peak
-        else:
-            once, apply = 0.0, min(apply, again)
+        if build < SHORT:
             del product
-            with saved_bytes(held):
-                try:
-                    again = self._least(lambda: prepare(self.vector, batch, 0))
-                    build, spent = min(build, again), spent + again
-                except Exception:  # transforms of functions take no hooks; what they keep is the batch alone
-                    pass
-        held = held or [0.0]
-        return found, (build, apply, once, max(peak.bytes, held[0]), held[0], spent)
+            build = min(build, self._least(prepared))
+            product = prepared()  # without the hooks
+        if apply < SHORT or self.device.type == "cuda" or build + apply < HOPELESS * beat:
+            apply = min(apply, self._least(lambda: product(block)))
+        return found, (build, apply, 0.0, max(peak.bytes, held[-1]), held[-1])
+
+    def _traced(
+        self, make: Callable[[], Prepare], batch: Batch, block: Tensor
+    ) -> tuple[Tensor, tuple[float, ...]]:
+        """The same where the first call traces or compiles: the second one tells what a batch costs."""
+        wall = time.perf_counter()
+        prepare = make()
+        prepare(self.vector, batch, 0)(block)
+        wall = time.perf_counter() - wall
+        with Peak(self.device) as peak:
+            product, build = timed(lambda: prepare(self.vector, batch, 0), self.device)
+            found, first = timed(lambda: product(block), self.device)
+        apply = self._least(lambda: product(block))
+        build += max(first - apply, 0.0)  # what does not depend on the block is computed with the first one
+        held = float(getattr(product, "held", peak.bytes))  # a reused heap shows no new peak
+        return found, (build, apply, max(wall - build - apply, 0.0), max(peak.bytes, held), held)
 
     def _least(self, work: Callable[[], object]) -> float:
         """Seconds of some work, the least of several times where it is short."""

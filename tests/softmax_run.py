@@ -45,9 +45,9 @@ def gradient(weights: Array) -> Array:
     return np.asarray((x.T @ (probabilities(weights, x) - y) / len(x)).ravel())
 
 
-def hessian(weights: Array) -> Array:
+def hessian(weights: Array, rows: slice = slice(None)) -> Array:
     """Mean over samples of (x x^T) kron (diag p - p p^T)."""
-    x, _ = digits()
+    x = digits()[0][rows]
     p = probabilities(weights, x)
     inner = np.einsum("ni,ij->nij", p, np.eye(CLASSES)) - p[:, :, None] * p[:, None, :]  # (samples, class, class)
     sums = np.einsum("na,nb,nij->aibj", x, x, inner, optimize=True).reshape(SIZE, SIZE)
@@ -77,6 +77,18 @@ def spectrum(step: int, weights: Array) -> tuple[records.Spectrum, records.Eigen
         records.Eigenpairs(step, "hessian", SIZE, values[::-1][:4].copy(), np.zeros(4), values[:2].copy(), np.zeros(2),
                            vectors=vectors.T[[-1, -2, -3, -4, 0, 1]].copy()),
     )  # fmt: skip
+
+
+def parts(step: int, weights: Array, count: int = 16) -> records.Halves:
+    """Rayleigh quotients of the eigenvectors on disjoint parts of the samples, as `--error-bars` makes them."""
+    pairs = spectrum(step, weights)[1]
+    assert pairs.vectors is not None
+    matrices = [hessian(weights, slice(k, None, count)) for k in range(count)]
+    found = np.array([[v @ matrix @ v for v in pairs.vectors] for matrix in matrices])  # (part, pair)
+    top, samples = len(pairs.values), np.array([len(digits()[0][k::count]) for k in range(count)])
+    return records.Halves(
+        step, "hessian", SIZE, part_samples=samples, quotients=found[:, :top], lowest_quotients=found[:, top:]
+    )
 
 
 def plane(points: int = 15) -> tuple[records.Surface, records.Trajectory]:

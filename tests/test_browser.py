@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ import pytest
 import softmax_run
 from browsing import ARGUMENTS, Watch, chromium, damage, make_store, served
 
+from landscape.quadrature import to_asinh
+from landscape.sampling import standard_error
 from landscape.stores.run_directory import Run
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -251,6 +254,32 @@ def test_new_records_appear_without_a_reload(visit: Open, host: Host, tmp_path: 
     for record in softmax_run.spectrum(0, softmax_run.trained()[1][0]):
         Run(run.root).write(record)
     ready(page, 3)
+
+
+def test_error_bars_of_sampling_and_doubts_about_eigenpairs_stand_beside_the_eigenvalues(
+    visit: Open, host: Host, tmp_path: Path
+) -> None:
+    run, weights = softmax_run.full_run(tmp_path / "gd"), softmax_run.trained()[1][-1]
+    parts = softmax_run.parts(softmax_run.LAST, weights)
+    run.write(parts)
+    for step, found in ((softmax_run.LAST, {"converged": True, "missed": 0.004}), (50, {"converged": False})):
+        pairs = run.read(f"eigenpairs-hessian-{step:08d}", large=True)
+        run.write(dataclasses.replace(pairs, meta={"missed": 0.3, "tolerance": 1e-5, **found}))
+    page = visit(host(tmp_path), "/run/gd/spectrum", graphs=3)
+    card = page.locator('section[data-card="scree"]')
+    expect(card).to_contain_text("is missing with a probability of at most 0.4 %")
+    expect(card).to_contain_text("Error bars also show sampling")
+    drawn = card.locator(".js-plotly-plot").evaluate("plot => Array.from(plot._fullData[0].error_y.array)")
+    values = softmax_run.spectrum(softmax_run.LAST, weights)[1].values
+    ends = values + standard_error(parts.quotients, parts.part_samples)  # the record's residuals are zero
+    assert drawn == pytest.approx(list(to_asinh(ends) - to_asinh(values)), rel=1e-4)
+    assert min(drawn) > 0
+    with page.expect_download() as csv:
+        card.get_by_role("link", name="CSV").click()
+    assert "sampling error (one sigma)" in Path(csv.value.path()).read_text(encoding="utf-8")
+    page.keyboard.press("ArrowLeft")
+    expect(card).to_contain_text("Warning: an eigenpair beyond those found may be missing (probability at most 30 %).")
+    expect(card).not_to_contain_text("Error bars also show sampling")
 
 
 @pytest.mark.parametrize("path", ["/run/nope", "/run/..%2F..%2Fetc", "/nowhere/at/all", "/path/gd/nope"])

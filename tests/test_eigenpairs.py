@@ -13,10 +13,10 @@ from exact import PROGRAMS, digits, mlp_eigenvalues, mlp_problem, mpirun
 from torch import nn
 from torch.nn import functional as F
 
+from landscape.completeness import completeness, doubts
 from landscape.curvature import operator_at
 from landscape.errors import Stopped, UsageError
 from landscape.extremes import extremes
-from landscape.findings import doubts
 from landscape.lanczos import BlockLanczos
 from landscape.parallel import Comm
 from landscape.probes import probe, probes
@@ -186,6 +186,10 @@ def test_the_summary_says_what_the_eigenpairs_lack():
     assert "may be missing (probability at most 30 %)" in doubts(unsure)
     rough = dataclasses.replace(unsure, residuals=pairs.residuals + 0.1 * pairs.values[0])
     assert "have not converged" in doubts(rough)
+    assert completeness(rough) == f"Warning: {doubts(rough)}."
+    sure = dataclasses.replace(pairs, meta=pairs.meta | {"converged": True, "missed": 0.008})
+    assert completeness(sure).endswith("is missing with a probability of at most 0.8 %.")
+    assert completeness(dataclasses.replace(pairs, meta={})) == ""
 
 
 # ---------------------------------------------------------------------- over checkpoints

@@ -10,7 +10,7 @@ import pytest
 
 from landscape import cli, launch
 from landscape.comm import Comm
-from landscape.stores.run_directory import Run, eigenpairs_key, spectrum_key
+from landscape.stores.run_directory import Run, eigenpairs_key, path_key, spectrum_key
 from landscape.tasks import Tasks
 
 STEPS = [0, 10, 20, 30]
@@ -54,6 +54,33 @@ def test_any_grid_of_ranks_gives_the_same_records(run, landscape, needs_mpirun) 
             scale = max(np.abs(array).max(), 1e-300)
             tolerance = 1e-5 if "residuals" in name else 1e-8 if "vectors" in name else 1e-10
             assert np.abs(found[name] - array).max() < tolerance * max(scale, 1.0), (name, ranks, groups)
+
+
+@pytest.mark.mpi
+def test_groups_share_the_points_of_a_path(run, landscape, needs_mpirun) -> None:  # type: ignore[no-untyped-def]
+    other = run.parent / "other"
+    sizes = "--problem-set hidden=6 --problem-set batch_size=200 --steps 30 --checkpoint-every 10"
+    assert cli.main([*f"train digits_mlp {sizes} --seed 1 --out".split(), str(other)]) == 0
+    words = ("path", other, run, "--points", 6, "--spectrum", *SPECTRUM, "--overwrite")
+    assert cli.main([str(w) for w in words]) == 0
+    key = path_key("run", "linear", False)
+    alone = Run(other).read(key)
+    done = landscape(*words, "--groups", 2, ranks=4)
+    assert done.returncode == 0, done.stderr
+    assert "plan: 4 ranks in 2 group" in done.stderr
+    status = json.loads((other / "status/path.json").read_text())
+    assert (status["state"], status["done"], status["total"]) == ("done", 6, 6)
+    shared = Run(other).read(key)
+    assert [len(shared.spectra), len(shared.eigenpairs)] == [6, 6]
+    for ours, theirs in zip((shared, *shared.spectra, *shared.eigenpairs), (alone, *alone.spectra, *alone.eigenpairs),
+                            strict=True):  # fmt: skip
+        found, wanted = ours.arrays(), theirs.arrays()
+        assert found.keys() == wanted.keys()
+        for name in wanted:
+            tolerance = 1e-5 if "residual" in name else 1e-8 if "overlap" in name else 1e-10
+            assert np.abs(found[name] - wanted[name]).max() < tolerance * max(np.abs(wanted[name]).max(), 1.0), name
+    assert {p.meta["ranks"] for p in shared.eigenpairs[1:-1]} == {2}  # the points between: by groups
+    assert {p.meta["ranks"] for p in (shared.eigenpairs[0], shared.eigenpairs[-1])} == {4}
 
 
 FAILING = """

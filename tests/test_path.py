@@ -110,7 +110,7 @@ class Dense:
     def __init__(self, matrix: torch.Tensor) -> None:
         self.matrix, self.calls = matrix, list[int]()
 
-    def __call__(self, vector: torch.Tensor, index: int) -> tuple[Spectrum, Eigenpairs]:
+    def __call__(self, vector: torch.Tensor, index: int, comm: Comm) -> tuple[Spectrum, Eigenpairs]:
         self.calls.append(index)
         values, vectors = np.linalg.eigh(self.matrix.numpy() * (1 + index))
         size = len(values)
@@ -164,7 +164,7 @@ def test_a_killed_path_goes_on_without_repeating_a_point() -> None:
 # ------------------------------------------------------------------ eigenvectors along the path
 
 
-def turning(vector: torch.Tensor, index: int) -> tuple[Spectrum, Eigenpairs]:
+def turning(vector: torch.Tensor, index: int, comm: Comm) -> tuple[Spectrum, Eigenpairs]:
     """Eigenvalues 5, 5, 1 whose double eigenspace is given by a basis that turns, and tips over from A to B."""
     angle, tip = 1.3 * index, float(vector[0]) * np.pi / 2  # vector[0] is t
     c, s = np.cos(angle), np.sin(angle)

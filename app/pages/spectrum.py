@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from landscape.completeness import completeness
 from landscape.records import Eigenpairs
 from landscape.sampling import Sampling
 
@@ -136,7 +137,7 @@ def scree_card(scene: Scene) -> Card:
         return (
             f"{len(pairs.values)} largest and {len(pairs.lowest_values)} smallest eigenvalues; bars are residual "
             f"bounds (largest {number(worst, 2)}); below, the ratio of neighbours: a tall bar is a gap. "
-            f"{facts.evidence(pairs)}. {facts.sampling_text(scene.curvature_at(scene.step(i)))}"
+            f"{completeness(pairs)} {facts.evidence(pairs)}. {facts.sampling_text(scene.curvature_at(scene.step(i)))}"
         ).rstrip()
 
     def table(i: int) -> dict[str, Any]:

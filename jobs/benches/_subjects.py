@@ -46,7 +46,7 @@ class Subject:
 SUBJECTS = {
     "digits_mlp": Subject({"test_share": 0.0}, {"hidden": 8}, 200, one_batch=1797),
     "lenet": Subject({"samples": 1024, "batch_size": 128, "activation": "relu", "pool": "max"}, {}, 16, one_batch=512),
-    "resnet20": Subject({"samples": 128, "batch_size": 32}, {"batch_size": 2}, 4, one_batch=32),
+    "resnet20": Subject({"samples": 64, "batch_size": 32}, {"batch_size": 2}, 4, one_batch=32),
     "gpt": Subject(
         {"samples": 64, "batch_size": 16}, {"batch_size": 2, "width": 16, "layers": 1, "context": 16}, 4, one_batch=16
     ),

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 Work = Callable[[], Any]
 _SHORTEST = 0.02  # seconds that one timing lasts at least: shorter work is repeated within it
+_LONGEST = 3.0  # seconds of a piece of work in all: longer work has fewer timings, one at least
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,14 @@ class Timing:
 def interleaved(works: Mapping[str, Work], repeats: int) -> dict[str, Timing]:
     """Time pieces of work in turn, so that a slow spell of the machine meets all of them."""
     first = {name: cpu_seconds(work) for name, work in works.items()}
-    often = {name: max(1, int(_SHORTEST / max(cpu_seconds(work), 1e-6))) for name, work in works.items()}
+    once = {name: first[name] if first[name] > _LONGEST else cpu_seconds(work) for name, work in works.items()}
+    often = {name: max(1, int(_SHORTEST / max(seconds, 1e-6))) for name, seconds in once.items()}
+    turns = {name: min(repeats, max(1, int(_LONGEST / max(seconds, 1e-6)))) for name, seconds in once.items()}
     taken: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(repeats):
+    for turn in range(repeats):
         for name, work in works.items():
-            taken[name].append(cpu_seconds(work, often[name]))
+            if turn < turns[name]:
+                taken[name].append(cpu_seconds(work, often[name]))
     return {name: Timing(first[name], statistics.median(taken[name])) for name in works}
 
 

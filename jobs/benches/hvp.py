@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ._timing import Timing
 
 TARGETS = {"digits_mlp": 0.6, "lenet": 1.7, "resnet20": 2.7, "gpt": 2.2}  # gradients a product, blocks of up to 10
-JOBS = {"digits_mlp": 100}  # checkpoints of a job that takes long enough for a choice; else one
+JOBS = {"digits_mlp": 100, "resnet20": 3}  # checkpoints of a job that takes long enough for a trace; else one
 CHECKPOINT = 200  # products at each
 
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--widths", type=_common.positive, nargs="+", default=[1, 4, 10], metavar="B",
                         help="vectors a block (default: 1 4 10)")  # fmt: skip
     parser.add_argument("--checkpoints", type=_common.positive, metavar="N",
-                        help="of the job that a strategy is chosen for (default: 1; digits_mlp 100)")  # fmt: skip
+                        help="of the job that is chosen for (default: 1; digits_mlp 100, resnet20 3)")  # fmt: skip
 
 
 def measure(args: argparse.Namespace) -> Iterator[Table]:
