@@ -106,10 +106,16 @@ class Plane:
             )
         d = self.directions.double()  # (2, size)
         difference = vector.to(self.origin.device).double() - self.origin.double()
+        u, v = self.components(difference)
+        off_plane = torch.linalg.norm(difference - torch.tensor([u, v], dtype=d.dtype, device=d.device) @ d)
+        return u, v, float(off_plane)
+
+    def components(self, difference: Tensor) -> tuple[float, float]:
+        """(u, v) of the projection of a difference of weights, or of a gradient, onto the plane's directions."""
+        along = self.directions.double() @ difference.to(self.origin.device).double()
         # Least squares instead of two dot products: exact although rounding to float32 leaves d a trace off orthogonal.
-        uv = torch.linalg.solve(self.gram, (d @ difference).cpu())
-        off_plane = torch.linalg.norm(difference - uv.to(d.device) @ d)
-        return float(uv[0]), float(uv[1]), float(off_plane)
+        uv = torch.linalg.solve(self.gram, along.cpu())
+        return float(uv[0]), float(uv[1])
 
 
 def _inner(left: Tensor, right: Tensor) -> Tensor:
