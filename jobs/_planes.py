@@ -24,7 +24,7 @@ class Request:
     problem: Any
     usable: list[Any]
     origin: Any
-    others: list[tuple[str, list[Any]]]  # of --with: name and usable checkpoints, the last is the one asked for
+    others: list[tuple[str, list[Any]]]  # of --with: run or run@step, and usable checkpoints up to the one asked for
 
     @property
     def vector(self) -> Any:
@@ -128,14 +128,14 @@ def other_runs(args: argparse.Namespace, usable: Callable[[Sequence[Any]], list[
     from landscape.stores.run_directory import Run
 
     found = []
-    for word, name in zip(args.others, other_names(args.others), strict=True):
+    for word in args.others:
         place, step = run_of(word)
         run = Run(place)
         last = of_run(run, step)[-1].step
         checkpoints = usable([c for c in of_run(run, "all") if c.step <= last])
         if not checkpoints:
             raise ProblemError(f"no checkpoint of '{run.root}' has finite weights")
-        found.append((name, checkpoints))
+        found.append((run.name if step == "last" else f"{run.name}@{step}", checkpoints))
     return found
 
 

@@ -171,6 +171,17 @@ def test_the_plane_changes_by_a_link_and_back_returns(visit: Open, address: str)
     expect(title).to_have_text("random 1")
 
 
+def test_two_runs_share_a_surface_with_a_legend_and_a_line_is_a_curve(visit: Open, address: str) -> None:
+    page = visit(address, "/run/gd/surface/pca?step=20", graphs=2)
+    names = page.locator('section[data-card="surface"] .legendtext')
+    expect(names).to_have_text(["gd", "adam"])
+    page.get_by_role("link", name="adam").click()
+    search(page, r"of=adam")
+    page.get_by_role("link", name="principal-component (line1)").click()
+    search(page, r"/surface/pca\.line1")
+    expect(names).to_have_text(["train loss", "test loss", "step 60"])
+
+
 def test_the_surface_is_raised_where_there_is_webgl(visit: Open, address: str) -> None:
     page = visit(address, "/run/gd/surface/pca?view=3d", graphs=2)
     assert page.evaluate("() => !!document.createElement('canvas').getContext('webgl')")

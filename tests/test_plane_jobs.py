@@ -86,7 +86,8 @@ def test_several_runs_share_a_plane_and_its_surface(store: Path, capsys: pytest.
 def test_three_minima(store: Path) -> None:
     assert surface(store, "--plane", "minima", "--with", str(store / "sgd"), f"{store / 'sgd'}@40") == 0
     record = Run(store / "adam").read("surface-minima.sgd.sgd_40-00000120")
-    (_, *a), (_, *b), (_, *c) = record.meta["corners"]
+    (_, *a), (_, *b), (last, *c) = record.meta["corners"]
+    assert last == "sgd@40"
     assert a == [0, 0]
     assert abs(b[1]) < 1e-6
     for u, v in (b, c):
