@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from small_problems import convolutional, digits, quadratic, symmetric, train
 
+from landscape.checkpoints import read_part, write_tensors
 from landscape.directions import (
     Plane,
     Vectors,
@@ -165,7 +166,36 @@ def test_a_line_is_one_row_of_its_plane() -> None:
     assert (again.kind, again.variant, again.name) == ("eigen", "line2", "eigen.line2")
 
 
-# ------------------------------------------------------------------ random per layer
+# ------------------------------------------------------------------ random
+
+
+@pytest.mark.parametrize("normalise", ["filter", "layer"])
+def test_random_directions_have_no_preferred_sign(normalise: str) -> None:
+    """A peer draws from [0, 1]: cosine 0.867 with the all-ones vector."""
+    problem = digits(100)
+    ones = torch.full((problem.size,), problem.size**-0.5, dtype=torch.float64)
+    for direction in random_plane(problem, problem.weights(), normalise=normalise).directions:
+        assert abs(float(direction.double() @ ones)) < 0.1
+
+
+def test_a_rescaled_network_with_batchnorm_has_the_same_random_surface() -> None:
+    """Weights before a BatchNorm times ten are the same function: the normalised direction scales with them."""
+    problem = convolutional()
+    places = {name: where for name, _shape, where in problem.named_slices()}
+    before = random_plane(problem, problem.weights(), seed=2)
+    state = problem.state()
+    state["0.weight"] = state["0.weight"] * 10
+    state["1.running_mean"], state["1.running_var"] = state["1.running_mean"] * 10, state["1.running_var"] * 100
+    u = np.array([-0.5, 0.0, 0.25])
+    plain = surface(problem, before, u * before.info["scale"], np.zeros(1), COMM)
+    problem.load(state)
+    after = random_plane(problem, problem.weights(), seed=2)
+    ratio = (after.directions * after.info["scale"])[:, places["0.weight"]] / (
+        before.directions * before.info["scale"]
+    )[:, places["0.weight"]]  # fmt: skip
+    assert torch.allclose(ratio, torch.full_like(ratio, 10.0), rtol=1e-4)
+    scaled = surface(problem, after, u * after.info["scale"], np.zeros(1), COMM)
+    assert np.allclose(scaled.loss, plain.loss, rtol=1e-3)
 
 
 @pytest.mark.parametrize("problem", [digits(100), convolutional()], ids=["mlp", "batchnorm"])
@@ -194,26 +224,49 @@ def walk(count: int, size: int, seed: int = 0) -> list[torch.Tensor]:
     return list(torch.randn(count, size, generator=generator, dtype=torch.float64).cumsum(0))
 
 
-def test_no_more_checkpoints_are_alive_than_the_memory_holds() -> None:
-    """Counts the loaded vectors and the blocks made of them, while 40 checkpoints pass by."""
-    size, memory, alive, most = 5000, 2 * 8 * 5000 * 4, weakref.WeakSet(), 0  # type: ignore[var-annotated]
-    saved = [v.float().numpy() for v in walk(40, size)]
+def test_no_more_checkpoints_are_in_memory_than_it_holds() -> None:
+    """Counts what is loaded while 40 checkpoints pass by: of all of them a few weights, two passes, once each."""
+    size, count, read, alive, most = 5000, 40, 0, weakref.WeakSet(), 0  # type: ignore[var-annotated]
+    saved = [v.float() for v in walk(count, size)]
+    whole = pca_plane(saved)
 
     class Counted(torch.Tensor):
         pass
 
-    def load(i: int) -> torch.Tensor:
-        nonlocal most
-        vector = torch.from_numpy(saved[i].copy()).as_subclass(Counted)
-        alive.add(vector)
-        most = max(most, len(alive))
-        return vector
+    def part(i: int, start: int, stop: int) -> torch.Tensor:
+        nonlocal most, read
+        piece = saved[i][start:stop].clone().as_subclass(Counted)
+        alive.add(piece)
+        most, read = max(most, sum(p.numel() for p in alive)), read + piece.numel()
+        return piece
 
-    whole = pca_plane([torch.from_numpy(s) for s in saved])
-    gc.collect()
-    streamed = pca_plane(Vectors(load, 40), memory=memory)
-    assert most <= 3  # the origin, the one being read, and the one that it replaces; blocks hold 2 x 4 in float64
-    assert torch.allclose(streamed.directions.as_subclass(torch.Tensor), whole.directions, atol=1e-6)
+    loads: list[int] = []
+
+    def load(i: int) -> torch.Tensor:
+        loads.append(i)
+        return saved[i]
+
+    memory = 8 * (count - 1) * 600  # 600 weights of every checkpoint
+    streamed = pca_plane(Vectors(load, count, part), memory=memory)
+    assert loads == [count - 1]  # whole only the origin
+    assert most <= 2 * 600  # the piece being read and the one that it replaces
+    assert read == 2 * (count - 1) * size
+    assert torch.allclose(streamed.directions, whole.directions, atol=1e-6)
+
+
+def test_a_part_of_a_stored_checkpoint_is_that_part_of_its_vector(tmp_path: Path) -> None:
+    problem = convolutional()
+    write_tensors(tmp_path / "weights.safetensors", problem.state())
+    whole, slices = problem.weights(), problem.named_slices()
+    for start, stop in [(0, problem.size), (0, 1), (3, 60), (50, 58), (problem.size - 7, problem.size), (17, 17)]:
+        found = read_part(tmp_path / "weights.safetensors", slices, start, stop)
+        assert torch.equal(found, whole[start:stop])
+    with pytest.raises(ProblemError, match="has shape"):
+        read_part(tmp_path / "weights.safetensors", [("0.weight", (6, 9), slice(0, 54))], 0, 54)
+    with pytest.raises(ProblemError, match="does not hold these weights"):
+        read_part(tmp_path / "weights.safetensors", [("none", (2,), slice(0, 2))], 0, 2)
+    with pytest.raises(ProblemError, match="there is no file"):
+        read_part(tmp_path / "gone.safetensors", slices, 0, 2)
 
 
 def test_further_components_and_what_they_hold() -> None:

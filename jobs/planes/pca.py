@@ -26,7 +26,11 @@ def plane(request: _planes.Request, variant: str) -> Any:
     own = [c for c in request.usable if c.step <= request.origin.step]
     runs = [checkpoints for _name, checkpoints in request.others] + [own]  # the origin comes last
     paths = [checkpoint for checkpoints in runs for checkpoint in checkpoints]
-    vectors = Vectors(lambda i: request.problem.vector_from(paths[i].state()), len(paths))
+    problem, slices = request.problem, request.problem.named_slices()
+    vectors = Vectors(
+        lambda i: problem.vector_from(paths[i].state()), len(paths),
+        lambda i, start, stop: paths[i].part(slices, start, stop).to(problem.device, problem.dtype),
+    )  # fmt: skip
     return pca_plane(
         vectors, step=request.origin.step, pair=(pair[0] - 1, pair[1] - 1), counts=[len(r) for r in runs],
         variant=variant,

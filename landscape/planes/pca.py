@@ -14,10 +14,16 @@ from ..plane import Float64, Plane, orthonormal
 
 
 class Vectors(Sequence[Tensor]):
-    """Checkpoints as weight vectors that are loaded when asked for: Vectors(load, count)[i] is load(i)."""
+    """Checkpoints as weight vectors that are loaded when asked for: Vectors(load, count)[i] is load(i).
 
-    def __init__(self, load: Callable[[int], Tensor], count: int) -> None:
+    `part(i, start, stop)` reads entries start to stop of one alone; without it they are cut out of the whole.
+    """
+
+    def __init__(
+        self, load: Callable[[int], Tensor], count: int, part: Callable[[int, int, int], Tensor] | None = None
+    ) -> None:
         self._load, self._count = load, count
+        self.part = part or (lambda i, start, stop: load(i)[start:stop])
 
     def __len__(self) -> int:
         return self._count
@@ -40,9 +46,10 @@ def pca_plane(
     """Plane of two principal components of the path, the first two by default, through its last checkpoint theta_T.
 
     The right singular vectors of the differences M = [theta_i - theta_T], from the Gram matrix M M^T in float64
-    (Lorch 2016; Li et al. 2018, sec. 7). `vectors` is a list, or `Vectors` that loads checkpoints on demand; at most
-    `memory` bytes of them are held at once. `counts` says how many checkpoints each of several runs has, in the order
-    of `vectors`: the plane is then common to all, through the last checkpoint of the last.
+    (Lorch 2016; Li et al. 2018, sec. 7). `vectors` is a list, or `Vectors` that reads on demand: of all checkpoints the
+    same few weights are held at once, at most `memory` bytes, and every weight is read twice. `counts` says how many
+    checkpoints each of several runs has, in the order of `vectors`: the plane is then common to all, through the last
+    checkpoint of the last.
     `explained_variance` is each axis' share of the squared distances from theta_T; `random_walk` is what isotropic
     random walks of as many checkpoints show in many dimensions (Antognini and Sohl-Dickstein 2018): a high share
     alone proves nothing. The sign puts the checkpoint with the largest coordinate on the positive side.
@@ -64,8 +71,9 @@ def pca_plane(
     chosen = _chosen(pair, squares, last, count)
     axes = left[:, chosen] * np.sign(np.take_along_axis(left, np.abs(left).argmax(axis=0)[None], axis=0))[:, chosen]
     directions = torch.zeros(2, last.numel(), dtype=torch.float64, device=last.device)
+    across = torch.from_numpy(axes.T.copy()).to(last.device)  # (2, count - 1)
     for start, block in _differences(vectors, last, memory):
-        directions += torch.from_numpy(axes[start : start + len(block)].T.copy()).to(block.device) @ block
+        directions[:, start : start + block.shape[1]] = across @ block
     walk = random_walk_shares(count) if len(counts) == 1 else random_walks_shares(counts)
     share = (squares / squares.sum())[chosen]
     info = {
@@ -131,37 +139,35 @@ def random_walks_shares(counts: Sequence[int]) -> Float64:
     return shares
 
 
-def _differences(vectors: Sequence[Tensor], last: Tensor, memory: int, start: int = 0) -> Iterator[tuple[int, Tensor]]:
-    """Blocks (first index, (rows, size) float64) of theta_i - theta_T, from `start` to the last but one.
+def _differences(vectors: Sequence[Tensor], last: Tensor, memory: int) -> Iterator[tuple[int, Tensor]]:
+    """Blocks (first weight, (count - 1, weights) float64) of theta_i - theta_T: all checkpoints, a few weights."""
+    count, size = len(vectors) - 1, last.numel()
+    part = vectors.part if isinstance(vectors, Vectors) else lambda i, start, stop: vectors[i][start:stop]
+    wide = max(1, memory // (8 * count))
+    if not isinstance(vectors, Vectors):
+        for vector in vectors:
+            _check_size(vector.numel(), size)
+    for start in range(0, size, wide):
+        stop = min(start + wide, size)
+        block = torch.empty(count, stop - start, dtype=torch.float64, device=last.device)
+        for i in range(count):
+            piece = part(i, start, stop)
+            _check_size(start + piece.numel(), stop)
+            torch.sub(piece.double(), last[start:stop].double(), out=block[i])
+            del piece
+        yield start, block
 
-    A block is filled in place, one checkpoint at a time, and two blocks are alive at once.
-    """
-    rows = max(1, memory // (2 * 8 * max(1, last.numel())))
-    reference = last.double()
-    for first in range(start, len(vectors) - 1, rows):
-        inside = range(first, min(first + rows, len(vectors) - 1))
-        block = torch.empty(len(inside), last.numel(), dtype=torch.float64, device=last.device)
-        for row, i in enumerate(inside):
-            vector = vectors[i]
-            if vector.shape != last.shape:
-                raise ProblemError(
-                    f"checkpoints of {vector.numel():,} and of {last.numel():,} weights span no plane; "
-                    "take those of one model"
-                )
-            torch.sub(vector.double(), reference, out=block[row])
-            del vector
-        yield first, block
+
+def _check_size(found: int, size: int) -> None:
+    if found != size:
+        raise ProblemError(f"checkpoints of {found:,} and of {size:,} weights span no plane; take those of one model")
 
 
 def _gram(vectors: Sequence[Tensor], last: Tensor, memory: int) -> Float64:
-    """Inner products of all differences; blocks are loaded pair by pair when they do not fit in memory at once."""
+    """Inner products of all differences, summed over blocks of weights."""
     gram = np.zeros((len(vectors) - 1, len(vectors) - 1))
-    for i, left in _differences(vectors, last, memory):
-        gram[i : i + len(left), i : i + len(left)] = (left @ left.T).cpu().numpy()
-        for j, right in _differences(vectors, last, memory, start=i + len(left)):
-            product = (left @ right.T).cpu().numpy()
-            gram[i : i + len(left), j : j + len(right)] = product
-            gram[j : j + len(right), i : i + len(left)] = product.T
+    for _start, block in _differences(vectors, last, memory):
+        gram += (block @ block.T).cpu().numpy()
     if not np.isfinite(gram).all():
         raise ProblemError("a checkpoint holds NaN or infinite weights; leave it out with --checkpoints")
     return gram
