@@ -108,6 +108,7 @@ def card(
             return fig
         fig = flat.figure(surface, path, selected=place, square=square, theme=scene.theme, height=height)
         guests.add(fig, surface, others if path is not None else [], scene.info.name, scene.theme)
+        fig.update_layout(annotations=guests.arrows(surface, path, place))
         return fig
 
     def move(i: int) -> Any:
@@ -116,7 +117,10 @@ def card(
             return Patch()
         if view == "3d":
             return relief.move(read(scene, plane, origin), path, selected(path, scene.step(i)))
-        return flat.move(path, selected(path, scene.step(i)))
+        place = selected(path, scene.step(i))
+        patch = flat.move(path, place)
+        patch["layout"]["annotations"] = guests.arrows(read(scene, plane, origin), path, place)
+        return patch
 
     def caption(_i: int) -> str:
         surface = read(scene, plane, origin)
@@ -171,7 +175,7 @@ def _seen(trajectory: records.Trajectory) -> str:
     length, gradient = shares.length_share(trajectory), shares.gradient_share(trajectory)
     text = "" if length is None else f"; {100 * length:.0f} % of its length lies in the plane"
     if gradient is not None and np.isfinite(gradient).any():
-        text += f", and {100 * float(np.nanmedian(gradient)):.0f} % of the gradient (median)"
+        text += f", and {100 * float(np.nanmedian(gradient)):.0f} % of the gradient (median; arrow: its descent there)"
     return text
 
 
