@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shlex
 from dataclasses import dataclass
@@ -190,6 +191,15 @@ class Scene:
                 found.append((plane, int(step)))
         order = ["eigen", "pca", "random"]
         return sorted(found, key=lambda p: (order.index(p[0]) if p[0] in order else 9, p[0], p[1]))
+
+    def guests(self, plane: str, origin: int | None) -> list[records.Guest]:
+        """Readable trajectories of other runs on a plane."""
+        found = []
+        for key in self.run.keys("guest"):
+            if origin is not None and key.startswith(run_directory.guest_key(plane, origin, "")):
+                with contextlib.suppress(LandscapeError):
+                    found.append(self.reader.record(self.run, key))
+        return found
 
     def trajectory(self, plane: str, origin: int | None = None) -> records.Trajectory | None:
         """The newest readable trajectory of a plane, or the one of an origin."""

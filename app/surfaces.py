@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import numpy as np
+from dash import Patch
 
-from landscape import records
+from landscape import records, shares
 from landscape.stores import run_directory
 
-from . import facts
+from . import facts, guests
 from .common import Scene
-from .plots import relief
+from .plots import line, relief
 from .plots import surface as flat
 from .style import number
 from .view import Card, Missing
 
-TITLES = {"eigen": "eigenvector", "pca": "principal-component", "random": "random"}
+TITLES = {"eigen": "eigenvector", "pca": "principal-component"}
+
+
+def title(plane: str) -> str:
+    """What a plane is called: 'eigenvector', or 'eigenvector (1, low1)' for a variant."""
+    kind, _, variant = plane.partition(".")
+    name = TITLES.get(kind, kind)
+    parts = [re.sub(r"^low(\d+)$", "\N{MINUS SIGN}\\1", part) for part in variant.split(".")]
+    return f"{name} ({', '.join(parts)})" if variant else name
+
+
+def is_line(surface: records.Surface) -> bool:
+    return len(surface.v) == 1
 
 
 def first(scene: Scene) -> tuple[str, int | None]:
     """The plane that the overview shows: principal components if computed, else whatever is there; newest origin."""
-    planes = scene.planes()
+    planes = [(plane, step) for plane, step in scene.planes() if ".line" not in plane]
     for wanted in ("pca", "eigen"):
         steps = [s for p, s in planes if p == wanted]
         if steps:
@@ -33,13 +47,13 @@ def first(scene: Scene) -> tuple[str, int | None]:
 def read(scene: Scene, plane: str, origin: int | None) -> records.Surface:
     """The surface, or what an empty card says."""
     if origin is None:
-        name = TITLES.get(plane, plane)
+        name = title(plane)
         article = "an" if name[0] in "aeiou" else "a"
         if not scene.run.checkpoint_steps():
             raise Missing("This run has no checkpoints yet; a surface can be computed once there is one.")
         raise Missing(
             f"No loss surface on {article} {name} plane yet. Compute it, and the trajectory on it, with",
-            "\n".join([scene.command("surface", f"--plane {plane}"), scene.command("trajectory", f"--plane {plane}")]),
+            "\n".join(scene.command(job, f"--plane {plane.partition('.')[0]}") for job in ("surface", "trajectory")),
         )
     found: records.Surface = scene.reader.record(scene.run, run_directory.surface_key(plane, origin))
     return found
@@ -76,7 +90,7 @@ def card(
     view: str = "2d",
     square: bool = False,
     height: int = 300,
-    title: str = "Loss surface and trajectory",
+    heading: str = "Loss surface and trajectory",
 ) -> Card:
     """Surface, trajectory and marker; `view` '3d' raises it."""
 
@@ -85,21 +99,36 @@ def card(
 
     def draw(i: int) -> Any:
         surface, path = labelled(read(scene, plane, origin)), trajectory()
-        place = selected(path, scene.step(i))
+        if is_line(surface):
+            return line.figure(surface, theme=scene.theme, height=height)
+        place, others = selected(path, scene.step(i)), scene.guests(plane, origin)
         if view == "3d":
-            return relief.figure(surface, path, selected=place, theme=scene.theme, height=height)
-        return flat.figure(surface, path, selected=place, square=square, theme=scene.theme, height=height)
+            fig = relief.figure(surface, path, selected=place, theme=scene.theme, height=height)
+            guests.add_raised(fig, surface, others if path is not None else [], scene.info.name)
+            return fig
+        fig = flat.figure(surface, path, selected=place, square=square, theme=scene.theme, height=height)
+        guests.add(fig, surface, others if path is not None else [], scene.info.name, scene.theme)
+        fig.update_layout(annotations=guests.arrows(surface, path, place))
+        return fig
 
     def move(i: int) -> Any:
         path = trajectory()
+        if is_line(read(scene, plane, origin)):
+            return Patch()
         if view == "3d":
             return relief.move(read(scene, plane, origin), path, selected(path, scene.step(i)))
-        return flat.move(path, selected(path, scene.step(i)))
+        place = selected(path, scene.step(i))
+        patch = flat.move(path, place)
+        patch["layout"]["annotations"] = guests.arrows(read(scene, plane, origin), path, place)
+        return patch
 
     def caption(_i: int) -> str:
         surface = read(scene, plane, origin)
         stretched = square and view == "2d" and not flat.one_scale(surface)
-        return caption_of(scene, surface, trajectory()) + (" The axes have different scales." if stretched else "")
+        if is_line(surface):
+            return f"Loss along a line of the {title(plane)} plane through step {surface.step:,}{_samples(surface)}."
+        text = caption_of(scene, surface, trajectory()) + "".join(map(guest_text, scene.guests(plane, origin)))
+        return text + (" The axes have different scales." if stretched else "")
 
     def table(_i: int) -> dict[str, Any]:
         surface = read(scene, plane, origin)
@@ -108,25 +137,28 @@ def card(
 
     return Card(
         "surface",
-        title,
+        heading,
         draw,
         caption,
         table,
         move=move,
-        about=f"Training loss on the {TITLES.get(plane, plane)} plane with the projected trajectory",
+        about=f"Training loss on the {title(plane)} plane with the projected trajectory",
     )
 
 
 def caption_of(scene: Scene, surface: records.Surface, trajectory: records.Trajectory | None) -> str:
     """What plane this is and how far the picture is from the truth."""
-    text = f"Training loss on the {TITLES.get(surface.plane, surface.plane)} plane through step {surface.step:,}"
+    text = f"Training loss on the {title(surface.plane)} plane through step {surface.step:,}"
     explained = surface.meta.get("explained_variance")
     captured = explained.get("captured") if isinstance(explained, dict) else surface.meta.get("captured")
     if isinstance(captured, (int, float)):
-        text += f", which holds {100 * captured:.0f} % of the path's variance"
+        runs = surface.meta.get("runs")
+        whose = f"variance of {runs} runs' paths" if isinstance(runs, int) and runs > 1 else "path's variance"
+        text += f", which holds {100 * captured:.0f} % of the {whose}"
         walk = surface.meta.get("random_walk")
         if isinstance(walk, list) and all(isinstance(w, (int, float)) for w in walk):
-            text += f" (a random walk of as many checkpoints would show {100 * sum(walk):.0f} %)"
+            walks = "random walks from one start" if surface.meta.get("runs", 1) != 1 else "a random walk"
+            text += f" ({walks} of as many checkpoints would show {100 * sum(walk):.0f} %)"
     text += f" ({len(surface.u)} × {len(surface.v)} points{_samples(surface)}). "
     if trajectory is None:
         return text + f"For the trajectory on it: {scene.command('trajectory', f'--plane {surface.plane}')}"
@@ -134,8 +166,23 @@ def caption_of(scene: Scene, surface: records.Surface, trajectory: records.Traje
     off = float(np.nanmax(trajectory.off_plane)) if len(trajectory.off_plane) else float("nan")
     return text + (
         f"The path is projected: the loss read off the plane is {number(low)} to {number(high)} × the true loss; "
-        f"up to {number(off)} off the plane."
+        f"up to {number(off)} off the plane{_seen(trajectory)}."
     )
+
+
+def _seen(trajectory: records.Trajectory) -> str:
+    """Shares of the path's length and of its gradients that lie in the plane, where they are recorded."""
+    length, gradient = shares.length_share(trajectory), shares.gradient_share(trajectory)
+    text = "" if length is None else f"; {100 * length:.0f} % of its length lies in the plane"
+    if gradient is not None and np.isfinite(gradient).any():
+        text += f", and {100 * float(np.nanmedian(gradient)):.0f} % of the gradient (median; arrow: its descent there)"
+    return text
+
+
+def guest_text(guest: records.Guest) -> str:
+    low, high = facts.projection_ratio(guest)
+    off = float(np.nanmax(guest.off_plane)) if len(guest.off_plane) else float("nan")
+    return f" {guest.run}: {number(low)} to {number(high)} × the true loss, up to {number(off)} off the plane."
 
 
 def _samples(surface: records.Surface) -> str:

@@ -70,13 +70,18 @@ def _commands(store: str, ranks: int) -> list[tuple[str, list[str], int]]:
          ["surface", home[name], "--plane", plane, "--points", "41" if plane == "pca" else "31"], ranks)
         for name, planes in PLANES.items() for plane in planes
     ]  # fmt: skip
-    paths = [(f"trajectory of {name} on its planes", ["trajectory", home[name]], ranks) for name in RUNS]
     first, second = RUNS
+    shared = [
+        (f"surface on the plane of both paths, {first} and {second}",
+         ["surface", home[first], "--plane", "pca", "--with", home[second], "--points", "41"], ranks),
+        ("both trajectories on it", ["trajectory", home[first], home[second], "--plane", "pca"], ranks),
+    ]  # fmt: skip
+    paths = [(f"trajectory of {name} on its planes", ["trajectory", home[name]], ranks) for name in RUNS]
     between = ["path", home[first], home[second], "--points", "21", "--spectrum", "--probes", "2", "--iterations", "30",
                "--top", "5"]  # fmt: skip
     video = ["video", home[first], "--out", f"{store}/{first}.mp4"]
     return [
-        *train, *spectra, *surfaces, *paths, ("straight path between the two minima", between, ranks),
+        *train, *spectra, *surfaces, *paths, *shared, ("straight path between the two minima", between, ranks),
         ("video of the training", video, 1),
     ]  # fmt: skip
 

@@ -20,10 +20,10 @@ from typing import Any
 
 from landscape.errors import ProblemError, UsageError
 
-KINDS = ("spectrum", "eigenpairs", "halves", "surface", "trajectory", "path")
+KINDS = ("spectrum", "eigenpairs", "halves", "surface", "trajectory", "guest", "path")
 _MAKERS = {"spectrum": "spectrum RUN", "eigenpairs": "spectrum RUN", "halves": "spectrum RUN --halves",
            "surface": "surface RUN --plane pca",
-           "trajectory": "trajectory RUN", "path": "path RUN OTHER_RUN"}  # fmt: skip
+           "trajectory": "trajectory RUN", "guest": "trajectory RUN OTHER", "path": "path RUN OTHER_RUN"}  # fmt: skip
 Object = dict[str, Any]
 
 
@@ -91,8 +91,11 @@ def _surface(record: Any) -> Object:
 
 def _trajectory(record: Any) -> Object:
     names = ("u", "v", "off_plane", "distance", "loss", "surface_loss")
-    return {"plane": record.plane, "origin_step": record.step, "step": record.steps,
-            **{name: getattr(record, name) for name in names}}  # fmt: skip
+    more = ("moved", "gradient_u", "gradient_v", "gradient_norm")
+    found = {name: getattr(record, name) for name in more if getattr(record, name) is not None}
+    whose: Object = {"run": record.run} if record.kind == "guest" else {}
+    return {**whose, "plane": record.plane, "origin_step": record.step, "step": record.steps,
+            **{name: getattr(record, name) for name in names}, **found}  # fmt: skip
 
 
 def _path(record: Any) -> Object:
@@ -105,7 +108,7 @@ def _path(record: Any) -> Object:
 
 
 _OBJECTS = {"spectrum": _spectrum, "eigenpairs": _eigenpairs, "halves": _halves, "surface": _surface,
-            "trajectory": _trajectory, "path": _path}  # fmt: skip
+            "trajectory": _trajectory, "guest": _trajectory, "path": _path}  # fmt: skip
 
 
 # ---------------------------------------------------------------------- CSV
@@ -155,9 +158,10 @@ def _surface_rows(item: Object) -> Iterator[Object]:
 
 
 def _trajectory_rows(item: Object) -> Iterator[Object]:
-    names = ("step", "u", "v", "off_plane", "distance", "loss", "surface_loss")
+    names = [name for name in item if name not in ("run", "plane", "origin_step")]
+    whose: Object = {name: item[name] for name in ("run", "plane") if name in item}
     for values in zip(*(item[name] for name in names), strict=True):
-        yield {"plane": item["plane"], **dict(zip(names, values, strict=True))}
+        yield {**whose, **dict(zip(names, values, strict=True))}
 
 
 def _path_rows(item: Object) -> Iterator[Object]:
@@ -168,4 +172,4 @@ def _path_rows(item: Object) -> Iterator[Object]:
 
 
 _ROWS = {"spectrum": _spectrum_rows, "eigenpairs": _eigenpairs_rows, "halves": _halves_rows, "surface": _surface_rows,
-         "trajectory": _trajectory_rows, "path": _path_rows}  # fmt: skip
+         "trajectory": _trajectory_rows, "guest": _trajectory_rows, "path": _path_rows}  # fmt: skip

@@ -1,9 +1,11 @@
-"""Evaluate the loss on a grid of a plane: leading eigenvectors, principal components of the path, or random.
+"""Evaluate the loss on a grid of a plane: eigenvectors, principal components of the path, random, and others.
 
   landscape surface runs/adam --plane pca --points 51
   mpirun -n 4 landscape surface runs/adam --plane eigen --points 51
+  landscape surface runs/adam --plane eigen --pair 1,-1 --operator preconditioned
+  landscape surface runs/adam --plane pca --with runs/sgd runs/muon
 
-Points are dealt over ranks. The eigenvector plane needs `landscape spectrum` first. A killed job keeps its rows.
+Points are dealt over ranks. Planes of eigenvectors need `landscape spectrum` first. A killed job keeps its rows.
 """
 
 from __future__ import annotations
@@ -14,18 +16,17 @@ from typing import Any
 
 from landscape.errors import ProblemError
 
-from . import _common
+from . import _common, _planes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="directory of the run")
-    parser.add_argument("--plane", choices=("eigen", "pca", "random"), default="pca", help="default: pca")
+    _planes.add_arguments(parser)
     parser.add_argument("--points", type=_common.positive, default=51, help="grid points an axis (default: 51)")
     parser.add_argument("--step", type=_common.natural, help="checkpoint at the origin (default: the last one)")
     parser.add_argument("--half-width", type=float, metavar="W",
                         help="grid from -W to W on both axes (default: holds the path)")  # fmt: skip
     parser.add_argument("--margin", type=float, default=0.25, help="share added around the path (default: 0.25)")
-    parser.add_argument("--operator", default="hessian", help="whose eigenvectors span the eigen plane")
     _common.add_checkpoints(parser)
     _common.add_problem(parser)
     _common.add_computing(parser)
@@ -39,19 +40,24 @@ def run(args: argparse.Namespace) -> int:
 
     comm = world()
     with comm.together():
+        _planes.check(args)
         store = Run(args.run)
         checkpoints = of_run(store, args.checkpoints)
     problem, decided = _common.open_problem(store, args, comm)
     usable = list(_common.usable(checkpoints, comm, Progress("surface", 0, comm).note))
     origin = _origin(args, store, checkpoints, usable)
+    with comm.together():
+        others = _planes.other_runs(args, lambda found: [c for c in found if _common.not_finite(c) is None])
     decided |= {"plane": args.plane, "points": args.points, "half_width": args.half_width, "margin": args.margin,
                 "operator": args.operator if args.plane == "eigen" else None,
-                "checkpoints": [c.step for c in usable]}  # fmt: skip
-    key = surface_key(args.plane, origin.step)
+                "checkpoints": [c.step for c in usable],
+                "others": [[name, [c.step for c in found]] for name, found in others]}  # fmt: skip
+    request = _planes.Request(args, store, problem, usable, origin, others)
+    key = surface_key(_planes.name_of(args), origin.step)
     with comm.together():
         finished = _common.finished(store, key, decided, args.overwrite)
     if not comm.broadcast(finished):
-        _compute(args, store, problem, comm, usable, origin, decided)
+        _compute(request, comm, key, decided)
     if comm.rank == 0:
         print(_summary(store, key))
     return 0
@@ -71,55 +77,17 @@ def _origin(args: argparse.Namespace, store: Any, checkpoints: list[Any], usable
     return Checkpoint(store, args.step)
 
 
-def _plane(args: argparse.Namespace, store: Any, problem: Any, usable: list[Any], origin: Any) -> Any:
-    from landscape import directions
-    from landscape.stores.run_directory import eigenpairs_key
-
-    if args.plane == "pca":
-        path = [c for c in usable if c.step <= origin.step]
-        vectors = directions.Vectors(lambda i: problem.vector_from(path[i].state()), len(path))
-        return directions.pca_plane(vectors, step=origin.step)
-    vector = problem.vector_from(origin.state())
-    if args.plane == "random":
-        return directions.random_plane(problem, vector, seed=args.seed, step=origin.step)
-    key = eigenpairs_key(args.operator, origin.step)
-    pairs = store.read(key, large=True) if store.has(key) else None
-    if pairs is None or pairs.vectors is None:
-        raise ProblemError(
-            f"'{store.root}' has no {args.operator} eigenvectors at step {origin.step}; compute them first: "
-            f"landscape spectrum {store.root} --checkpoints {origin.step}"
-        )
-    vectors = _embedded(pairs.vectors, problem, pairs.meta.get("weights"))
-    return directions.eigen_plane(vector, vectors, pairs.values, pairs.residuals, step=origin.step)
-
-
-def _embedded(vectors: Any, problem: Any, weights: list[str] | None) -> Any:
-    """Vectors of a block of weights with zeros for all others; vectors of all weights as they are."""
-    import numpy as np
-
-    if weights is None:
-        return vectors
-    inside = [np.full(place.stop - place.start, name in weights) for name, _, place in problem.named_slices()]
-    full = np.zeros((len(vectors), problem.size), dtype=vectors.dtype)
-    full[:, np.concatenate(inside)] = vectors
-    return full
-
-
-def _compute(
-    args: argparse.Namespace, store: Any, problem: Any, comm: Any, usable: list[Any], origin: Any, decided: Any
-) -> None:
+def _compute(request: _planes.Request, comm: Any, key: str, decided: Any) -> None:
     from landscape.evidence import evidence
     from landscape.progress import Progress
-    from landscape.stores.run_directory import surface_key
     from landscape.surface import grid, surface
-    from landscape.trajectory import coordinates
 
+    args, store, problem = request.args, request.store, request.problem
     with comm.together():
-        origin.load_into(problem)
-        plane = _plane(args, store, problem, usable, origin) if comm.rank == 0 else None
+        request.origin.load_into(problem)
+        plane = _planes.make(request) if comm.rank == 0 else None
     plane = comm.broadcast(plane)
-    u, v = _axes(args, grid, plane, coordinates(problem, plane, usable, comm))
-    key = surface_key(args.plane, origin.step)
+    u, v = _axes(args, grid, plane, _path(request, plane, comm))
     parts = _common.Parts(store, key, decided, plane.directions, u, v)
     done = parts.read() if not args.overwrite else {}
     progress = Progress("surface", len(v), comm, unit="rows", run=store, skipped=len(done))
@@ -136,13 +104,27 @@ def _compute(
         progress.update(len(v))
 
 
+def _path(request: _planes.Request, plane: Any, comm: Any) -> Any:
+    """(u, v) of all that the grid should hold: the checkpoints of the run, those of the others, three minima."""
+    import numpy as np
+
+    from landscape.trajectory import coordinates
+
+    checkpoints = [*request.usable, *(c for _name, found in request.others for c in found)]
+    corners = plane.info.get("corners")
+    if corners is not None:  # the minima themselves; the way there would dwarf them
+        return np.array([place for _name, *place in corners], dtype=np.float64)
+    return coordinates(request.problem, plane, checkpoints, comm)[:, :2]
+
+
 def _axes(args: argparse.Namespace, grid: Any, plane: Any, path: Any) -> Any:
     import numpy as np
 
     if args.half_width is not None:
         line = np.linspace(-args.half_width, args.half_width, args.points)
-        return line, line.copy()
-    return grid(plane, path, args.points, args.margin)
+        return line, np.zeros(1) if args.line else line.copy()
+    u, v = grid(plane, path, args.points, args.margin)
+    return u, np.zeros(1) if args.line else v
 
 
 def _summary(store: Any, key: str) -> str:

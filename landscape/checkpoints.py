@@ -58,6 +58,14 @@ class Checkpoint:
         """The model's state dict: weights and buffers by name."""
         return read_tensors(self.directory / "weights.safetensors")
 
+    def part(self, slices: Sequence[tuple[str, tuple[int, ...], slice]], start: int, stop: int) -> Tensor:
+        """Entries start to stop of the flat vector that `slices` lay out (`Problem.named_slices`), read alone.
+
+        Raises:
+            ProblemError: the file is missing or damaged, or holds other weights.
+        """
+        return read_part(self.directory / "weights.safetensors", slices, start, stop)
+
     def optimizer_state(self) -> dict[str, Tensor]:
         """Optimizer tensors that define curvature, named 'exp_avg_sq/<weight>'; empty for plain gradient descent."""
         file = self.directory / "optimizer.safetensors"
@@ -157,6 +165,34 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError, ValueError) as error:
         raise ProblemError(f"'{file}' cannot be read as safetensors ({error}); was its copy cut short?") from error
     return found | {name: found[other] for name, other in aliases.items()}
+
+
+def read_part(file: Path, slices: Sequence[tuple[str, tuple[int, ...], slice]], start: int, stop: int) -> Tensor:
+    """Entries start to stop of the flat vector that `slices` lay out, without reading the rest of the file.
+
+    Raises:
+        ProblemError: the file is missing or damaged, or a weight is missing or has another shape.
+    """
+    pieces = []
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            aliases = json.loads((tensors.metadata() or {}).get(_ALIASES, "{}"))
+            for name, shape, where in slices:
+                low, high = max(start, where.start) - where.start, min(stop, where.stop) - where.start
+                if low >= high:
+                    continue
+                stored = tensors.get_slice(aliases.get(name, name))
+                if tuple(stored.get_shape()) != tuple(shape):
+                    raise ProblemError(f"'{name}' in '{file}' has shape {stored.get_shape()}, the model's {shape}")
+                row = (where.stop - where.start) // shape[0] if shape else 1  # entries of a row of the first axis
+                first = low // row
+                rows = stored[first : -(-high // row)] if shape else tensors.get_tensor(aliases.get(name, name))
+                pieces.append(rows.reshape(-1)[low - first * row : high - first * row])
+    except FileNotFoundError as error:
+        raise ProblemError(f"there is no file '{file}'") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ProblemError(f"'{file}' does not hold these weights ({error})") from error
+    return torch.cat(pieces) if pieces else torch.empty(0)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Filters of a network, and random directions scaled to their norms (Li et al. 2018).
+"""Filters and layers of a network, and random directions scaled to their norms (Li et al. 2018).
 
 A filter is all that feeds one output unit of a layer, its weights and its bias together: the smallest part of a
 ReLU network that can be rescaled against the next layer without changing the function.
@@ -13,11 +13,12 @@ from .errors import ProblemError
 from .problem import Problem
 
 
-def filter_normalised_pair(origin: Tensor, filters: Tensor, seed: int) -> Tensor:
+def normalised_pair(origin: Tensor, filters: Tensor, seed: int) -> Tensor:
     """Two orthogonal random directions, (2, size) float64 on the CPU; every filter has the norm it has in `origin`.
 
-    `filters` (size,) numbers the filter of each weight, -1 where the directions are zero. The second direction is made
-    orthogonal to the first inside every filter before it is scaled, so that both properties hold at once.
+    `filters` (size,) numbers the filter (or the layer) of each weight, -1 where the directions are zero. The second
+    direction is made orthogonal to the first inside every filter before it is scaled, so that both properties hold at
+    once.
 
     Raises:
         ProblemError: nearly all filters hold a single weight, which leaves no room for orthogonal directions.
@@ -112,6 +113,22 @@ def filter_numbers(problem: Problem) -> Tensor:
         if bias is not None and "weight" in leaf and bias[0] == (filters,):
             numbers[bias[1]] = count + torch.arange(filters)
         count += filters
+    return numbers
+
+
+def layer_numbers(problem: Problem) -> Tensor:
+    """The number of the layer that each weight belongs to, (size,): its weight matrix joined by its bias; -1 frozen.
+
+    Frozen are the same weights as in `filter_numbers`. Attention and recurrent layers have a number for each matrix.
+    """
+    filters = filter_numbers(problem)
+    numbers = torch.full_like(filters, -1)
+    owners: dict[int, int] = {}  # first filter of a matrix -> its layer
+    for _name, _shape, where in problem.named_slices():
+        inside = filters[where]
+        if bool((inside >= 0).any()):
+            first = int(inside.min())
+            numbers[where] = owners.setdefault(first, len(owners))
     return numbers
 
 

@@ -60,7 +60,12 @@ AXES: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
         "distance": (("checkpoint",), "distance from the plane's origin, in units of weight"),
         "loss": (("checkpoint",), "loss at the checkpoint itself"),
         "surface_loss": (("checkpoint",), "loss at the checkpoint's projection onto the plane"),
+        "moved": (("checkpoint",), "distance from the checkpoint before, in units of weight"),
+        "gradient_u": (("checkpoint",), "loss gradient at the checkpoint along the first direction"),
+        "gradient_v": (("checkpoint",), "loss gradient at the checkpoint along the second direction"),
+        "gradient_norm": (("checkpoint",), "norm of the loss gradient at the checkpoint"),
     },
+    "guest": {},  # as a trajectory, below
     "path": {
         "t": (("point",), "share of the path's length: 0 is A, 1 is B"),
         "loss": (("point",), "loss"),
@@ -77,6 +82,7 @@ AXES: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
         "losses": (("training step",), "mean mini-batch loss at the places of a step"),
     },
 }
+AXES["guest"] = AXES["trajectory"]
 
 
 def _check_axes(kind: str, record: Any) -> None:
@@ -187,7 +193,8 @@ class Halves(Record):
 class Surface(Record):
     """Loss and metrics on the grid origin + u * directions[0] + v * directions[1].
 
-    `plane` is 'eigen', 'pca' or 'random'; `step` is the checkpoint at the origin; `labels` name the two axes.
+    `plane` is a kind such as 'eigen', or a variant such as 'eigen.1.3'; `step` is the checkpoint at the origin;
+    `labels` name the two axes.
     NaN is a value: the loss there is not finite.
     """
 
@@ -209,7 +216,10 @@ class Surface(Record):
 
 @dataclass(frozen=True)
 class Trajectory(Record):
-    """Checkpoints projected onto a surface's plane, with what the projection hides."""
+    """Checkpoints projected onto a surface's plane, with what the projection hides.
+
+    Gradients are of the loss over all data, at the checkpoint itself and not at its projection.
+    """
 
     kind: ClassVar[str] = "trajectory"
     step: int  # the plane's origin
@@ -222,6 +232,18 @@ class Trajectory(Record):
     loss: Array
     surface_loss: Array
     meta: Meta = field(default_factory=dict)
+    moved: Array | None = None
+    gradient_u: Array | None = None
+    gradient_v: Array | None = None
+    gradient_norm: Array | None = None
+
+
+@dataclass(frozen=True)
+class Guest(Trajectory):
+    """The trajectory of another run on a plane of this run."""
+
+    kind: ClassVar[str] = "guest"
+    run: str = ""
 
 
 @dataclass(frozen=True)
@@ -290,5 +312,5 @@ class RunInfo:
 
 
 KINDS: dict[str, type[Record]] = {
-    c.kind: c for c in (Spectrum, Eigenpairs, Halves, Surface, Trajectory, Path, Curve)
+    c.kind: c for c in (Spectrum, Eigenpairs, Halves, Surface, Trajectory, Guest, Path, Curve)
 }

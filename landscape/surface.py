@@ -154,10 +154,11 @@ def grid(
 
 
 def _least_half_width(plane: Plane, own: Float64, rise: float) -> Float64:
-    if plane.kind == "eigen":
+    curvature = plane.info.get("curvature", plane.info.get("values"))
+    if curvature is not None:
         reach = float(torch.linalg.norm(plane.origin.double())) or 1.0
-        curvature = np.maximum(np.abs(plane.info["values"]), 1e-300)
-        return np.asarray(np.minimum(np.sqrt(2 * rise / curvature), reach))
+        known = np.array([np.inf if c is None else max(abs(c), 1e-300) for c in curvature])  # None: the path decides
+        return np.asarray(np.minimum(np.sqrt(2 * rise / known), reach))
     if plane.kind == "random":
         return np.full(2, plane.info["scale"])
     return 0.2 * own[::-1]
@@ -229,7 +230,7 @@ def surface(
     }
     directions, origin = (t.detach().cpu().numpy() for t in (plane.directions, plane.origin))
     return Surface(
-        plane.step, plane.kind, list(plane.labels), np.asarray(u, dtype=np.float64), np.asarray(v, dtype=np.float64),
+        plane.step, plane.name, list(plane.labels), np.asarray(u, dtype=np.float64), np.asarray(v, dtype=np.float64),
         **arrays, directions=directions, origin=origin, meta=meta,
     )
 

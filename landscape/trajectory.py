@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .directions import Plane
+from .gradients import loss_and_gradient
 from .parallel import Comm
 from .problem import Problem
 from .records import Trajectory
@@ -57,14 +58,17 @@ def trajectory(
     checkpoints: Sequence[Checkpoint],
     comm: Comm,
     *,
+    gradients: bool = True,
     on_checkpoint: Callable[[int], None] | None = None,
 ) -> Trajectory:
     """Coordinates, off-plane distance, true loss and surface loss of every checkpoint; the same record on every rank.
 
     The true loss is evaluated with the checkpoint's own BatchNorm statistics; the surface loss at the projection,
-    origin + u d1 + v d2, with those of the origin, exactly and not by interpolation. `meta["in_plane_share"]` is the
-    share of the path's squared distances from the origin that the plane holds. The problem must hold the checkpoint
-    at the origin, and is left as it came. `on_checkpoint(count)` tells how many this rank has finished.
+    origin + u d1 + v d2, with those of the origin, exactly and not by interpolation. With `gradients`, the gradient of
+    the true loss is projected onto the plane too (`landscape.shares` tells how much of it the plane holds).
+    `meta["in_plane_share"]` is the share of the path's squared distances from the origin that the plane holds. The
+    problem must hold the checkpoint at the origin, and is left as it came. `on_checkpoint(count)` tells how many this
+    rank has finished.
 
     Raises:
         ProblemError: a checkpoint does not fit the model, or the plane does not.
@@ -78,15 +82,17 @@ def trajectory(
         for i in comm.share(range(len(checkpoints))):
             projection = plane.point(*places[i, :2]).to(problem.device, problem.dtype)
             surface_loss = problem.evaluate(projection)["loss"]
+            before = None if i == 0 else problem.vector_from(checkpoints[i - 1].state())
             try:
                 problem.load(checkpoints[i].state())
-                mine[i] = (problem.evaluate(problem.weights())["loss"], surface_loss)
+                mine[i] = (surface_loss, *_at_checkpoint(problem, plane, before, gradients))
             finally:
                 problem.load(home)
             if on_checkpoint is not None:
                 on_checkpoint(len(mine))
-    losses = _collect(mine, len(checkpoints), 2, comm)
-    losses[~np.isfinite(losses)] = np.nan
+    found = _collect(mine, len(checkpoints), 6, comm)
+    found[~np.isfinite(found)] = np.nan
+    surface_loss, loss, moved, *gradient = found.T
     steps = np.array([checkpoint.step for checkpoint in checkpoints], dtype=np.int64)
     u, v, off_plane, distance = places.T
     meta = {
@@ -97,7 +103,20 @@ def trajectory(
         "dtype": str(problem.dtype).removeprefix("torch."),
         "ranks": comm.size,
     }
-    return Trajectory(plane.step, plane.kind, steps, u, v, off_plane, distance, losses[:, 0], losses[:, 1], meta)
+    return Trajectory(
+        plane.step, plane.name, steps, u, v, off_plane, distance, loss, surface_loss, meta, moved,
+        *(gradient if gradients else ()),
+    )  # fmt: skip
+
+
+def _at_checkpoint(problem: Problem, plane: Plane, before: Tensor | None, gradients: bool) -> tuple[float, ...]:
+    """(loss, distance from the checkpoint before, gradient's u, v and norm) at the weights that the problem holds."""
+    here = problem.weights()
+    moved = np.nan if before is None else float(torch.linalg.norm(here.double() - before.double()))
+    if not gradients:
+        return problem.evaluate(here)["loss"], moved, np.nan, np.nan, np.nan
+    loss, gradient = loss_and_gradient(problem, here)
+    return loss, moved, *plane.components(gradient), float(torch.linalg.norm(gradient))
 
 
 def _share(places: Float64) -> float | None:

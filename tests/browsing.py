@@ -39,7 +39,18 @@ def make_store(root: Path) -> Path:
     first.write(dataclasses.replace(surface, plane="random", labels=["random 1", "random 2"], meta={}))
     first.write(dataclasses.replace(trajectory, plane="random"))
     first.write(path_record())
+    first.write(dataclasses.replace(surface, plane="minima.b.c", meta={"corners": [["gd", 0, 0], ["b", 1, 0]]}))
+    line = {"v": surface.v[:1], "loss": surface.loss[:1], "test_loss": surface.loss[:1] + 0.1}
+    first.write(dataclasses.replace(surface, plane="pca.line1", **line))
+    first.write(guest())
     return root
+
+
+def guest(run: str = "adam") -> records.Guest:
+    """Another run on the plane of principal components: the path of the first, moved."""
+    _surface, own = softmax_run.plane()
+    fields = {f.name: getattr(own, f.name) for f in dataclasses.fields(own)}
+    return records.Guest(**fields | {"u": own.u + 0.5, "loss": own.loss + 0.1}, run=run)
 
 
 def path_record(other: str = "adam") -> records.Path:

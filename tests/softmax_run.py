@@ -103,6 +103,7 @@ def plane(points: int = 15) -> tuple[records.Surface, records.Trajectory]:
     def on_plane(a: float, b: float) -> float:
         return loss(path[-1] + a * axes[0] + b * axes[1])
 
+    slopes = np.stack([gradient(w) for w in path])  # (checkpoint, size)
     explained = (scale**2 / (scale**2).sum())[:2].tolist()
     surface = records.Surface(
         LAST, "pca", ["PC 1", "PC 2"], u, v, np.array([[on_plane(a, b) for a in u] for b in v]),
@@ -111,6 +112,8 @@ def plane(points: int = 15) -> tuple[records.Surface, records.Trajectory]:
     trajectory = records.Trajectory(
         LAST, "pca", np.array(steps), at[:, 0], at[:, 1], np.linalg.norm(away - at @ axes, axis=1),
         np.linalg.norm(away, axis=1), np.array([losses[s] for s in steps]), np.array([on_plane(*c) for c in at]),
+        moved=np.linalg.norm(np.diff(path, axis=0, prepend=np.nan), axis=1),
+        gradient_u=slopes @ axes[0], gradient_v=slopes @ axes[1], gradient_norm=np.linalg.norm(slopes, axis=1),
     )  # fmt: skip
     return surface, trajectory
 

@@ -44,6 +44,7 @@ def shown(store: Path, path: str, search: str = "") -> str:
 PAGES = [
     "/", "/run/gd", "/run/gd/spectrum", "/run/gd/surface", "/run/gd/surface/pca", "/run/gd/surface/random",
     "/path/gd", "/path/gd/sweep%2Fadam", "/run/sweep%2Fadam", "/run/bare", "/run/bare/spectrum", "/run/bare/surface",
+    "/run/gd/surface/pca.line1", "/run/gd/surface/minima.b.c",
 ]  # fmt: skip
 
 
@@ -406,3 +407,25 @@ def test_the_pages_of_the_demo_store_are_made(demo_store: Path, caplog: pytest.L
         assert "could not be" not in text
         assert "mpirun" not in text, path  # nothing is missing
     assert caplog.records == []
+
+
+def test_other_runs_on_a_plane_are_named_and_their_projection_can_be_chosen(store: Path) -> None:
+    text = shown(store, "/run/gd/surface/pca")
+    assert "Projection of" in text
+    assert "adam: " in text  # the caption tells how far it is from the plane
+    own, other = (
+        json.loads(shown(store, "/run/gd/surface/pca", search)) for search in ("", "?of=adam")
+    )
+    assert json.dumps(own) != json.dumps(other)
+    assert "Gradient in the plane" in text
+    assert "of its length lies in the plane" in text
+    assert "random" in shown(store, "/run/gd/surface/pca", "?of=nobody")  # an unknown name is no fault
+    assert "Projection of" not in shown(store, "/run/gd/surface/random")
+
+
+def test_variants_of_planes_have_readable_names() -> None:
+    from landscape.app import surfaces
+
+    assert surfaces.title("eigen.1.low2") == "eigenvector (1, \N{MINUS SIGN}2)"
+    assert surfaces.title("pca.lowland") == "principal-component (lowland)"
+    assert surfaces.title("gradient") == "gradient"

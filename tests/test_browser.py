@@ -107,8 +107,8 @@ def test_the_slider_moves_density_key_numbers_cursors_marker_and_url(visit: Open
     expect(slider).to_have_attribute("aria-valuetext", "40")
     state = page.evaluate("""() => {
         const plot = name => document.querySelector(`section[data-card="${name}"] .js-plotly-plot`);
-        const last = plot("surface").data.at(-1);
-        return [plot("training").layout.shapes[0].x0, plot("spectrum-over").layout.shapes[0].x0, last.x[0]];
+        const marker = plot("surface").data[3];  // other runs come after it
+        return [plot("training").layout.shapes[0].x0, plot("spectrum-over").layout.shapes[0].x0, marker.x[0]];
     }""")
     steps, trajectory = softmax_run.trained()[0], softmax_run.plane()[1]
     assert state == [40, 40, pytest.approx(trajectory.u[steps.index(40)])]
@@ -172,6 +172,17 @@ def test_the_plane_changes_by_a_link_and_back_returns(visit: Open, address: str)
     expect(page.get_by_text("--plane eigen").first).to_be_visible()
     page.go_back()
     expect(title).to_have_text("random 1")
+
+
+def test_two_runs_share_a_surface_with_a_legend_and_a_line_is_a_curve(visit: Open, address: str) -> None:
+    page = visit(address, "/run/gd/surface/pca?step=20", graphs=2)
+    names = page.locator('section[data-card="surface"] .legendtext')
+    expect(names).to_have_text(["gd", "adam"])
+    page.get_by_role("link", name="adam").click()
+    search(page, r"of=adam")
+    page.get_by_role("link", name="principal-component (line1)").click()
+    search(page, r"/surface/pca\.line1")
+    expect(names).to_have_text(["train loss", "test loss", "step 60"])
 
 
 def test_the_surface_is_raised_where_there_is_webgl(visit: Open, address: str) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from landscape.directions import Plane, Vectors, eigen_plane, from_surface, pca_plane, random_plane, random_walk_shares
 from landscape.errors import ProblemError
-from landscape.filters import filter_normalised_pair, filter_numbers
+from landscape.filters import filter_numbers, normalised_pair
 from landscape.parallel import Comm
 from landscape.problem import Problem
 from landscape.surface import grid, surface
@@ -250,7 +250,7 @@ def test_filters_of_zero_weights_get_zero_directions() -> None:
     origin = problem.weights()
     filters = filter_numbers(problem)
     origin[filters == 5] = 0
-    pair = filter_normalised_pair(origin, filters, seed=0)
+    pair = normalised_pair(origin, filters, seed=0)
     assert not pair[:, filters == 5].any()
     assert bool(torch.isfinite(pair).all())
 

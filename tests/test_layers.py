@@ -44,7 +44,8 @@ COMMON = ("landscape", "landscape.errors", "landscape.plugins")
 RECORDS = tuple(
     f"landscape.{name}"
     for name in (
-        "records", "quadrature", "rules", "bounds", "smoothing", "sampling", "stability", "overlaps", "completeness"
+        "records", "quadrature", "rules", "bounds", "smoothing", "sampling", "stability", "overlaps", "completeness",
+        "shares",
     )
 )
 STORES = ("landscape.stores", "landscape.stores.*")

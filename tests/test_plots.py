@@ -11,17 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 import softmax_run
-from browsing import path_record
+from browsing import guest, path_record
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape import overlaps, plugins
-from landscape.app import facts, style
-from landscape.app.plots import along, density, projection, relief, scree, spectrum_over, surface, training
+from landscape import overlaps, plugins, records
+from landscape.app import facts, guests, style
+from landscape.app.plots import along, density, line, projection, relief, scree, spectrum_over, surface, training
 from landscape.app.reading import Series
 from landscape.smoothing import Width
 
 WIDTH = Width(0.12)
+
+
+def one_row(ground: records.Surface) -> records.Surface:
+    return dataclasses.replace(ground, v=ground.v[7:8], loss=ground.loss[7:8])
 
 
 def series() -> Series:
@@ -51,6 +55,8 @@ def draw(name: str, theme: str) -> Any:
             return density.figure(s.grid, s.density(step, WIDTH), eigenvalues=pairs()[step].values, theme=theme)
         case "scree":
             return scree.figure(pairs()[step], top=4, low=2, reach=(0.0, 2.0), theme=theme)
+        case "line":
+            return line.figure(one_row(ground), theme=theme)
         case "surface":
             return surface.figure(ground, trajectory, selected=3, theme=theme)
         case "relief":
@@ -229,3 +235,56 @@ def test_the_path_figure_compares_with_the_straight_lines_and_draws_separated_ei
     double = [dataclasses.replace(p, values=np.ones(pairs)) for p in path.eigenpairs]
     same = along.figure(dataclasses.replace(path, eigenpairs=double), curves)
     assert not [trace.name for trace in same.data if "eigenvectors" in (trace.name or "")]
+
+
+# ------------------------------------------------------------------ several runs on one plane
+
+
+def test_other_runs_have_names_and_leave_the_runs_own_traces_where_they_are() -> None:
+    ground, trajectory = softmax_run.plane()
+    visitor = guest("other")
+    figure = surface.figure(ground, trajectory, selected=3)
+    before = [trace.x for trace in figure.data]
+    guests.add(figure, ground, [visitor], "mine", "light")
+    for trace, x in zip(figure.data, before, strict=False):
+        np.testing.assert_array_equal(trace.x, x)
+    assert [trace.name for trace in figure.data if trace.showlegend is not False] == [None, "mine", "other"]
+    np.testing.assert_array_equal(figure.data[-1].x, visitor.u)
+    assert figure.layout.showlegend
+    raised = relief.figure(ground, trajectory, selected=3)
+    guests.add_raised(raised, ground, [visitor], "mine")
+    assert [trace.name for trace in raised.data if trace.showlegend is not False] == ["mine", "other"]
+    alone = surface.figure(ground, trajectory, selected=3)
+    guests.add(alone, ground, [], "mine", "light")
+    assert not alone.layout.showlegend
+
+
+def test_a_line_is_drawn_as_a_curve_through_its_checkpoint() -> None:
+    ground, _ = softmax_run.plane()
+    figure = line.figure(one_row(ground), theme="dark")
+    np.testing.assert_array_equal(figure.data[0].y, ground.loss[7])
+    assert figure.data[-1].x == (0.0,)
+
+
+def test_the_projection_shows_what_the_plane_holds_of_distance_and_gradient() -> None:
+    _, trajectory = softmax_run.plane()
+    held = {trace.name: trace.y for trace in projection.figure(trajectory).data if trace.yaxis == "y3"}
+    share = 1 - (trajectory.off_plane[:-1] / trajectory.distance[:-1]) ** 2  # the last is the origin
+    np.testing.assert_allclose(held["squared distance in the plane"], 100 * share, rtol=1e-9)
+    assert 0 < min(held["gradient in the plane"]) <= max(held["gradient in the plane"]) <= 100
+    without = dataclasses.replace(trajectory, gradient_norm=None)
+    assert "gradient in the plane" not in {trace.name for trace in projection.figure(without).data}
+
+
+def test_the_arrow_points_downhill_in_the_plane_as_long_as_its_share_of_the_gradient() -> None:
+    ground, trajectory = softmax_run.plane()
+    for i in (0, 3):
+        (arrow,) = guests.arrows(ground, trajectory, i)
+        way = np.array([arrow["x"] - arrow["ax"], arrow["y"] - arrow["ay"]])
+        slope = np.array([trajectory.gradient_u[i], trajectory.gradient_v[i]])
+        assert way @ slope == pytest.approx(-np.linalg.norm(way) * np.linalg.norm(slope))
+        share = np.linalg.norm(slope) / trajectory.gradient_norm[i]
+        assert np.max(np.abs(way) / [np.ptp(ground.u), np.ptp(ground.v)]) == pytest.approx(share / 7)
+        assert (arrow["ax"], arrow["ay"]) == (trajectory.u[i], trajectory.v[i])
+    assert guests.arrows(ground, trajectory, -1)[0]["visible"] is False
+    assert guests.arrows(ground, dataclasses.replace(trajectory, gradient_u=None), 0) == []

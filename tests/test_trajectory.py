@@ -7,8 +7,10 @@ import pytest
 import torch
 from small_problems import Saved, convolutional, digits, quadratic, symmetric, train
 
+from landscape import shares
 from landscape.directions import Plane, eigen_plane, pca_plane
 from landscape.errors import ProblemError
+from landscape.gradients import loss_and_gradient
 from landscape.parallel import Comm
 from landscape.trajectory import coordinates, trajectory
 
@@ -40,6 +42,34 @@ def test_gradient_descent_on_a_quadratic_has_its_closed_form_on_the_eigenvector_
     assert found.steps.tolist() == list(range(7))
     share = ((u**2 + v**2).sum()) / (found.distance**2).sum()
     assert found.meta["in_plane_share"] == pytest.approx(share)
+    weights = torch.stack([s.state()["w"] for s in saved])
+    gradients = (weights @ matrix).numpy()
+    norms = np.linalg.norm(gradients, axis=1)
+    assert np.allclose(found.gradient_norm, norms, atol=1e-12)
+    assert np.allclose([found.gradient_u, found.gradient_v], [first * u, second * v], atol=1e-12)
+    assert np.allclose(shares.gradient_share(found), np.hypot(first * u, second * v) / norms, atol=1e-12)
+    assert np.allclose(shares.captured(found), 1 - (found.off_plane / found.distance) ** 2, atol=1e-12)
+    assert np.allclose(found.moved[1:], 0.05 * norms[:-1], atol=1e-12)  # one step of gradient descent
+    seen = np.hypot(np.diff(u), np.diff(v)).sum() / (0.05 * norms[:-1]).sum()
+    assert shares.length_share(found) == pytest.approx(seen)
+
+
+def test_the_gradient_is_that_of_the_checkpoint_with_its_own_statistics() -> None:
+    problem = convolutional()
+    saved = train(problem, 20)
+    plane = pca_plane([problem.vector_from(s.state()) for s in saved], step=20)
+    found = trajectory(problem, plane, saved, COMM)
+    for i, checkpoint in enumerate(saved):
+        problem.load(checkpoint.state())
+        _, gradient = loss_and_gradient(problem, problem.weights())
+        along = plane.directions.double() @ gradient
+        assert np.allclose([found.gradient_u[i], found.gradient_v[i]], along, rtol=1e-5, atol=1e-7)
+        assert found.gradient_norm[i] == pytest.approx(float(torch.linalg.norm(gradient)))
+    problem.load(saved[-1].state())
+    without = trajectory(problem, plane, saved, COMM, gradients=False)
+    assert without.gradient_norm is None
+    assert shares.gradient_share(without) is None
+    assert np.array_equal(without.loss, found.loss)
 
 
 def test_the_last_checkpoint_is_the_origin_of_its_principal_plane() -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from landscape import shares
+
 from .. import facts, shell, surfaces
 from ..common import Scene, badge
 from ..plots import projection
@@ -44,7 +46,7 @@ def build(reader: Reader, place: Place) -> Page:
         slider=scene.slider,
         kpis=lambda i: kpis(scene, plane, origin, i),
         tabs=tabs(scene, plane, origins, origin, view),
-        cards=[surface, projection_card(scene, plane, origin)],
+        cards=[surface] if ".line" in plane else [surface, projection_card(scene, plane, origin)],
     )
 
 
@@ -55,11 +57,19 @@ def tabs(scene: Scene, plane: str, origins: list[int], origin: int | None, view:
     known = [*PLANES, *sorted({p for p, _s in scene.planes()} - {*PLANES})]
     raised = "3d" if view == "3d" else ""
     kept = str(origin) if origin is not None and scene.place.query.get("origin") else ""
-    found = [shell.tabs("Plane", [(surfaces.TITLES.get(p, p), url(p, view=raised), p == plane) for p in known])]
+    found = [shell.tabs("Plane", [(surfaces.title(p), url(p, view=raised), p == plane) for p in known])]
     if len(origins) > 1:
         shown = origins if len(origins) <= 8 else origins[:: -(-len(origins) // 8)]
         entries = [(f"{s:,}", url(plane, view=raised, origin=str(s)), s == origin) for s in shown]
         found.append(shell.tabs("Through step", entries))
+    if ".line" in plane:
+        return found
+    names = ["", *(guest.run for guest in scene.guests(plane, origin))]
+    if len(names) > 1:
+        shown_run = scene.place.choice("of", names)
+        runs = [(name or scene.info.name, url(plane, view=raised, origin=kept, of=name), name == shown_run)
+                for name in names]  # fmt: skip
+        found.append(shell.tabs("Projection of", runs))
     views = [("2-D", url(plane, origin=kept), view == "2d"), ("3-D", url(plane, origin=kept, view="3d"), view == "3d")]
     return [*found, shell.tabs("View", views)]
 
@@ -92,6 +102,7 @@ def kpis(scene: Scene, plane: str, origin: int | None, index: int) -> list[Kpi]:
             number(off),
             f"{100 * off / far:.0f} % of the distance from the origin" if far > 0 else "this is the origin",
         ),
+        *gradient_kpi(trajectory, k),
         Kpi(
             "Coordinates",
             f"{number(float(trajectory.u[k]))}, {number(float(trajectory.v[k]))}",
@@ -100,9 +111,18 @@ def kpis(scene: Scene, plane: str, origin: int | None, index: int) -> list[Kpi]:
     ]
 
 
+def gradient_kpi(trajectory: Any, k: int) -> list[Kpi]:
+    found = shares.gradient_share(trajectory)
+    if found is None or not math.isfinite(found[k]):
+        return []
+    norm = float(trajectory.gradient_norm[k])
+    return [Kpi("Gradient in the plane", f"{100 * float(found[k]):.0f} %", f"of its norm {number(norm)}")]
+
+
 def projection_card(scene: Scene, plane: str, origin: int | None) -> Card:
     def need() -> Any:
-        trajectory = scene.trajectory(plane, origin) if origin is not None else None
+        guest = next((g for g in scene.guests(plane, origin) if g.run == scene.place.query.get("of")), None)
+        trajectory = guest or (scene.trajectory(plane, origin) if origin is not None else None)
         if trajectory is None or not len(trajectory.steps):
             raise Missing(
                 "No trajectory on this plane yet. Project the checkpoints with",
@@ -117,8 +137,9 @@ def projection_card(scene: Scene, plane: str, origin: int | None) -> Card:
             share = np.nanmax(np.where(trajectory.distance > 0, trajectory.off_plane / trajectory.distance, 0))
         return (
             f"Above: loss of each checkpoint and of its projection; where they differ, the surface misleads "
-            f"({number(low)} to {number(high)} ×). Below: the distance that the projection hides, "
-            f"at most {100 * share:.0f} %."
+            f"({number(low)} to {number(high)} ×). Middle: the distance that the projection hides, "
+            f"at most {100 * share:.0f} %. Below: how much of the squared distance from the origin, and of the "
+            "gradient's norm, the plane holds."
         )
 
     def table(_i: int) -> dict[str, Any]:
@@ -131,6 +152,8 @@ def projection_card(scene: Scene, plane: str, origin: int | None) -> Card:
             "distance from the origin [unit of weight]": t.distance,
             "train loss": t.loss,
             "loss at the projection": t.surface_loss,
+            "share of the squared distance in the plane": shares.captured(t),
+            **({} if (g := shares.gradient_share(t)) is None else {"share of the gradient's norm in the plane": g}),
         }
 
     return Card(

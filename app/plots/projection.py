@@ -1,4 +1,4 @@
-"""What projecting hides: the true loss against the loss on the plane, and the distance from the plane."""
+"""What projecting hides: true loss against loss on the plane, distance from the plane, shares that the plane holds."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from landscape import records
+from landscape import records, shares
 
 from ..style import colour, cursor, linear_axis, log_axis, log_range, step_axis, step_position
 from ..style import figure as empty_figure
+
+LOW = 0.62  # where the losses' panel ends
 
 
 def figure(
@@ -50,32 +52,43 @@ def figure(
             line={"color": colour(theme, shade), "width": 1.7, "dash": dash},
             hovertemplate=f"step %{{customdata:,}}: {name} %{{y:.4g}}<extra></extra>",
         )
+    for name, share, shade in (
+        ("squared distance in the plane", shares.captured(trajectory), "blue"),
+        ("gradient in the plane", shares.gradient_share(trajectory), "pink"),
+    ):
+        if share is not None:
+            known = np.isfinite(share)  # the origin has no distance to share
+            fig.add_scatter(
+                x=np.asarray(x)[known], y=100 * share[known], customdata=trajectory.steps[known], mode="lines",
+                name=name, yaxis="y3",
+                line={"color": colour(theme, shade), "width": 1.7, "dash": "dash" if shade == "blue" else "solid"},
+                hovertemplate=f"step %{{customdata:,}}: %{{y:.3g}} % of the {name}<extra></extra>",
+            )  # fmt: skip
     losses = (trajectory.loss, trajectory.surface_loss)
     fig.update_layout(
-        xaxis={**step_axis(trajectory.steps, log), "anchor": "y2"},
+        xaxis={**step_axis(trajectory.steps, log), "anchor": "y3"},
         yaxis={
             **(log_axis(*log_range(*losses), 5) if positive else linear_axis(*losses)),
-            "domain": [0.46, 1],
+            "domain": [LOW, 1],
             "title": {"text": "train loss"},
         },
         yaxis2={
             **linear_axis(trajectory.off_plane, trajectory.distance, zero=True),
-            "domain": [0, 0.38],
+            "domain": [0.31, 0.56],
             "anchor": "x",
             "title": {"text": "distance"},
         },
+        yaxis3={"range": [-4, 104], "tickvals": [0, 50, 100], "domain": [0, 0.25], "anchor": "x",
+                "title": {"text": "share [%]"}},
         shapes=[
             cursor(float(step_position([selected], log)[0]), colour(theme, "cursor")),
-            {
-                "type": "line",
-                "xref": "paper",
-                "yref": "paper",
-                "x0": 0,
-                "x1": 1,
-                "y0": 0.46,
-                "y1": 0.46,
-                "line": {"color": colour(theme, "axis"), "width": 1},
-            },
+            *(
+                {
+                    "type": "line", "xref": "paper", "yref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y,
+                    "line": {"color": colour(theme, "axis"), "width": 1},
+                }
+                for y in (LOW, 0.31)
+            ),
         ],
-    )
+    )  # fmt: skip
     return fig

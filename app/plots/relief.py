@@ -35,7 +35,7 @@ def figure(
     fig.add_surface(**_skin(surface, z, s))
     if trajectory is not None:
         fig.add_scatter3d(
-            **_line(surface, z, s, trajectory), mode="lines", line={"color": MARKER, "width": 6}, hoverinfo="skip"
+            **line(surface, z, s, trajectory), mode="lines", line={"color": MARKER, "width": 6}, hoverinfo="skip"
         )
     fig.add_scatter3d(
         **marker(surface, trajectory, selected), mode="markers", hoverinfo="skip",
@@ -58,7 +58,7 @@ def _skin(surface: records.Surface, z: Array, s: dict[str, Any]) -> dict[str, An
     }  # fmt: skip
 
 
-def _line(surface: records.Surface, z: Array, s: dict[str, Any], trajectory: records.Trajectory) -> dict[str, Array]:
+def line(surface: records.Surface, z: Array, s: dict[str, Any], trajectory: records.Trajectory) -> dict[str, Array]:
     """The trajectory's straight pieces, laid on the surface."""
     place = np.arange(len(trajectory.steps), dtype=np.float64)
     fine = np.linspace(0, place[-1], PIECES * (len(place) - 1) + 1) if len(place) > 1 else place

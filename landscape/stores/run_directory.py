@@ -180,6 +180,10 @@ def trajectory_key(plane: str, step: int) -> str:
     return f"trajectory-{plane}-{step:08d}"
 
 
+def guest_key(plane: str, step: int, run: str) -> str:
+    return f"guest-{plane}-{step:08d}-{re.sub(r'[^A-Za-z0-9._+-]', '_', run)}"
+
+
 def path_key(run_b: str, shape: str, aligned: bool = False) -> str:
     return f"path-{shape}{'.aligned' if aligned else ''}-{re.sub(r'[^A-Za-z0-9._+-]', '_', run_b)}"
 
@@ -199,6 +203,8 @@ def key_of(record: records.Record) -> str:
             return halves_key(record.operator, record.step)
         case records.Surface():
             return surface_key(record.plane, record.step)
+        case records.Guest():
+            return guest_key(record.plane, record.step, record.run)
         case records.Trajectory():
             return trajectory_key(record.plane, record.step)
         case records.Path():
