@@ -173,6 +173,14 @@ def test_the_plane_changes_by_a_link_and_back_returns(visit: Open, address: str)
     expect(title).to_have_text("random 1")
 
 
+def eventually(holds: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for what a page shows in its own time."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.05)
+
+
 def adaptive_store(root: Path) -> Path:
     """A run whose PCA surface was interpolated in places, with another quantity."""
     store = make_store(root)
@@ -203,11 +211,11 @@ def test_the_surface_shows_what_was_measured_and_any_quantity(
     assert page.evaluate(title) == "train loss"
     page.get_by_role("link", name="train margin").click()
     search(page, "show=margin")
-    page.wait_for_function(f"({title})() == 'train margin'")
+    eventually(lambda: page.evaluate(title) == "train margin")
     page.get_by_role("link", name="shown", exact=True).click()
     search(page, "points=shown")
-    last = "document.querySelector('section[data-card=surface] .js-plotly-plot').data.at(-1)"
-    page.wait_for_function(f"{last}.mode == 'markers' && {last}.x.length == {count}")
+    points = page.locator("section[data-card=surface] .scatterlayer .trace:last-child path.point")
+    expect(points).to_have_count(count)
     page.get_by_role("link", name="3-D").click()
     search(page, "show=margin.*view=3d|view=3d.*show=margin")
 

@@ -38,7 +38,7 @@ def build(reader: Reader, place: Place) -> Page:
     wanted = place.choice("origin", [str(s) for s in origins] or [""], str(origins[-1]) if origins else "")
     origin = int(wanted) if wanted else None
     view = place.choice("view", ("2d", "3d"))
-    shown = quantities(scene, plane, origin)
+    shown, interpolated = quantities(scene, plane, origin)
     show, points = place.choice("show", list(shown)), place.choice("points", ("hidden", "shown"))
     surface = surfaces.card(
         scene, plane, origin, view=view, show=show, points=points == "shown", square=view == "2d", height=620
@@ -50,19 +50,21 @@ def build(reader: Reader, place: Place) -> Page:
         badge=badge(scene),
         slider=scene.slider,
         kpis=lambda i: kpis(scene, plane, origin, i),
-        tabs=[*tabs(scene, plane, origins, origin, view), *switches(scene, plane, shown)],
+        tabs=[*tabs(scene, plane, origins, origin, view), *switches(scene, plane, shown, interpolated)],
         cards=[surface, projection_card(scene, plane, origin)],
     )
 
 
-def quantities(scene: Scene, plane: str, origin: int | None) -> dict[str, str]:
-    """What the surface can show, in words by its name in the URL; the loss alone where there is none yet."""
+def quantities(scene: Scene, plane: str, origin: int | None) -> tuple[dict[str, str], bool]:
+    """What the surface can show, in words by its name in the URL, and whether some of its points are interpolated."""
     with contextlib.suppress(Missing, LandscapeError):
-        return {name: words for name, (words, _) in surfaces.quantities(surfaces.read(scene, plane, origin)).items()}
-    return {"loss": "train loss"}
+        surface = surfaces.read(scene, plane, origin)
+        named = {name: words for name, (words, _array) in surfaces.quantities(surface).items()}
+        return named, surface.measured is not None
+    return {"loss": "train loss"}, False
 
 
-def switches(scene: Scene, plane: str, shown: dict[str, str]) -> list[Any]:
+def switches(scene: Scene, plane: str, shown: dict[str, str], interpolated: bool) -> list[Any]:
     """Quantity and measured points; everything else of the URL stays."""
     place = scene.place
     show, points = place.choice("show", list(shown)), place.choice("points", ("hidden", "shown"))
@@ -76,7 +78,7 @@ def switches(scene: Scene, plane: str, shown: dict[str, str]) -> list[Any]:
     if len(shown) > 1:
         entries = [(words, url(show="" if name == "loss" else name), name == show) for name, words in shown.items()]
         found.append(shell.tabs("Show", entries))
-    if place.query.get("view") != "3d":
+    if interpolated and place.query.get("view") != "3d":
         ways = [("hidden", url(points=""), points == "hidden"), ("shown", url(points="shown"), points == "shown")]
         found.append(shell.tabs("Measured points", ways))
     return found

@@ -130,7 +130,7 @@ def _add_path(fig: go.Figure, trajectory: records.Trajectory) -> None:
 def _add_points(fig: go.Figure, surface: records.Surface) -> None:
     """The points that were measured; between them the surface is interpolated."""
     rows, columns = np.nonzero(np.ones_like(surface.loss) if surface.measured is None else surface.measured)
-    fig.add_scattergl(
+    fig.add_scatter(
         x=surface.u[columns], y=surface.v[rows], mode="markers", hoverinfo="skip",
         marker={"size": 2.5, "color": "rgba(255,255,255,0.75)"},
     )  # fmt: skip
