@@ -59,7 +59,7 @@ def _add_corners(fig: go.Figure, surface: records.Surface, theme: str) -> None:
 
 def add_raised(fig: go.Figure, surface: records.Surface, guests: Sequence[records.Guest], own: str) -> None:
     """The same in space, laid on the surface."""
-    z, log = heights(surface.loss)
+    z, log = heights(surface)
     s = scale(z, log)
     if guests:
         for trace in fig.data:

@@ -59,6 +59,24 @@ def read(scene: Scene, plane: str, origin: int | None) -> records.Surface:
     return found
 
 
+def quantities(surface: records.Surface) -> dict[str, tuple[str, np.ndarray]]:
+    """What can be shown of a surface, by its name in the URL: words, and the array (row, column)."""
+    named = {
+        "loss": ("train loss", surface.loss), "accuracy": ("train accuracy", surface.accuracy),
+        "test_loss": ("test loss", surface.test_loss), "test_accuracy": ("test accuracy", surface.test_accuracy),
+    }  # fmt: skip
+    found = {name: (words, array) for name, (words, array) in named.items() if array is not None}
+    for name, array in zip(surface.metric_names, () if surface.metrics is None else surface.metrics, strict=False):
+        found[name] = (("test " if name.startswith("test_") else "train ") + name.removeprefix("test_"), array)
+    return found
+
+
+def showing(surface: records.Surface, name: str) -> records.Surface:
+    """The surface with another of its quantities in place of the loss; itself where it lacks that one."""
+    words, array = quantities(surface).get(name, ("train loss", surface.loss))
+    return dataclasses.replace(surface, loss=array, meta={**surface.meta, "shown": words})
+
+
 def selected(trajectory: records.Trajectory | None, step: int) -> int:
     """Place of a step in the trajectory, or of the nearest step that it has; -1 without a trajectory."""
     if trajectory is None or not len(trajectory.steps):
@@ -88,17 +106,19 @@ def card(
     origin: int | None,
     *,
     view: str = "2d",
+    show: str = "loss",
+    points: bool = False,
     square: bool = False,
     height: int = 300,
     heading: str = "Loss surface and trajectory",
 ) -> Card:
-    """Surface, trajectory and marker; `view` '3d' raises it."""
+    """Surface, trajectory and marker; `view` '3d' raises it, `show` is one of its quantities."""
 
     def trajectory() -> records.Trajectory | None:
         return scene.trajectory(plane, origin)
 
     def draw(i: int) -> Any:
-        surface, path = labelled(read(scene, plane, origin)), trajectory()
+        surface, path = showing(labelled(read(scene, plane, origin)), show), trajectory()
         if is_line(surface):
             return line.figure(surface, theme=scene.theme, height=height)
         place, others = selected(path, scene.step(i)), scene.guests(plane, origin)
@@ -106,7 +126,8 @@ def card(
             fig = relief.figure(surface, path, selected=place, theme=scene.theme, height=height)
             guests.add_raised(fig, surface, others if path is not None else [], scene.info.name)
             return fig
-        fig = flat.figure(surface, path, selected=place, square=square, theme=scene.theme, height=height)
+        looks: dict[str, Any] = {"square": square, "points": points, "theme": scene.theme, "height": height}
+        fig = flat.figure(surface, path, selected=place, **looks)
         guests.add(fig, surface, others if path is not None else [], scene.info.name, scene.theme)
         fig.update_layout(annotations=guests.arrows(surface, path, place))
         return fig
@@ -116,7 +137,7 @@ def card(
         if is_line(read(scene, plane, origin)):
             return Patch()
         if view == "3d":
-            return relief.move(read(scene, plane, origin), path, selected(path, scene.step(i)))
+            return relief.move(showing(read(scene, plane, origin), show), path, selected(path, scene.step(i)))
         place = selected(path, scene.step(i))
         patch = flat.move(path, place)
         patch["layout"]["annotations"] = guests.arrows(read(scene, plane, origin), path, place)
@@ -133,7 +154,9 @@ def card(
     def table(_i: int) -> dict[str, Any]:
         surface = read(scene, plane, origin)
         u, v = np.meshgrid(surface.u, surface.v)
-        return {"u [unit of weight]": u.ravel(), "v [unit of weight]": v.ravel(), "train loss": surface.loss.ravel()}
+        found = {"u [unit of weight]": u.ravel(), "v [unit of weight]": v.ravel()}
+        found |= {words: array.ravel() for words, array in quantities(surface).values()}
+        return found if surface.measured is None else {**found, "measured": surface.measured.ravel()}
 
     return Card(
         "surface",
@@ -159,7 +182,7 @@ def caption_of(scene: Scene, surface: records.Surface, trajectory: records.Traje
         if isinstance(walk, list) and all(isinstance(w, (int, float)) for w in walk):
             walks = "random walks from one start" if surface.meta.get("runs", 1) != 1 else "a random walk"
             text += f" ({walks} of as many checkpoints would show {100 * sum(walk):.0f} %)"
-    text += f" ({len(surface.u)} × {len(surface.v)} points{_samples(surface)}). "
+    text += f" ({len(surface.u)} × {len(surface.v)} points{_samples(surface)}). {_evidence(surface)}"
     if trajectory is None:
         return text + f"For the trajectory on it: {scene.command('trajectory', f'--plane {surface.plane}')}"
     low, high = facts.projection_ratio(trajectory)
@@ -183,6 +206,22 @@ def guest_text(guest: records.Guest) -> str:
     low, high = facts.projection_ratio(guest)
     off = float(np.nanmax(guest.off_plane)) if len(guest.off_plane) else float("nan")
     return f" {guest.run}: {number(low)} to {number(high)} × the true loss, up to {number(off)} off the plane."
+
+
+def _evidence(surface: records.Surface) -> str:
+    """What was measured and what was not, and with which BatchNorm statistics."""
+    text = ""
+    if surface.measured is not None:
+        share = float(surface.measured.mean())
+        text = f"{int(surface.measured.sum()):,} points are measured ({100 * share:.2g} %), the others interpolated"
+        error, count = surface.meta.get("held_out_error"), surface.meta.get("held_out")
+        if surface.meta.get("partial"):
+            text += ": a first picture of a job that is not finished"
+        elif isinstance(error, (int, float)) and count:
+            text += f"; at {count:,} points held out the error is at most {100 * error:.2g} % of the range"
+        text += ". "
+    policy = surface.meta.get("batch_norm", "none")
+    return text if policy == "none" else f"{text}BatchNorm: {policy}. "
 
 
 def _samples(surface: records.Surface) -> str:

@@ -49,6 +49,9 @@ AXES: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
         "accuracy": (("row", "column"), "fraction"),
         "test_loss": (("row", "column"), "loss"),
         "test_accuracy": (("row", "column"), "fraction"),
+        "metrics": (("metric", "row", "column"), "the user's, in the order of metric_names"),
+        "measured": (("row", "column"), "1 where the loss was measured, 0 where it is interpolated"),
+        "error": (("row", "column"), "estimated error of the interpolation, in units of the loss; 0 where measured"),
         "directions": (("direction", "weight"), "orthonormal rows: the plane's axes"),
         "origin": (("weight",), "weights at u = v = 0"),
     },
@@ -195,7 +198,7 @@ class Surface(Record):
 
     `plane` is a kind such as 'eigen', or a variant such as 'eigen.1.3'; `step` is the checkpoint at the origin;
     `labels` name the two axes.
-    NaN is a value: the loss there is not finite.
+    NaN is a value: the loss there is not finite. Without `measured` every point was measured.
     """
 
     kind: ClassVar[str] = "surface"
@@ -212,6 +215,10 @@ class Surface(Record):
     directions: NDArray[Any] | None = None  # (2, weight)
     origin: NDArray[Any] | None = None  # (weight,)
     meta: Meta = field(default_factory=dict)
+    metrics: Array | None = None  # (metric, row, column)
+    metric_names: list[str] = field(default_factory=list)
+    measured: Array | None = None  # (row, column)
+    error: Array | None = None  # (row, column)
 
 
 @dataclass(frozen=True)

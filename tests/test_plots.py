@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscape import overlaps, plugins, records
-from landscape.app import facts, guests, style
+from landscape.app import facts, guests, style, surfaces
 from landscape.app.plots import along, density, line, projection, relief, scree, spectrum_over, surface, training
 from landscape.app.reading import Series
 from landscape.smoothing import Width
@@ -123,6 +123,18 @@ def test_contours_have_24_levels_of_log_loss_and_the_marker_sits_on_the_checkpoi
     np.testing.assert_allclose(np.asarray(figure.data[0].z), np.log10(ground.loss), rtol=1e-6)
     assert figure.data[-1].x == (trajectory.u[3],)
     assert figure.data[-1].y == (trajectory.v[3],)
+
+
+def test_a_fraction_is_drawn_as_it_is_and_a_loss_by_its_log() -> None:
+    ground, _ = softmax_run.plane()
+    share = np.linspace(0.5, 1, ground.loss.size).reshape(ground.loss.shape)
+    both = dataclasses.replace(ground, accuracy=share)
+    assert list(surfaces.quantities(both)) == ["loss", "accuracy"]
+    loss, fraction = (surface.figure(surfaces.showing(both, name)).data[0] for name in ("loss", "accuracy"))
+    np.testing.assert_allclose(loss.z, np.log10(ground.loss), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(fraction.z, share, rtol=1e-6)
+    assert fraction.colorbar.title.text == "train accuracy"
+    assert surfaces.showing(both, "nonsense").loss is both.loss
 
 
 def test_a_surface_with_lost_losses_and_no_trajectory_is_drawn() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
 import numpy as np
 
 from landscape import shares
+from landscape.errors import LandscapeError
 
 from .. import facts, shell, surfaces
 from ..common import Scene, badge
@@ -37,7 +39,11 @@ def build(reader: Reader, place: Place) -> Page:
     wanted = place.choice("origin", [str(s) for s in origins] or [""], str(origins[-1]) if origins else "")
     origin = int(wanted) if wanted else None
     view = place.choice("view", ("2d", "3d"))
-    surface = surfaces.card(scene, plane, origin, view=view, square=view == "2d", height=620)
+    shown, interpolated = quantities(scene, plane, origin)
+    show, points = place.choice("show", list(shown)), place.choice("points", ("hidden", "shown"))
+    surface = surfaces.card(
+        scene, plane, origin, view=view, show=show, points=points == "shown", square=view == "2d", height=620
+    )
     return Page(
         f"{badge(scene)}: surface",
         runs=[scene.run_id],
@@ -45,9 +51,38 @@ def build(reader: Reader, place: Place) -> Page:
         badge=badge(scene),
         slider=scene.slider,
         kpis=lambda i: kpis(scene, plane, origin, i),
-        tabs=tabs(scene, plane, origins, origin, view),
+        tabs=[*tabs(scene, plane, origins, origin, view), *switches(scene, plane, shown, interpolated)],
         cards=[surface] if ".line" in plane else [surface, projection_card(scene, plane, origin)],
     )
+
+
+def quantities(scene: Scene, plane: str, origin: int | None) -> tuple[dict[str, str], bool]:
+    """What the surface can show, in words by its name in the URL, and whether some of its points are interpolated."""
+    with contextlib.suppress(Missing, LandscapeError):
+        surface = surfaces.read(scene, plane, origin)
+        named = {name: words for name, (words, _array) in surfaces.quantities(surface).items()}
+        return named, surface.measured is not None
+    return {"loss": "train loss"}, False
+
+
+def switches(scene: Scene, plane: str, shown: dict[str, str], interpolated: bool) -> list[Any]:
+    """Quantity and measured points; everything else of the URL stays."""
+    place = scene.place
+    show, points = place.choice("show", list(shown)), place.choice("points", ("hidden", "shown"))
+    kept = {name: place.query.get(name, "") for name in ("origin", "view")}
+
+    def url(**changes: str) -> str:
+        query = {"show": "" if show == "loss" else show, "points": "" if points == "hidden" else points, **changes}
+        return href("run", scene.run_id, "surface", plane, **kept, **query)
+
+    found = []
+    if len(shown) > 1:
+        entries = [(words, url(show="" if name == "loss" else name), name == show) for name, words in shown.items()]
+        found.append(shell.tabs("Show", entries))
+    if interpolated and place.query.get("view") != "3d":
+        ways = [("hidden", url(points=""), points == "hidden"), ("shown", url(points="shown"), points == "shown")]
+        found.append(shell.tabs("Measured points", ways))
+    return found
 
 
 def tabs(scene: Scene, plane: str, origins: list[int], origin: int | None, view: str) -> list[Any]:
@@ -70,7 +105,9 @@ def tabs(scene: Scene, plane: str, origins: list[int], origin: int | None, view:
         runs = [(name or scene.info.name, url(plane, view=raised, origin=kept, of=name), name == shown_run)
                 for name in names]  # fmt: skip
         found.append(shell.tabs("Projection of", runs))
-    views = [("2-D", url(plane, origin=kept), view == "2d"), ("3-D", url(plane, origin=kept, view="3d"), view == "3d")]
+    show = scene.place.query.get("show", "")
+    views = [("2-D", url(plane, origin=kept, show=show), view == "2d"),
+             ("3-D", url(plane, origin=kept, show=show, view="3d"), view == "3d")]  # fmt: skip
     return [*found, shell.tabs("View", views)]
 
 
