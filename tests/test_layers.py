@@ -43,7 +43,8 @@ COMMON = ("landscape", "landscape.errors", "landscape.plugins")
 
 RECORDS = tuple(
     f"landscape.{name}"
-    for name in ("records", "quadrature", "rules", "bounds", "smoothing", "sampling", "stability", "overlaps")
+    for name in ("records", "quadrature", "rules", "bounds", "smoothing", "sampling", "stability", "overlaps",
+                 "rounding", "quadratic", "topology")
 )
 STORES = ("landscape.stores", "landscape.stores.*")
 FIGURES = tuple(f"landscape.{name}" for name in ("video", "film", "motion", "figures", "drawing", "scales"))
