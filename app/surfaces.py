@@ -10,7 +10,7 @@ import numpy as np
 from landscape import records
 from landscape.stores import run_directory
 
-from . import facts
+from . import facts, readings
 from .common import Scene
 from .plots import relief
 from .plots import surface as flat
@@ -77,18 +77,22 @@ def card(
     square: bool = False,
     height: int = 300,
     title: str = "Loss surface and trajectory",
+    over: str = "",
 ) -> Card:
-    """Surface, trajectory and marker; `view` '3d' raises it."""
+    """Surface, trajectory and marker; `view` '3d' raises it, `over` is what of `readings.OVERLAYS` lies on it."""
 
     def trajectory() -> records.Trajectory | None:
         return scene.trajectory(plane, origin)
 
     def draw(i: int) -> Any:
-        surface, path = labelled(read(scene, plane, origin)), trajectory()
-        place = selected(path, scene.step(i))
+        stored, path = read(scene, plane, origin), trajectory()
+        surface, place = labelled(stored), selected(path, scene.step(i))
         if view == "3d":
-            return relief.figure(surface, path, selected=place, theme=scene.theme, height=height)
-        return flat.figure(surface, path, selected=place, square=square, theme=scene.theme, height=height)
+            figure = relief.figure(surface, path, selected=place, theme=scene.theme, height=height)
+        else:
+            figure = flat.figure(surface, path, selected=place, square=square, theme=scene.theme, height=height)
+        readings.add(figure, stored, over, raised=view == "3d")  # after the marker, whose place `move` knows
+        return figure
 
     def move(i: int) -> Any:
         path = trajectory()
@@ -99,7 +103,8 @@ def card(
     def caption(_i: int) -> str:
         surface = read(scene, plane, origin)
         stretched = square and view == "2d" and not flat.one_scale(surface)
-        return caption_of(scene, surface, trajectory()) + (" The axes have different scales." if stretched else "")
+        text = caption_of(scene, surface, trajectory()) + (" The axes have different scales." if stretched else "")
+        return readings.words(surface, over, raised=view == "3d") + text
 
     def table(_i: int) -> dict[str, Any]:
         surface = read(scene, plane, origin)

@@ -69,6 +69,9 @@ def with_derivatives(record: Surface, problem: Problem, comm: Comm) -> Surface:
 
     A surface needs no derivatives: a model without a second one, or too little memory, costs the model and no more.
     """
+    if "recomputed" in str(record.meta.get("batch_norm")):
+        why = "BatchNorm statistics are recomputed at every point, and derivatives are those with frozen ones"
+        return dataclasses.replace(record, meta={**record.meta, "quadratic": {"reason": why}})
     try:
         found = plane_derivatives(problem, from_surface(record), comm)
     except (LandscapeError, RuntimeError) as error:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .records import Array, Surface
-from .rounding import rounding
+from .rounding import measured, rounding
 
 TOLERANCE = 0.05  # of the rise: up to here the model is said to hold
 
@@ -63,17 +63,22 @@ class Agreement:
     model: Array  # (row, column)
     difference: Array  # (row, column) |L - m| / rise
     holds: NDArray[np.bool_]  # (row, column)
-    radius: float  # around the origin the model holds at every grid point nearer than this
+    radius: float  # around the origin the model holds at every measured grid point nearer than this
     to_the_edge: bool  # the radius ends at the window's edge, not at the model's
     share: float  # of the grid points where it holds
     tolerance: float
+    nearest: float  # distance of the grid points next to the origin
 
     @property
     def words(self) -> str:
         """Where it holds, as a part of a sentence."""
+        bound, share = f"{100 * self.tolerance:g} % of the rise", f"at {100 * self.share:.0f} % of the grid points"
+        if not self.radius > 0:
+            return f"holds to {bound} {share}"
+        if self.radius <= self.nearest and not self.to_the_edge:
+            return f"misses {bound} at grid points as near as {self.radius:.3g}, and holds {share}"
         within = f"{'at least ' if self.to_the_edge else ''}{self.radius:.3g}"
-        where = f"within {within} of the origin, at {100 * self.share:.0f} % of the grid points"
-        return f"holds to {100 * self.tolerance:g} % of the rise {where}"
+        return f"holds to {bound} within {within} of the origin, {share}"
 
 
 def agreement(surface: Surface, model: Quadratic, tolerance: float = TOLERANCE) -> Agreement:
@@ -89,8 +94,9 @@ def agreement(surface: Surface, model: Quadratic, tolerance: float = TOLERANCE) 
     difference = np.abs(surface.loss - predicted) / rise
     holds = difference <= tolerance
     away = np.hypot(*np.meshgrid(surface.u, surface.v))
-    fails = float(away[~holds].min(initial=np.inf))
+    fails = float(away[~holds & measured(surface)].min(initial=np.inf))
     edge = max(0.0, min(-surface.u[0], surface.u[-1], -surface.v[0], surface.v[-1]))
     return Agreement(
-        predicted, difference, holds, min(fails, float(edge)), bool(edge < fails), float(holds.mean()), tolerance
-    )
+        predicted, difference, holds, min(fails, float(edge)), bool(edge < fails), float(holds.mean()), tolerance,
+        float(away[away > 0].min(initial=np.inf)),
+    )  # fmt: skip

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .records import Array, Surface
-from .rounding import rounding
+from .rounding import uncertainty
 
 Cell = tuple[int, int]  # row, column
 
@@ -98,11 +98,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Topology:
-    """Basins and peaks of a surface, the most persistent first, those that rise above rounding."""
+    """Basins and peaks of a surface, the most persistent first, those that rise above what the losses may be off."""
 
     basins: list[Pair]
     peaks: list[Pair]
-    unresolved: int  # pairs left out: no higher than rounding
+    unresolved: int  # pairs left out: no higher than rounding or the error of the interpolation
     not_finite: int  # grid points
 
     @property
@@ -125,8 +125,8 @@ def _count(number: int, one: str, many: str) -> str:
 
 
 def topology(surface: Surface, least: float | None = None) -> Topology:
-    """Basins and peaks of a surface's loss that are more persistent than `least` (by default: than rounding)."""
-    limit = rounding(surface) if least is None else np.full(surface.loss.shape, least)
+    """Basins and peaks of a surface's loss that are more persistent than `least`; by default than `uncertainty`."""
+    limit = uncertainty(surface) if least is None else np.full(surface.loss.shape, least)
     at = _critical(surface)
     basins = _read(surface.loss, sublevel_pairs(surface.loss), at)
     peaks = [p for p in _read(surface.loss, hole_pairs(surface.loss), at) if math.isfinite(p.extremum.loss)]
@@ -155,6 +155,6 @@ def _read(loss: Array, pairs: Sequence[tuple[Cell, Cell | None]], at: Callable[[
 
 
 def _limit(limit: Array, pair: Pair) -> float:
-    """Rounding at the end of the pair with the larger loss."""
+    """The larger of its values at both ends of the pair."""
     ends = [pair.extremum] if pair.saddle is None else [pair.extremum, pair.saddle]
     return float(max(limit[e.row, e.column] for e in ends))

@@ -47,7 +47,9 @@ RECORDS = tuple(
                  "rounding", "quadratic", "topology")
 )
 STORES = ("landscape.stores", "landscape.stores.*")
-FIGURES = tuple(f"landscape.{name}" for name in ("video", "film", "motion", "figures", "drawing", "scales"))
+FIGURES = tuple(
+    f"landscape.{name}" for name in ("video", "film", "motion", "figures", "reading_figures", "drawing", "scales")
+)
 KRYLOV = tuple(f"landscape.{name}" for name in ("lanczos", "gram_schmidt", "extremes", "probes"))
 PROBLEMS = (
     "landscape.problem", "landscape.objective", "landscape.weights", "landscape.batches", "landscape.subsets",

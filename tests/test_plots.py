@@ -17,9 +17,22 @@ from hypothesis import strategies as st
 
 from landscape import overlaps, plugins
 from landscape.app import facts, style
-from landscape.app.plots import along, density, projection, relief, scree, spectrum_over, surface, training
+from landscape.app.plots import (
+    along,
+    density,
+    minima,
+    projection,
+    quadratic,
+    relief,
+    scree,
+    spectrum_over,
+    surface,
+    training,
+)  # fmt: skip
 from landscape.app.reading import Series
+from landscape.quadratic import Quadratic, agreement
 from landscape.smoothing import Width
+from landscape.topology import topology
 
 WIDTH = Width(0.12)
 
@@ -57,6 +70,14 @@ def draw(name: str, theme: str) -> Any:
             return relief.figure(ground, trajectory, selected=3, theme=theme)
         case "projection":
             return projection.figure(trajectory, selected=step, theme=theme)
+        case "quadratic":
+            model = Quadratic.of(ground)
+            assert model is not None
+            return quadratic.figure(ground, agreement(ground, model), theme=theme)
+        case "minima":
+            dent = 0.2 * (np.indices(ground.loss.shape).sum(axis=0) == 9)
+            dented = dataclasses.replace(ground, loss=ground.loss - dent)
+            return minima.figure(dented, topology(dented), theme=theme)
         case "along":
             road = path_record()
             found = [

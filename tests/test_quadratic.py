@@ -155,6 +155,13 @@ def test_the_radius_is_that_of_the_closed_form() -> None:
     assert agreed.words == "holds to 5 % of the rise within 0.251 of the origin, at 6 % of the grid points"
 
 
+def test_a_model_that_fails_next_to_the_origin_is_said_to() -> None:
+    u = np.linspace(-4, 4, 9)
+    found = line(1 + 0.5 * u**2 + 0.1 * u**3, u)
+    agreed = agreement(found, model_of(found))
+    assert agreed.words == "misses 5 % of the rise at grid points as near as 1, and holds at 11 % of the grid points"
+
+
 def test_a_level_set_through_the_origin_is_no_zero_to_divide_by() -> None:
     u = np.linspace(-1, 1, 41)
     v = np.linspace(-1, 1, 41)

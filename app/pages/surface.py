@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import facts, shell, surfaces
+from landscape import records
+
+from .. import facts, readings, shell, surfaces
 from ..common import Scene, badge
 from ..plots import projection
 from ..reading import Reader
@@ -35,7 +37,12 @@ def build(reader: Reader, place: Place) -> Page:
     wanted = place.choice("origin", [str(s) for s in origins] or [""], str(origins[-1]) if origins else "")
     origin = int(wanted) if wanted else None
     view = place.choice("view", ("2d", "3d"))
-    surface = surfaces.card(scene, plane, origin, view=view, square=view == "2d", height=620)
+    over = place.choice("over", tuple(readings.OVERLAYS))
+    surface = surfaces.card(scene, plane, origin, view=view, square=view == "2d", height=620, over=over)
+
+    def stored() -> records.Surface:
+        return surfaces.labelled(surfaces.read(scene, plane, origin))
+
     return Page(
         f"{badge(scene)}: surface",
         runs=[scene.run_id],
@@ -43,25 +50,33 @@ def build(reader: Reader, place: Place) -> Page:
         badge=badge(scene),
         slider=scene.slider,
         kpis=lambda i: kpis(scene, plane, origin, i),
-        tabs=tabs(scene, plane, origins, origin, view),
-        cards=[surface, projection_card(scene, plane, origin)],
+        tabs=tabs(scene, plane, origins, origin, view, over),
+        cards=[
+            surface,
+            projection_card(scene, plane, origin),
+            readings.quadratic_card(scene, plane, stored),
+            readings.topology_card(scene, stored),
+        ],
+        after=shell.attempt(lambda: readings.topology_table(stored), []),
     )
 
 
-def tabs(scene: Scene, plane: str, origins: list[int], origin: int | None, view: str) -> list[Any]:
-    def url(to: str, **query: str) -> str:
-        return href("run", scene.run_id, "surface", to, **query)
-
-    known = [*PLANES, *sorted({p for p, _s in scene.planes()} - {*PLANES})]
+def tabs(scene: Scene, plane: str, origins: list[int], origin: int | None, view: str, over: str) -> list[Any]:
     raised = "3d" if view == "3d" else ""
     kept = str(origin) if origin is not None and scene.place.query.get("origin") else ""
-    found = [shell.tabs("Plane", [(surfaces.TITLES.get(p, p), url(p, view=raised), p == plane) for p in known])]
+
+    def url(to: str, **query: str) -> str:
+        return href("run", scene.run_id, "surface", to, **{"view": raised, "over": over, **query})
+
+    known = [*PLANES, *sorted({p for p, _s in scene.planes()} - {*PLANES})]
+    found = [shell.tabs("Plane", [(surfaces.TITLES.get(p, p), url(p), p == plane) for p in known])]
     if len(origins) > 1:
         shown = origins if len(origins) <= 8 else origins[:: -(-len(origins) // 8)]
-        entries = [(f"{s:,}", url(plane, view=raised, origin=str(s)), s == origin) for s in shown]
+        entries = [(f"{s:,}", url(plane, origin=str(s)), s == origin) for s in shown]
         found.append(shell.tabs("Through step", entries))
-    views = [("2-D", url(plane, origin=kept), view == "2d"), ("3-D", url(plane, origin=kept, view="3d"), view == "3d")]
-    return [*found, shell.tabs("View", views)]
+    views = [(text, url(plane, origin=kept, view=v), raised == v) for text, v in (("2-D", ""), ("3-D", "3d"))]
+    overlays = [(text, url(plane, origin=kept, over=o), over == o) for o, text in readings.OVERLAYS.items()]
+    return [*found, shell.tabs("View", views), shell.tabs("Overlay", overlays)]
 
 
 def kpis(scene: Scene, plane: str, origin: int | None, index: int) -> list[Kpi]:
