@@ -68,8 +68,8 @@ def words(surface: Surface, over: str, *, raised: bool) -> str:
     """What an overlay's marks are, for the head of the caption."""
     if over == "minima":
         return (
-            "Rings are minima (squares: at the border), diamonds maxima, crosses the passes where a basin meets a "
-            "deeper one. "
+            f"{'Dots' if raised else 'Rings'} are minima (squares: at the border), diamonds maxima, crosses the passes "
+            "where a basin meets a deeper one. "
         )
     if over == "model" and Quadratic.of(surface) is not None:
         return f"Orange: the quadratic model at the origin{'' if raised else ', at every second level of the loss'}. "
@@ -159,12 +159,12 @@ def topology_table(surface: Draw) -> list[Component]:
         found = minima(surface())
     except Missing:
         return []
-    names = ("", "Loss", "at u", "at v", "Pass at loss", "Barrier", "")
+    names = ("", "Loss", "Barrier", "Pass at loss", "at u", "at v", "")
     head = html.Tr([html.Th(name, className="num" if 0 < i < 6 else "") for i, name in enumerate(names)])
     rows = []
     for index, pair in enumerate(bars.shown(found), start=1):
         kind, at, over = "minimum" if pair in found.basins else "maximum", pair.extremum, pair.saddle
-        cells = [at.loss, at.u, at.v, *((over.loss, pair.persistence) if over else (None, None))]
+        cells = [at.loss, *((pair.persistence, over.loss) if over else (None, None)), at.u, at.v]
         remark = "at the border" if at.border else ("the deepest" if over is None and kind == "minimum" else "")
         numbers = [html.Td(number(c and float(f"{c:.9g}")), className="num") for c in cells]
         rows.append(html.Tr([html.Td(f"{kind} {index}"), *numbers, html.Td(remark)]))

@@ -15,6 +15,7 @@ from exact import dense, mlp_problem, mpirun
 from small_problems import convolutional, digits, quadratic, symmetric, train
 from torch import nn
 
+from landscape import cli
 from landscape.derivatives import plane_derivatives, with_derivatives
 from landscape.directions import Plane, eigen_plane, random_plane
 from landscape.errors import ProblemError
@@ -22,6 +23,7 @@ from landscape.parallel import Comm
 from landscape.problem import Problem
 from landscape.quadratic import Quadratic, agreement
 from landscape.records import Array, Surface
+from landscape.stores.run_directory import Run
 from landscape.surface import grid, surface
 
 COMM = Comm()
@@ -196,6 +198,32 @@ def test_where_the_loss_is_lost_the_model_does_not_hold_and_rounding_is_no_failu
 )  # fmt: skip
 def test_a_surface_without_a_model_has_none(meta: dict[str, Any]) -> None:
     assert Quadratic.of(line(np.ones(3), np.arange(3.0) - 1, **meta)) is None
+
+
+# ------------------------------------------------------------------ the job
+
+
+def test_the_job_stores_the_model_and_adds_it_to_an_older_surface(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "run"
+    train_words = ["train", "digits_mlp", "--problem-set", "hidden=4", "--steps", "4", "--checkpoint-every", "4"]
+    words = ["surface", str(place), "--plane", "random", "--points", "5"]
+    assert cli.main([*train_words, "--out", str(place)]) == 0
+    assert cli.main(words) == 0
+    told = capsys.readouterr().out
+    assert "the quadratic model " in told
+    assert "minim" in told
+    run, key = Run(place), "surface-random-00000004"
+    new = run.read(key, large=True)
+    assert Quadratic.of(new) is not None
+    old = {name: value for name, value in new.meta.items() if name != "quadratic"}
+    run.write(dataclasses.replace(new, meta=old))
+    assert cli.main(words) == 0
+    again = run.read(key, large=True)
+    assert again.meta == new.meta  # its time and command too: nothing else was computed
+    assert np.array_equal(again.loss, new.loss)
+    assert np.array_equal(again.directions, new.directions)
 
 
 # ------------------------------------------------------------------ many ranks

@@ -76,7 +76,8 @@ def add(fig: go.Figure, surface: records.Surface, found: Topology, *, raised: bo
         place |= {"mode": "markers", "hovertext": [text for _, text in entries], "hoverinfo": "text"}
         if raised:
             dark = {"color": "black", "width": 1}
-            look = {"symbol": symbol.removesuffix("-open"), "size": 5, "color": "white", "line": dark}
+            solid = "cross" if symbol == "x" else symbol.removesuffix("-open")  # in space an x is an emoji
+            look = {"symbol": solid, "size": 5, "color": "white", "line": dark}
             fig.add_scatter3d(**place, z=[float(z[c.row, c.column]) + lift for c, _ in entries], marker=look)
             continue
         rim = {"color": "black" if symbol == "x" else "white", "width": 1 if symbol == "x" else 3}
