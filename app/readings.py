@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,11 +14,12 @@ from landscape.quadratic import Agreement, Quadratic, agreement
 from landscape.records import Surface
 from landscape.topology import Topology, topology
 
+from . import shell
 from .common import Scene
 from .plots import minima as bars
 from .plots import quadratic as differences
 from .style import number
-from .view import Card, Missing
+from .view import Card, Missing, Place, href
 
 OVERLAYS = {"": "none", "model": "quadratic model", "minima": "minima and passes"}
 Draw = Callable[[], Surface]
@@ -56,7 +58,34 @@ def model(surface: Surface, command: str = "") -> tuple[Quadratic, Agreement]:
     return found, _once(surface, "agreement", lambda s: agreement(s, found))
 
 
-def add(fig: Any, surface: Surface, over: str, *, raised: bool) -> None:
+# ------------------------------------------------------------------ laid over the surface
+
+
+def switch(place: Place) -> Component:
+    """Links to the overlays; everything else of the URL stays."""
+    kept = {name: value for name, value in place.query.items() if name not in ("over", "step")}
+    chosen = place.choice("over", tuple(OVERLAYS))
+    entries = [(text, href(*place.parts, **kept, over=over), over == chosen) for over, text in OVERLAYS.items()]
+    return shell.tabs("Overlay", entries, keep="step")
+
+
+def overlaid(card: Card, place: Place, surface: Draw) -> Card:
+    """The card of the surface with what the URL lays over it, above its own traces, whose places its `move` knows."""
+    over, raised = place.choice("over", tuple(OVERLAYS)), place.query.get("view") == "3d"
+    if not over:
+        return card
+
+    def draw(i: int) -> Any:
+        figure = card.draw(i)
+        _add(figure, surface(), over, raised=raised)
+        return figure
+
+    return dataclasses.replace(
+        card, draw=draw, caption=lambda i: words(surface(), over, raised=raised) + shell.text_of(card.caption, i)
+    )
+
+
+def _add(fig: Any, surface: Surface, over: str, *, raised: bool) -> None:
     """Draw an overlay onto a figure of the surface; a surface without a model stays as it is."""
     if over == "minima":
         bars.add(fig, surface, minima(surface), raised=raised)

@@ -10,7 +10,7 @@ import numpy as np
 from landscape import records
 from landscape.stores import run_directory
 
-from . import facts, readings
+from . import facts
 from .common import Scene
 from .plots import relief
 from .plots import surface as flat
@@ -77,22 +77,18 @@ def card(
     square: bool = False,
     height: int = 300,
     title: str = "Loss surface and trajectory",
-    over: str = "",
 ) -> Card:
-    """Surface, trajectory and marker; `view` '3d' raises it, `over` is what of `readings.OVERLAYS` lies on it."""
+    """Surface, trajectory and marker; `view` '3d' raises it."""
 
     def trajectory() -> records.Trajectory | None:
         return scene.trajectory(plane, origin)
 
     def draw(i: int) -> Any:
-        stored, path = read(scene, plane, origin), trajectory()
-        surface, place = labelled(stored), selected(path, scene.step(i))
+        surface, path = labelled(read(scene, plane, origin)), trajectory()
+        place = selected(path, scene.step(i))
         if view == "3d":
-            figure = relief.figure(surface, path, selected=place, theme=scene.theme, height=height)
-        else:
-            figure = flat.figure(surface, path, selected=place, square=square, theme=scene.theme, height=height)
-        readings.add(figure, stored, over, raised=view == "3d")  # after the marker, whose place `move` knows
-        return figure
+            return relief.figure(surface, path, selected=place, theme=scene.theme, height=height)
+        return flat.figure(surface, path, selected=place, square=square, theme=scene.theme, height=height)
 
     def move(i: int) -> Any:
         path = trajectory()
@@ -103,8 +99,7 @@ def card(
     def caption(_i: int) -> str:
         surface = read(scene, plane, origin)
         stretched = square and view == "2d" and not flat.one_scale(surface)
-        text = caption_of(scene, surface, trajectory()) + (" The axes have different scales." if stretched else "")
-        return readings.words(surface, over, raised=view == "3d") + text
+        return caption_of(scene, surface, trajectory()) + (" The axes have different scales." if stretched else "")
 
     def table(_i: int) -> dict[str, Any]:
         surface = read(scene, plane, origin)

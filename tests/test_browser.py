@@ -190,7 +190,7 @@ def test_the_readings_of_a_surface_are_laid_over_it_by_a_link_and_keep_step_and_
     page.get_by_role("slider", name="Checkpoint (optimizer step)").press("ArrowRight")  # the marker moves below them
     search(page, r"step=30")
     page.get_by_role("link", name="3-D").click()
-    search(page, r"view=3d&over=minima&step=30$")
+    search(page, r"view=3d&step=30&over=minima$")
     expect(page.get_by_role("table")).to_contain_text("minimum 1")
     expect(page.get_by_text("It holds to 5 % of the rise within")).to_be_visible()
 

@@ -37,8 +37,7 @@ def build(reader: Reader, place: Place) -> Page:
     wanted = place.choice("origin", [str(s) for s in origins] or [""], str(origins[-1]) if origins else "")
     origin = int(wanted) if wanted else None
     view = place.choice("view", ("2d", "3d"))
-    over = place.choice("over", tuple(readings.OVERLAYS))
-    surface = surfaces.card(scene, plane, origin, view=view, square=view == "2d", height=620, over=over)
+    surface = surfaces.card(scene, plane, origin, view=view, square=view == "2d", height=620)
 
     def stored() -> records.Surface:
         return surfaces.labelled(surfaces.read(scene, plane, origin))
@@ -50,9 +49,9 @@ def build(reader: Reader, place: Place) -> Page:
         badge=badge(scene),
         slider=scene.slider,
         kpis=lambda i: kpis(scene, plane, origin, i),
-        tabs=tabs(scene, plane, origins, origin, view, over),
+        tabs=[*tabs(scene, plane, origins, origin, view), readings.switch(place)],
         cards=[
-            surface,
+            readings.overlaid(surface, place, stored),
             projection_card(scene, plane, origin),
             readings.quadratic_card(scene, plane, stored),
             readings.topology_card(scene, stored),
@@ -61,22 +60,20 @@ def build(reader: Reader, place: Place) -> Page:
     )
 
 
-def tabs(scene: Scene, plane: str, origins: list[int], origin: int | None, view: str, over: str) -> list[Any]:
-    raised = "3d" if view == "3d" else ""
-    kept = str(origin) if origin is not None and scene.place.query.get("origin") else ""
-
+def tabs(scene: Scene, plane: str, origins: list[int], origin: int | None, view: str) -> list[Any]:
     def url(to: str, **query: str) -> str:
-        return href("run", scene.run_id, "surface", to, **{"view": raised, "over": over, **query})
+        return href("run", scene.run_id, "surface", to, **query)
 
     known = [*PLANES, *sorted({p for p, _s in scene.planes()} - {*PLANES})]
-    found = [shell.tabs("Plane", [(surfaces.TITLES.get(p, p), url(p), p == plane) for p in known])]
+    raised = "3d" if view == "3d" else ""
+    kept = str(origin) if origin is not None and scene.place.query.get("origin") else ""
+    found = [shell.tabs("Plane", [(surfaces.TITLES.get(p, p), url(p, view=raised), p == plane) for p in known])]
     if len(origins) > 1:
         shown = origins if len(origins) <= 8 else origins[:: -(-len(origins) // 8)]
-        entries = [(f"{s:,}", url(plane, origin=str(s)), s == origin) for s in shown]
+        entries = [(f"{s:,}", url(plane, view=raised, origin=str(s)), s == origin) for s in shown]
         found.append(shell.tabs("Through step", entries))
-    views = [(text, url(plane, origin=kept, view=v), raised == v) for text, v in (("2-D", ""), ("3-D", "3d"))]
-    overlays = [(text, url(plane, origin=kept, over=o), over == o) for o, text in readings.OVERLAYS.items()]
-    return [*found, shell.tabs("View", views), shell.tabs("Overlay", overlays)]
+    views = [("2-D", url(plane, origin=kept), view == "2d"), ("3-D", url(plane, origin=kept, view="3d"), view == "3d")]
+    return [*found, shell.tabs("View", views)]
 
 
 def kpis(scene: Scene, plane: str, origin: int | None, index: int) -> list[Kpi]:
