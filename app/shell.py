@@ -230,8 +230,8 @@ def message(title: str, sentence: str, command: str = "", *, heading: type[Compo
     return [html.Section([heading(title), empty(sentence, command)], className="card wide message")]
 
 
-def tabs(label: str, entries: Sequence[tuple[str, str, bool]]) -> html.Div:
-    """A row of links of which one is the present choice."""
+def tabs(label: str, entries: Sequence[tuple[str, str, bool]], keep: str = "step t over") -> html.Div:
+    """A row of links of which one is the present choice; they keep those of the URL's settings that are named."""
     return html.Div(
         [
             html.Span(label, className="tabs-label"),
@@ -239,7 +239,7 @@ def tabs(label: str, entries: Sequence[tuple[str, str, bool]]) -> html.Div:
                 link(
                     text,
                     url,
-                    keep="step t",
+                    keep=keep,
                     className="choice-tab here" if here else "choice-tab",
                     **({"aria-current": "true"} if here else {}),
                 )

@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         finished = _common.finished(store, key, decided, args.overwrite or _unfinished(store, key))
     if not comm.broadcast(finished):
         _compute(request, comm, key, decided)
+    _add_model(store, key, problem, origin, comm)
     if comm.rank == 0:
         print(_summary(store, key))
     return 0
@@ -148,6 +149,22 @@ def _path(request: _planes.Request, plane: Any, comm: Any) -> Any:
     return coordinates(request.problem, plane, checkpoints, comm)[:, :2]
 
 
+def _add_model(store: Any, key: str, problem: Any, origin: Any, comm: Any) -> None:
+    """Put the derivatives at the origin beside a surface that lacks them, such as one of an older version."""
+    from landscape.derivatives import with_derivatives
+
+    with comm.together():
+        missing = comm.rank == 0 and "quadratic" not in store.meta(key)["meta"]
+    if not comm.broadcast(missing):
+        return
+    with comm.together():
+        origin.load_into(problem)
+        record = store.read(key, large=True) if comm.rank == 0 else None
+    record = with_derivatives(comm.broadcast(record), problem, comm)
+    if comm.rank == 0:
+        store.write(record)
+
+
 def _axes(args: argparse.Namespace, grid: Any, plane: Any, path: Any) -> Any:
     import numpy as np
 
@@ -167,7 +184,21 @@ def _summary(store: Any, key: str) -> str:
     share = f", holds {100 * captured:.3g} % of the path" if captured is not None else ""
     rows, columns = record.loss.shape
     measured = "" if record.measured is None else f" ({int(record.measured.sum()):,} of {rows * columns:,} measured)"
+    held = "; ".join([share, *_readings(record)])
     return (
         f"{store.root}: {record.plane} surface at step {record.step}, {rows} x {columns} points{measured}, "
-        f"loss {low:.4g} to {high:.4g}, {record.meta.get('centre_loss', float('nan')):.4g} at the centre{share}"
+        f"loss {low:.4g} to {high:.4g}, {record.meta.get('centre_loss', float('nan')):.4g} at the centre{held}"
     )
+
+
+def _readings(record: Any) -> list[str]:
+    """Where the quadratic model holds, and what minima and passes the grid shows."""
+    from landscape.quadratic import Quadratic, agreement
+    from landscape.topology import topology
+
+    model, reason = Quadratic.of(record), record.meta["quadratic"].get("reason")
+    if model is None:
+        holds = f"no quadratic model: {reason or 'its derivatives are not finite'}"
+    else:
+        holds = f"the quadratic model {agreement(record, model).words}"
+    return [holds, topology(record).words]

@@ -12,7 +12,6 @@ from matplotlib.axis import Axis, YAxis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap
 from matplotlib.contour import ContourSet
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
@@ -84,7 +83,7 @@ def draw_surface(axes: Axes, surface: Surface, scale: LossScale) -> ContourSet:
     return filled
 
 
-def draw_loss_bar(figure: Figure, scale: LossScale, **place: Any) -> None:
+def draw_loss_bar(figure: Any, scale: LossScale, **place: Any) -> None:
     """Colour bar of a loss scale; `place` is `ax=` to take room from a panel or `cax=` for its own axes."""
     colours = ListedColormap(viridis()(np.linspace(0, 1, LEVELS)))
     bar = figure.colorbar(ScalarMappable(scale.norm(), colours), **place)

@@ -105,9 +105,12 @@ def plane(points: int = 15) -> tuple[records.Surface, records.Trajectory]:
 
     slopes = np.stack([gradient(w) for w in path])  # (checkpoint, size)
     explained = (scale**2 / (scale**2).sum())[:2].tolist()
+    model = {"gradient": (axes @ gradient(path[-1])).tolist(), "hessian": (axes @ hessian(path[-1]) @ axes.T).tolist(),
+             "asymmetry": 0.0}  # fmt: skip
     surface = records.Surface(
         LAST, "pca", ["PC 1", "PC 2"], u, v, np.array([[on_plane(a, b) for a in u] for b in v]),
-        meta={"explained_variance": explained, "random_walk": [0.7, 0.15]},
+        meta={"explained_variance": explained, "random_walk": [0.7, 0.15], "dtype": "float64",
+              "centre_loss": loss(path[-1]), "quadratic": model},
     )  # fmt: skip
     trajectory = records.Trajectory(
         LAST, "pca", np.array(steps), at[:, 0], at[:, 1], np.linalg.norm(away - at @ axes, axis=1),

@@ -162,7 +162,7 @@ def test_deep_link_navigation_and_back_keep_the_step(visit: Open, address: str) 
 
 
 def test_the_plane_changes_by_a_link_and_back_returns(visit: Open, address: str) -> None:
-    page = visit(address, "/run/gd/surface/pca?step=20", graphs=2)
+    page = visit(address, "/run/gd/surface/pca?step=20", graphs=4)
     title = page.locator('section[data-card="surface"] .xtitle')
     expect(title).to_contain_text("PC 1")
     page.get_by_role("link", name="random").click()
@@ -234,9 +234,27 @@ def test_the_surface_shows_what_was_measured_and_any_quantity(
 
 
 def test_the_surface_is_raised_where_there_is_webgl(visit: Open, address: str) -> None:
-    page = visit(address, "/run/gd/surface/pca?view=3d", graphs=2)
+    page = visit(address, "/run/gd/surface/pca?view=3d", graphs=4)
     assert page.evaluate("() => !!document.createElement('canvas').getContext('webgl')")
     expect(page.locator(".gl-container canvas").first).to_be_visible()
+
+
+def test_the_readings_of_a_surface_are_laid_over_it_by_a_link_and_keep_step_and_view(visit: Open, address: str) -> None:
+    page = visit(address, "/run/gd/surface/pca?step=20", graphs=4)
+    drawn = "() => document.querySelector('section[data-card=\"surface\"] .js-plotly-plot').data.map(t => t.type)"
+    assert page.evaluate(drawn).count("contour") == 1
+    page.get_by_role("link", name="quadratic model").click()
+    search(page, r"/surface/pca\?over=model&step=20$")
+    expect(page.locator('section[data-card="surface"] .caption')).to_contain_text("Orange: the quadratic model")
+    assert page.evaluate(drawn).count("contour") == 2
+    page.get_by_role("link", name="minima and passes").click()
+    expect(page.locator('section[data-card="surface"] .annotation').first).to_be_visible()
+    page.get_by_role("slider", name="Checkpoint (optimizer step)").press("ArrowRight")  # the marker moves below them
+    search(page, r"step=30")
+    page.get_by_role("link", name="3-D").click()
+    search(page, r"view=3d&step=30&over=minima$")
+    expect(page.get_by_role("table")).to_contain_text("minimum 1")
+    expect(page.get_by_text("It holds to 5 % of the rise within")).to_be_visible()
 
 
 def test_the_kernel_width_is_in_the_url_and_redraws(visit: Open, address: str) -> None:
@@ -377,7 +395,7 @@ def poll(value: Callable[[], Any], wanted: Any) -> None:
 
 def test_a_telephone_needs_no_sideways_scrolling(visit: Open, address: str) -> None:
     page = visit(address, viewport={"width": 390, "height": 844})
-    graphs = {"/": 0, "/run/gd": 4, "/run/gd/spectrum": 3, "/run/gd/surface/pca": 2, "/path/gd/sweep%2Fadam": 3}
+    graphs = {"/": 0, "/run/gd": 4, "/run/gd/spectrum": 3, "/run/gd/surface/pca": 4, "/path/gd/sweep%2Fadam": 3}
     for path, count in graphs.items():
         page.goto(address + path)
         ready(page, count)

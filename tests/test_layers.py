@@ -45,11 +45,13 @@ RECORDS = tuple(
     f"landscape.{name}"
     for name in (
         "records", "quadrature", "rules", "bounds", "smoothing", "sampling", "stability", "overlaps", "completeness",
-        "shares",
+        "shares", "rounding", "quadratic", "topology",
     )
 )
 STORES = ("landscape.stores", "landscape.stores.*")
-FIGURES = tuple(f"landscape.{name}" for name in ("video", "film", "motion", "figures", "drawing", "scales"))
+FIGURES = tuple(
+    f"landscape.{name}" for name in ("video", "film", "motion", "figures", "reading_figures", "drawing", "scales")
+)
 KRYLOV = tuple(f"landscape.{name}" for name in ("lanczos", "gram_schmidt", "extremes", "probes"))
 PROBLEMS = (
     "landscape.problem", "landscape.objective", "landscape.weights", "landscape.batches", "landscape.subsets",

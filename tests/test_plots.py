@@ -17,9 +17,23 @@ from hypothesis import strategies as st
 
 from landscape import overlaps, plugins, records
 from landscape.app import facts, guests, style, surfaces
-from landscape.app.plots import along, density, line, projection, relief, scree, spectrum_over, surface, training
+from landscape.app.plots import (
+    along,
+    density,
+    line,
+    minima,
+    projection,
+    quadratic,
+    relief,
+    scree,
+    spectrum_over,
+    surface,
+    training,
+)  # fmt: skip
 from landscape.app.reading import Series
+from landscape.quadratic import Quadratic, agreement
 from landscape.smoothing import Width
+from landscape.topology import topology
 
 WIDTH = Width(0.12)
 
@@ -63,6 +77,14 @@ def draw(name: str, theme: str) -> Any:
             return relief.figure(ground, trajectory, selected=3, theme=theme)
         case "projection":
             return projection.figure(trajectory, selected=step, theme=theme)
+        case "quadratic":
+            model = Quadratic.of(ground)
+            assert model is not None
+            return quadratic.figure(ground, agreement(ground, model), theme=theme)
+        case "minima":
+            dent = 0.2 * (np.indices(ground.loss.shape).sum(axis=0) == 9)
+            dented = dataclasses.replace(ground, loss=ground.loss - dent)
+            return minima.figure(dented, topology(dented), theme=theme)
         case "along":
             road = path_record()
             found = [

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from landscape import shares
+from landscape import records, shares
 from landscape.errors import LandscapeError
 
-from .. import facts, shell, surfaces
+from .. import facts, readings, shell, surfaces
 from ..common import Scene, badge
 from ..plots import projection
 from ..reading import Reader
@@ -44,6 +44,19 @@ def build(reader: Reader, place: Place) -> Page:
     surface = surfaces.card(
         scene, plane, origin, view=view, show=show, points=points == "shown", square=view == "2d", height=620
     )
+
+    def stored() -> records.Surface:
+        return surfaces.labelled(surfaces.read(scene, plane, origin))
+
+    cards = [surface]
+    if ".line" not in plane:
+        cards = [
+            readings.overlaid(surface, place, stored) if show == "loss" else surface,
+            projection_card(scene, plane, origin),
+            readings.quadratic_card(scene, plane, stored),
+            readings.topology_card(scene, stored),
+        ]
+    overlay = [readings.switch(place)] if len(cards) > 1 and show == "loss" else []
     return Page(
         f"{badge(scene)}: surface",
         runs=[scene.run_id],
@@ -51,8 +64,9 @@ def build(reader: Reader, place: Place) -> Page:
         badge=badge(scene),
         slider=scene.slider,
         kpis=lambda i: kpis(scene, plane, origin, i),
-        tabs=[*tabs(scene, plane, origins, origin, view), *switches(scene, plane, shown, interpolated)],
-        cards=[surface] if ".line" in plane else [surface, projection_card(scene, plane, origin)],
+        tabs=[*tabs(scene, plane, origins, origin, view), *switches(scene, plane, shown, interpolated), *overlay],
+        cards=cards,
+        after=shell.attempt(lambda: readings.topology_table(stored), []) if len(cards) > 1 else [],
     )
 
 
