@@ -57,11 +57,12 @@ def quickest(
     bench = _Bench(head, share, origin, directions, reach, comm)
     plain = bench.plain()
     found = [plain]
-    allowed = max(_LEAST, _SHARE * plain.seconds * points / comm.size)
+    ahead = plain.seconds * points / comm.size
+    allowed = max(_LEAST if ahead > 2 * _LEAST else 0.0, _SHARE * ahead)
     memory = min(comm.gather(available(problem.device))) / (2 * comm.local_size)
     spent = 0.0
     for way in _ways(problem, rows_of(head), points):
-        if spent > allowed:
+        if spent >= allowed:
             break
         trial, seconds = bench.trial(way)
         spent += seconds
