@@ -4,10 +4,11 @@
   landscape bench surface digits_mlp --points 51
 
 A forward pass is one evaluation of the loss on all data in one batch without gradients, the unit of every point; ours
-measures the accuracy too. Both networks have relu. Each tool gets the data in one batch, as fast as it can be fed; `point by point` is our own
-evaluation without anything that the plane gives away. What choosing a way costs is in the first row, spread over a
-51 x 51 surface. The second table is the adaptive grid against the full one: its points, and its error relative to the
-range of the loss. Other tools (pip install loss-landscapes, landscaper) are rows where they can be imported.
+measures the accuracy too. Both networks have relu. Each tool gets the data in one batch, as fast as it can be fed;
+`point by point` is our own evaluation without anything that the plane gives away. What choosing a way costs is in the
+first row, spread over a 51 x 51 surface. The second table is the adaptive grid against the full one: its points, and
+its error relative to the range of the loss. Other tools (pip install loss-landscapes, landscaper) are rows where they
+can be imported.
 """
 
 from __future__ import annotations
