@@ -144,7 +144,7 @@ def card(
         return patch
 
     def caption(_i: int) -> str:
-        surface = read(scene, plane, origin)
+        surface = showing(read(scene, plane, origin), show)
         stretched = square and view == "2d" and not flat.one_scale(surface)
         if is_line(surface):
             return f"Loss along a line of the {title(plane)} plane through step {surface.step:,}{_samples(surface)}."
@@ -171,7 +171,8 @@ def card(
 
 def caption_of(scene: Scene, surface: records.Surface, trajectory: records.Trajectory | None) -> str:
     """What plane this is and how far the picture is from the truth."""
-    text = f"Training loss on the {title(surface.plane)} plane through step {surface.step:,}"
+    name = flat.quantity(surface).replace("train", "training")
+    text = f"{name.capitalize()} on the {title(surface.plane)} plane through step {surface.step:,}"
     explained = surface.meta.get("explained_variance")
     captured = explained.get("captured") if isinstance(explained, dict) else surface.meta.get("captured")
     if isinstance(captured, (int, float)):
@@ -218,7 +219,7 @@ def _evidence(surface: records.Surface) -> str:
         if surface.meta.get("partial"):
             text += ": a first picture of a job that is not finished"
         elif isinstance(error, (int, float)) and count:
-            text += f"; at {count:,} points held out the error is at most {100 * error:.2g} % of the range"
+            text += f"; at {count:,} points held out the loss is wrong by at most {100 * error:.2g} % of its range"
         text += ". "
     policy = surface.meta.get("batch_norm", "none")
     return text if policy == "none" else f"{text}BatchNorm: {policy}. "

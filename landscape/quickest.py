@@ -57,11 +57,12 @@ def quickest(
     bench = _Bench(head, share, origin, directions, reach, comm)
     plain = bench.plain()
     found = [plain]
-    allowed = max(_LEAST, _SHARE * plain.seconds * points / comm.size)
+    ahead = plain.seconds * points / comm.size
+    allowed = max(_LEAST if ahead > 2 * _LEAST else 0.0, _SHARE * ahead)
     memory = min(comm.gather(available(problem.device))) / (2 * comm.local_size)
     spent = 0.0
     for way in _ways(problem, rows_of(head), points):
-        if spent > allowed:
+        if spent >= allowed:
             break
         trial, seconds = bench.trial(way)
         spent += seconds
@@ -101,9 +102,10 @@ def _ways(problem: Problem, samples: int, points: int) -> Iterator[Way]:
     cpu = problem.device.type == "cpu"
     sizes = [size for size in (128, 512, 64, 2048, 256) if size < samples] if samples else [0]
     whole = [samples] if 0 < samples <= _SAMPLES else []
+    large = [*whole, *(size for size in (1024, 512) if size < samples)]
+    counts = (8, 16, 32) if cpu else (64, 64, 64)  # so that what a call holds stays in a core's cache
     stacked = [
-        Way(size, count, True, cpu)
-        for size, count in zip([*whole, *sizes[:2]], (16, 64, 32) if cpu else (64, 64, 64), strict=False)
+        Way(size, count, True, cpu) for size, count in zip(large, counts, strict=False)
     ] if problem.size < _SMALL and points >= 16 else []  # fmt: skip
     single = [Way(size, 1, True, cpu) for size in [*sizes, *whole]]
     ways = [*single, *stacked[:1]] if convolves and cpu else [*stacked, *single]

@@ -138,7 +138,7 @@ def surface(
     """
     _check(tolerance, batch_norm)
     check_centre(problem, plane)
-    work = _Work(problem, plane, refinement.Grid(u, v), comm, recomputed=batch_norm == RECOMPUTED)
+    work = _Work(problem, plane, refinement.Grid(u, v), comm, tolerance, recomputed=batch_norm == RECOMPUTED)
     work.resume(comm.broadcast(dict(done or {})), way)
     for index in refinement.refine(work.grid, tolerance):
         work.measure(index, on_block)
@@ -151,10 +151,12 @@ class _Work:
     """A surface in the making: what is measured of it, and what is left."""
 
     def __init__(
-        self, problem: Problem, plane: Plane, grid: refinement.Grid, comm: Comm, *, recomputed: bool
-    ) -> None:
+        self, problem: Problem, plane: Plane, grid: refinement.Grid, comm: Comm, tolerance: float | None, *,
+        recomputed: bool,
+    ) -> None:  # fmt: skip
         self.problem, self.plane, self.grid, self.comm = problem, plane, grid, comm
         self.recomputed = recomputed and has_statistics(problem)
+        self.ahead = grid.loss.size if tolerance is None else grid.loss.size // 8  # points, about
         self.began, self.before = time.monotonic(), problem.weights()
         self.values: Columns = {}
         self.tried: list[dict[str, Any]] = []
@@ -168,13 +170,13 @@ class _Work:
         make = RecomputingMeter if self.recomputed else PlaneMeter
         self.meter = make(self.problem, self.plane.origin, self.plane.directions, self.way)
         # So many points a block that a job has some 64 of them: their numbers must not depend on the ranks.
-        share = min(max(self.grid.loss.size // 64, 8), 256)
+        share = min(max(self.ahead // 64, 8), 256)
         self.block = -(-share // self.way.points) * self.way.points
 
     def _quickest(self) -> Way:
         reach = np.array([axis[np.abs(axis).argmax()] for axis in (self.grid.u, self.grid.v)])
-        plane, points = self.plane, self.grid.loss.size
-        way, self.tried = quickest(self.problem, plane.origin, plane.directions, reach, points, self.comm)
+        plane = self.plane
+        way, self.tried = quickest(self.problem, plane.origin, plane.directions, reach, self.ahead, self.comm)
         return way
 
     def measure(self, index: Index, on_block: OnBlock | None) -> None:

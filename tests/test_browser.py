@@ -219,12 +219,13 @@ def test_the_surface_shows_what_was_measured_and_any_quantity(
     page = visit(address, "/run/gd/surface/pca", graphs=2, color_scheme=theme)
     card = page.locator('section[data-card="surface"]')
     expect(card).to_contain_text(f"{count:,} points are measured")
-    expect(card).to_contain_text("at 40 points held out the error is at most 0.4 % of the range")
+    expect(card).to_contain_text("at 40 points held out the loss is wrong by at most 0.4 % of its range")
     title = "() => document.querySelector('section[data-card=surface] .js-plotly-plot').data[0].colorbar.title.text"
     assert page.evaluate(title) == "train loss"
     page.get_by_role("link", name="train margin").click()
     search(page, "show=margin")
     eventually(lambda: page.evaluate(title) == "train margin")
+    expect(card).to_contain_text("Training margin on the principal-component plane")
     page.get_by_role("link", name="shown", exact=True).click()
     search(page, "points=shown")
     points = page.locator("section[data-card=surface] .scatterlayer .trace:last-child path.point")

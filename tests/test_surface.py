@@ -110,10 +110,11 @@ def test_a_plane_of_another_model_is_refused() -> None:
 # ------------------------------------------------------------------ resuming
 
 
-def test_a_killed_surface_goes_on_and_ends_with_the_same_bytes() -> None:
+@pytest.mark.parametrize("tolerance", [None, 0.02])
+def test_a_killed_surface_goes_on_and_ends_with_the_same_bytes(tolerance: float | None) -> None:
     problem = digits(200)
     plane = random_plane(problem, problem.weights())
-    u, v = grid(plane, points=(9, 8))
+    u, v = grid(plane, points=(33, 29))
     kept: dict[int, Any] = {}
 
     def stop_after_three(number: int, block: Any) -> None:
@@ -122,11 +123,13 @@ def test_a_killed_surface_goes_on_and_ends_with_the_same_bytes() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        surface(problem, plane, u, v, COMM, way=Way(0, 4, True), on_block=stop_after_three)
+        surface(problem, plane, u, v, COMM, tolerance=tolerance, way=Way(0, 4, True), on_block=stop_after_three)
     computed: list[int] = []
-    again = surface(problem, plane, u, v, COMM, done=kept, on_block=lambda number, _block: computed.append(number))
-    whole = surface(problem, plane, u, v, COMM, way=Way(0, 4, True))
-    assert computed == list(range(3, 9))
+    again = surface(
+        problem, plane, u, v, COMM, tolerance=tolerance, done=kept, on_block=lambda n, _block: computed.append(n)
+    )
+    whole = surface(problem, plane, u, v, COMM, tolerance=tolerance, way=Way(0, 4, True))
+    assert computed == list(range(3, again.meta["blocks"]))
     assert again.meta["blocks_resumed"] == 3
     assert again.meta["way"] == str(Way(0, 4, True))  # as it began
     assert np.array_equal(again.loss, whole.loss)

@@ -4,15 +4,17 @@
   landscape bench surface digits_mlp --points 51
 
 A forward pass is one evaluation of the loss on all data in one batch without gradients, the unit of every point; ours
-measures the accuracy too. Each tool gets the data in one batch, as fast as it can be fed; `point by point` is our own
-evaluation without anything that the plane gives away. What choosing a way costs is in the first row, spread over a
-51 x 51 surface. The second table is the adaptive grid against the full one: its points, and its error relative to the
-range of the loss. Other tools (pip install loss-landscapes, landscaper) are rows where they can be imported.
+measures the accuracy too. Both networks have relu. Each tool gets the data in one batch, as fast as it can be fed;
+`point by point` is our own evaluation without anything that the plane gives away. What choosing a way costs is in the
+first row, spread over a 51 x 51 surface. The second table is the adaptive grid against the full one: its points, and
+its error relative to the range of the loss. Other tools (pip install loss-landscapes, landscaper) are rows where they
+can be imported.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -55,11 +57,27 @@ def _rows(args: argparse.Namespace, cells: int) -> Iterator[Row]:
     from . import _subjects
 
     for name in args.problems or POINTS:
-        problem = _subjects.built(name, args)
+        problem = _built(name, args)
         if isinstance(problem, str):
             yield (f"{name}: {problem}", *[None] * (cells - 1))
         else:
             yield from _rows_of(name, _subjects.joined(problem), args, cells)
+
+
+def _built(name: str, args: argparse.Namespace) -> Problem | str:
+    """The problem with relu, or the sentence that says why it cannot be had here."""
+    from landscape.errors import LandscapeError
+
+    from . import _subjects
+
+    subject = _subjects.SUBJECTS.get(name)
+    if subject is None or name not in POINTS:
+        return _subjects.built(name, args)
+    subject = dataclasses.replace(subject, settings={**subject.settings, "activation": "relu"})
+    try:
+        return subject.build(name, quick=args.quick, seed=args.seed)
+    except LandscapeError as error:
+        return str(error)
 
 
 def _rows_of(name: str, problem: Problem, args: argparse.Namespace, cells: int) -> Iterator[Row]:
@@ -139,7 +157,7 @@ def _adaptive(args: argparse.Namespace, cells: int) -> Iterator[Row]:
 
     from . import _subjects
 
-    problem = _subjects.built("digits_mlp", args)
+    problem = _built("digits_mlp", args)
     if isinstance(problem, str):
         yield (f"digits_mlp: {problem}", *[None] * (cells - 1))
         return
