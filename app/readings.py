@@ -72,7 +72,7 @@ def switch(place: Place) -> Component:
 def overlaid(card: Card, place: Place, surface: Draw) -> Card:
     """The card of the surface with what the URL lays over it, above its own traces, whose places its `move` knows."""
     over, raised = place.choice("over", tuple(OVERLAYS)), place.query.get("view") == "3d"
-    if not over:
+    if not over or place.query.get("show", "loss") != "loss":  # they are readings of the loss, not of an accuracy
         return card
 
     def draw(i: int) -> Any:
