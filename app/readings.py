@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
-from dash import html
+from dash import Patch, html
 from dash.development.base_component import Component
 
 from landscape.quadratic import Agreement, Quadratic, agreement
@@ -80,9 +80,16 @@ def overlaid(card: Card, place: Place, surface: Draw) -> Card:
         _add(figure, surface(), over, raised=raised)
         return figure
 
+    def move(i: int) -> Any:
+        patch = card.move(i) if card.move else Patch()
+        if over == "minima" and not raised:  # a step draws the arrows anew, and the numbers with them
+            patch["layout"]["annotations"].extend(bars.labels(minima(surface())))
+        return patch
+
     return dataclasses.replace(
-        card, draw=draw, caption=lambda i: words(surface(), over, raised=raised) + shell.text_of(card.caption, i)
-    )
+        card, draw=draw, move=move,
+        caption=lambda i: words(surface(), over, raised=raised) + shell.text_of(card.caption, i),
+    )  # fmt: skip
 
 
 def _add(fig: Any, surface: Surface, over: str, *, raised: bool) -> None:

@@ -69,8 +69,8 @@ def add(fig: go.Figure, surface: records.Surface, found: Topology, *, raised: bo
         groups.setdefault(symbol, []).append((pair.extremum, text))
         if pair.saddle is not None:
             groups.setdefault("x", []).append((pair.saddle, text))
-        if not raised:
-            fig.add_annotation(_label(pair.extremum, str(index)))
+    for label in () if raised else labels(found):
+        fig.add_annotation(label)
     for symbol, entries in groups.items():
         place: dict[str, Any] = {"x": [c.u for c, _ in entries], "y": [c.v for c, _ in entries]}
         place |= {"mode": "markers", "hovertext": [text for _, text in entries], "hoverinfo": "text"}
@@ -83,6 +83,11 @@ def add(fig: go.Figure, surface: records.Surface, found: Topology, *, raised: bo
         rim = {"color": "black" if symbol == "x" else "white", "width": 1 if symbol == "x" else 3}
         look = {"symbol": symbol, "size": 10 if symbol == "x" else 16, "color": "white", "line": rim}
         fig.add_scatter(**place, marker=look, cliponaxis=False)
+
+
+def labels(found: Topology) -> list[dict[str, Any]]:
+    """The numbers beside the marks, as layout annotations."""
+    return [_label(pair.extremum, str(index)) for index, pair in enumerate(shown(found), start=1)]
 
 
 def _label(point: Critical, text: str) -> dict[str, Any]:
