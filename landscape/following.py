@@ -42,6 +42,7 @@ class Following:
     values: Array  # (branch, step) eigenvalue
     residuals: Array  # (branch, step) eigenvalue
     rows: Rows  # (branch, step) row of the record
+    tops: Rows  # (step,) how many rows are largest eigenvalues; the rest are smallest ones
     overlap: Array  # (branch, step) cosine with the branch's vector one step earlier; NaN where it begins
     subspace: Array  # (step,) mean squared principal cosine of the largest eigenpairs' spaces; NaN at the first step
     lowest_subspace: Array  # (step,) the same for the smallest
@@ -54,6 +55,11 @@ class Following:
             return {}
         column = self.values[:, int(np.abs(self.steps - step).argmin())]
         return {branch: float(value) for branch, value in enumerate(column) if np.isfinite(value)}
+
+    def lowest(self) -> NDArray[np.bool_]:
+        """Which branches begin among the smallest eigenvalues (branch,)."""
+        first = (self.rows >= 0).argmax(axis=1)  # (branch,) place of the step where it begins
+        return np.asarray(self.rows[np.arange(len(first)), first] >= self.tops[first])
 
     def names(self, place: int) -> list[str]:
         """The degenerate groups at a place of `steps`, in words: 'branches 2 and 3'."""
@@ -153,11 +159,11 @@ def follow(
         for name, column in (("values", values[t]), ("residuals", residuals[t]), ("overlap", cosine[t])):
             table[name][branch, t] = column
         rows[branch, t] = np.arange(len(branch))
-    tops = [slice(len(p.values)) for p in pairs]
-    lows = [slice(len(p.values), None) for p in pairs]
+    tops = np.array([len(p.values) for p in pairs], dtype=np.int64)
     return Following(
-        pairs[0].operator, np.array([p.step for p in pairs], dtype=np.int64), rows=rows, **table,
-        subspace=_subspaces(overlaps, tops), lowest_subspace=_subspaces(overlaps, lows),
+        pairs[0].operator, np.array([p.step for p in pairs], dtype=np.int64), rows=rows, tops=tops, **table,
+        subspace=_subspaces(overlaps, [slice(top) for top in tops]),
+        lowest_subspace=_subspaces(overlaps, [slice(top, None) for top in tops]),
         degenerate=[
             [tuple(sorted(branch[g].tolist())) for g in found if len(g) > 1]
             for branch, found in zip(branches, groups, strict=True)

@@ -235,7 +235,8 @@ def test_no_file_outside_the_assets_is_served(client: Any, path: str) -> None:
 @pytest.mark.parametrize(
     ("card", "page"),
     [("training", "/run/gd"), ("spectrum-over", "/run/gd"), ("surface", "/run/gd"), ("density", "/run/gd/spectrum"),
-     ("scree", "/run/gd/spectrum"), ("projection-over", "/run/gd/surface/pca"), ("along", "/path/gd/sweep%2Fadam"),
+     ("scree", "/run/gd/spectrum"), ("branches-over", "/run/gd/spectrum"),
+     ("projection-over", "/run/gd/surface/pca"), ("along", "/path/gd/sweep%2Fadam"),
      ("density", "/path/gd/sweep%2Fadam"), ("scree", "/path/gd/sweep%2Fadam"), ("runs", "/")],
 )  # fmt: skip
 def test_each_card_downloads_its_numbers_with_units_and_provenance(client: Any, card: str, page: str) -> None:

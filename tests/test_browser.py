@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 import softmax_run
 from browsing import ARGUMENTS, Watch, chromium, damage, make_store, served
 
+from landscape.following import cosines, follow
 from landscape.stores.run_directory import Run
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -112,7 +114,7 @@ def test_the_slider_moves_density_key_numbers_cursors_marker_and_url(visit: Open
 
 
 def test_keys_select_outside_of_fields(visit: Open, address: str) -> None:
-    page = visit(address, "/run/gd/spectrum?step=30", graphs=3)
+    page = visit(address, "/run/gd/spectrum?step=30", graphs=4)
     expect(kpi(page, "Step")).to_have_text("30")
     page.keyboard.press("ArrowRight")
     search(page, r"step=40$")
@@ -178,7 +180,7 @@ def test_the_surface_is_raised_where_there_is_webgl(visit: Open, address: str) -
 
 
 def test_the_kernel_width_is_in_the_url_and_redraws(visit: Open, address: str) -> None:
-    page = visit(address, "/run/gd/spectrum?step=30&width=0.5&x=log", graphs=3)
+    page = visit(address, "/run/gd/spectrum?step=30&width=0.5&x=log", graphs=4)
     expect(page.get_by_text("kernels of width 0.5 in")).to_be_visible()
     page.get_by_role("link", name="0.25").click()
     search(page, r"width=0\.25")
@@ -187,6 +189,29 @@ def test_the_kernel_width_is_in_the_url_and_redraws(visit: Open, address: str) -
     poll(lambda: "width=" in page.url, False)
     expect(page.get_by_text("kernels of width 0.12")).to_be_visible()
     expect(page.locator('section[data-card="spectrum-over"] .xtitle')).to_have_text("optimizer step (log)")
+
+
+def test_followed_eigenvalues_are_curves_and_a_click_on_them_selects_a_checkpoint(visit: Open, address: str) -> None:
+    page = visit(address, "/run/gd/spectrum?step=30", graphs=4)
+    card = page.locator('section[data-card="branches-over"]')
+    expect(card).to_contain_text("matched by their vectors")
+    curves = page.evaluate("""() => document.querySelector('section[data-card="branches-over"] .js-plotly-plot')
+        .data.filter(t => t.mode === "lines+markers" && t.yaxis !== "y2").map(t => t.text.length)""")
+    steps, weights, _ = softmax_run.trained()
+    pairs = [softmax_run.spectrum(s, w)[1] for s, w in zip(steps, weights, strict=True)]
+    found = follow(pairs, [cosines(a, b) for a, b in itertools.pairwise(pairs)])
+    lengths = (found.rows >= 0).sum(axis=1)
+    assert sorted(curves) == sorted(lengths[lengths > 1].tolist())
+    card.scroll_into_view_if_needed()
+    area = card.locator(".nsewdrag").first.bounding_box()
+    x, y = area["x"] + 2, area["y"] + area["height"] / 2
+    page.mouse.move(x + 3, y)
+    page.mouse.move(x, y)
+    expect(card.locator(".hoverlayer")).to_be_attached()
+    page.keyboard.press("Home")
+    search(page, r"step=0$")
+    line = """() => document.querySelector('section[data-card="branches-over"] .js-plotly-plot').layout.shapes[0].x0"""
+    poll(lambda: page.evaluate(line), 0)
 
 
 def test_the_path_page_follows_t(visit: Open, address: str) -> None:
@@ -289,7 +314,7 @@ def poll(value: Callable[[], Any], wanted: Any) -> None:
 
 def test_a_telephone_needs_no_sideways_scrolling(visit: Open, address: str) -> None:
     page = visit(address, viewport={"width": 390, "height": 844})
-    graphs = {"/": 0, "/run/gd": 4, "/run/gd/spectrum": 3, "/run/gd/surface/pca": 2, "/path/gd/sweep%2Fadam": 3}
+    graphs = {"/": 0, "/run/gd": 4, "/run/gd/spectrum": 4, "/run/gd/surface/pca": 2, "/path/gd/sweep%2Fadam": 3}
     for path, count in graphs.items():
         page.goto(address + path)
         ready(page, count)

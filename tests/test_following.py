@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def record(step: int, values: Array, vectors: Array, *, low: int = 0, residual: 
 
 
 def together(pairs: list[Eigenpairs]) -> Following:
-    return follow(pairs, [cosines(a, b) for a, b in zip(pairs[:-1], pairs[1:], strict=True)])
+    return follow(pairs, [cosines(a, b) for a, b in itertools.pairwise(pairs)])
 
 
 def crossing(steps: int = 9, angle: float = 0.1, seed: int = 0) -> tuple[list[Eigenpairs], Array]:
@@ -224,3 +225,26 @@ def test_bad_input_is_told(tmp_path: Path) -> None:
         follow(pairs[:2], [np.eye(4)] * 2)
     with pytest.raises(ProblemError, match="different lengths"):
         cosines(pairs[0], dataclasses.replace(pairs[1], vectors=None))
+
+
+# ------------------------------------------------------------------ in the dashboard
+
+
+def test_the_page_says_why_nothing_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from landscape.app import branches
+    from landscape.app.common import Scene
+    from landscape.app.reading import Reader
+    from landscape.app.view import Missing, Place
+
+    run = softmax_run.full_run(tmp_path / "gd")
+    scene = Scene.open(Reader(tmp_path), Place.parse("/run/gd/spectrum"), "gd")
+    card = branches.card(scene)
+    assert len(card.table(0)["branch"]) == 7 * 6  # every eigenpair is a row
+    monkeypatch.setattr(branches, "FOLLOW_LIMIT", 100)
+    with pytest.raises(Missing, match="GB, too much") as told:
+        card.draw(0)
+    assert "--record following --only hessian" in told.value.command
+    for key in run.keys("eigenpairs"):
+        (run.directory(key) / "vectors.safetensors").unlink()
+    with pytest.raises(Missing, match="stored without vectors"):
+        card.draw(0)

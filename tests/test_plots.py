@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import itertools
 import json
 import math
 from typing import Any
@@ -17,8 +18,9 @@ from hypothesis import strategies as st
 
 from landscape import overlaps, plugins
 from landscape.app import facts, style
-from landscape.app.plots import along, density, projection, relief, scree, spectrum_over, surface, training
+from landscape.app.plots import along, branches, density, projection, relief, scree, spectrum_over, surface, training
 from landscape.app.reading import Series
+from landscape.following import cosines, follow
 from landscape.smoothing import Width
 
 WIDTH = Width(0.12)
@@ -32,6 +34,11 @@ def series() -> Series:
 def pairs() -> dict[int, Any]:
     steps, path, _ = softmax_run.trained()
     return {s: softmax_run.spectrum(s, w)[1] for s, w in zip(steps, path, strict=True)}
+
+
+def followed_pairs() -> Any:
+    found = list(pairs().values())
+    return follow(found, [cosines(a, b) for a, b in itertools.pairwise(found)])
 
 
 def draw(name: str, theme: str) -> Any:
@@ -63,6 +70,8 @@ def draw(name: str, theme: str) -> Any:
                 facts.curvature(i, x, e) for i, (x, e) in enumerate(zip(road.spectra, road.eigenpairs, strict=True))
             ]
             return along.figure(road, found, Series("hessian", dict(enumerate(road.spectra))), theme=theme)
+        case "branches":
+            return branches.figure(followed_pairs(), selected=step, theme=theme)
     raise AssertionError(f"no example for plots/{name}.py: add one")
 
 
