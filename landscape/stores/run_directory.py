@@ -176,6 +176,10 @@ def surface_key(plane: str, step: int) -> str:
     return f"surface-{plane}-{step:08d}"
 
 
+def volume_key(plane: str, step: int) -> str:
+    return f"volume-{plane}-{step:08d}"
+
+
 def trajectory_key(plane: str, step: int) -> str:
     return f"trajectory-{plane}-{step:08d}"
 
@@ -199,6 +203,8 @@ def key_of(record: records.Record) -> str:
             return halves_key(record.operator, record.step)
         case records.Surface():
             return surface_key(record.plane, record.step)
+        case records.Volume():
+            return volume_key(record.plane, record.step)
         case records.Trajectory():
             return trajectory_key(record.plane, record.step)
         case records.Path():
