@@ -38,6 +38,7 @@ def make_store(root: Path) -> Path:
     surface, trajectory = softmax_run.plane()
     first.write(dataclasses.replace(surface, plane="random", labels=["random 1", "random 2"], meta={}))
     first.write(dataclasses.replace(trajectory, plane="random"))
+    first.write(softmax_run.volume())
     first.write(path_record())
     return root
 

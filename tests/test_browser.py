@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import softmax_run
 from browsing import ARGUMENTS, Watch, chromium, damage, make_store, served
@@ -179,6 +180,29 @@ def test_the_surface_is_raised_where_there_is_webgl(visit: Open, address: str) -
     expect(page.locator(".gl-container canvas").first).to_be_visible()
 
 
+def test_the_slider_moves_the_slice_of_a_volume(visit: Open, address: str) -> None:
+    page = visit(address, "/run/gd/volume", graphs=2)
+    stored = softmax_run.volume()
+    centre = int(np.abs(stored.w).argmin())
+    expect(page.locator(".gl-container canvas").first).to_be_visible()
+    expect(page.locator('section[data-card="volume"]')).to_contain_text("three principal-component directions")
+    page.get_by_role("slider", name="Slice across axis 3").press("ArrowRight")
+    search(page, r"\?slice=")
+    frame = """() => document.querySelector('section[data-card="volume"] .js-plotly-plot').data[2].z[0]"""
+    poll(lambda: page.evaluate(frame), pytest.approx(stored.w[centre + 1]))
+    card = page.locator('section[data-card="slice"]')
+    with page.expect_download() as csv:
+        card.get_by_role("link", name="CSV").click()
+    lines = Path(csv.value.path()).read_text(encoding="utf-8").splitlines()
+    rows = np.array([[float(x) for x in line.split(",")] for line in lines if line[:1] in "-0123456789"])
+    np.testing.assert_allclose(rows[:, 2].reshape(7, 7), stored.loss[centre + 1])
+    page.get_by_role("link", name="1", exact=True).click()
+    search(page, r"axis=1$")
+    expect(page.get_by_role("heading", name="Slice at u =")).to_be_visible()
+    page.get_by_role("link", name="eigenvector").click()
+    expect(page.get_by_text("landscape volume").first).to_be_visible()
+
+
 def test_the_kernel_width_is_in_the_url_and_redraws(visit: Open, address: str) -> None:
     page = visit(address, "/run/gd/spectrum?step=30&width=0.5&x=log", graphs=4)
     expect(page.get_by_text("kernels of width 0.5 in")).to_be_visible()
@@ -230,7 +254,7 @@ def test_the_runs_table_filters_sorts_and_leads_to_a_run(visit: Open, address: s
     page = visit(address)
     rows = page.locator("table.runs").first.locator("tbody tr")
     expect(rows).to_have_count(3)
-    expect(page.locator("nav .off")).to_have_count(4)
+    expect(page.locator("nav .off")).to_have_count(5)
     page.get_by_placeholder("Filter").fill("optimizer=Adam")
     search(page, r"\?q=optimizer")
     expect(rows).to_have_count(1)
@@ -314,7 +338,8 @@ def poll(value: Callable[[], Any], wanted: Any) -> None:
 
 def test_a_telephone_needs_no_sideways_scrolling(visit: Open, address: str) -> None:
     page = visit(address, viewport={"width": 390, "height": 844})
-    graphs = {"/": 0, "/run/gd": 4, "/run/gd/spectrum": 4, "/run/gd/surface/pca": 2, "/path/gd/sweep%2Fadam": 3}
+    graphs = {"/": 0, "/run/gd": 4, "/run/gd/spectrum": 4, "/run/gd/surface/pca": 2, "/run/gd/volume": 2}
+    graphs["/path/gd/sweep%2Fadam"] = 3
     for path, count in graphs.items():
         page.goto(address + path)
         ready(page, count)
