@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from landscape.following import LEAST, Following
+from landscape.stores.run_directory import operator_key
 
 from .common import Scene
 from .plots import branches as plot
@@ -26,7 +27,7 @@ def card(scene: Scene, *, span: str = "wide") -> Card:
         if size > FOLLOW_LIMIT:
             raise Missing(
                 f"The eigenvectors of this run are {size / 2**30:.1f} GB, too much to read for a page. As a table:",
-                f"landscape export {scene.place_on_disk} --record following --only {scene.operator}",
+                f"landscape export {scene.place_on_disk} --record following --only {operator_key(scene.operator)}",
             )
         if not size:
             raise Missing(

@@ -49,11 +49,21 @@ class Following:
     degenerate: list[list[tuple[int, ...]]]  # at each step the branches whose eigenvalues are not told apart
     bases: list[Array]  # at each step (row, row): followed vectors in terms of the stored ones
 
-    def at(self, step: int) -> dict[int, float]:
-        """Branch -> eigenvalue at a step (the nearest that there is): ticks that keep their identity in a video."""
-        if not len(self.steps):
-            return {}
-        column = self.values[:, int(np.abs(self.steps - step).argmin())]
+    def at(self, step: float) -> dict[int, float]:
+        """Branch -> eigenvalue at any step: ticks of a video that keep their identity and move without jumps.
+
+        Between two checkpoints a branch that both have is interpolated; others show while theirs is the nearer one.
+        """
+        right = int(np.clip(np.searchsorted(self.steps, step), 1, max(len(self.steps) - 1, 1)))
+        left = right - 1
+        if len(self.steps) < 2:
+            column = self.values[:, left]
+        else:
+            gap = float(self.steps[right] - self.steps[left])
+            share = float(np.clip((step - self.steps[left]) / gap, 0, 1))
+            before, after = self.values[:, left], self.values[:, right]
+            column = np.where(np.isfinite(before + after), (1 - share) * before + share * after,
+                              after if share > 0.5 else before)  # fmt: skip
         return {branch: float(value) for branch, value in enumerate(column) if np.isfinite(value)}
 
     def lowest(self) -> NDArray[np.bool_]:

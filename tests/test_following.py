@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from landscape import cli
 from landscape.errors import ProblemError
 from landscape.following import Following, cosines, degenerate_groups, follow, followed
 from landscape.records import Eigenpairs
@@ -131,6 +135,18 @@ def test_a_branch_ends_where_its_vector_leaves_and_another_begins() -> None:
     np.testing.assert_array_equal(found.rows, [[0, 0, 0], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
     np.testing.assert_array_equal(found.subspace, [nan, 0.5, 0.5])
     assert found.at(1) == {0: 3.0, 2: 2.0}
+    assert found.at(1.4) == {0: 3.0, 2: 2.0}
+    assert found.at(1.6) == {0: 3.0, 3: 2.0}
+    assert together(pairs[:1]).at(7) == {0: 3.0, 1: 2.0}
+
+
+def test_between_checkpoints_ticks_move_along_their_branch() -> None:
+    pairs, exact = crossing()
+    found = together(pairs)
+    for step in (-1.0, 0.0, 2.25, 4.5, 8.0, 11.0):
+        place = float(np.clip(step, 0, 8))
+        wanted = [np.interp(place, range(9), branch) for branch in exact]
+        np.testing.assert_allclose([found.at(step)[branch] for branch in range(4)], wanted, rtol=1e-12)
 
 
 def test_records_with_other_counts_of_eigenpairs_are_followed() -> None:
@@ -225,6 +241,26 @@ def test_bad_input_is_told(tmp_path: Path) -> None:
         follow(pairs[:2], [np.eye(4)] * 2)
     with pytest.raises(ProblemError, match="different lengths"):
         cosines(pairs[0], dataclasses.replace(pairs[1], vectors=None))
+
+
+def test_branches_are_exported_as_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = softmax_run.full_run(tmp_path / "gd")
+    found = followed(run)
+    assert cli.main(["export", str(run.root), "--record", "following", "--format", "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(rows) == int((found.rows >= 0).sum())
+    for row in rows:
+        branch, place = int(row["branch"]) - 1, found.steps.tolist().index(int(row["step"]))
+        assert float(row["value"]) == found.values[branch, place]
+        assert int(row["row"]) == found.rows[branch, place] + 1
+        named = [g for g in found.degenerate[place] if branch in g]
+        assert row["degenerate_with"] == " ".join(str(b + 1) for g in named for b in g if b != branch)
+    assert cli.main(["export", str(run.root), "--record", "following", "--only", "hessian"]) == 0
+    (item,) = json.loads(capsys.readouterr().out)
+    assert item["subspace_overlap"][0] is None
+    np.testing.assert_allclose(item["subspace_overlap"][1:], found.subspace[1:])
+    assert len(item["branches"]) == len(found.values)
+    assert cli.main(["export", str(softmax_run.bare_run(tmp_path / "bare").root), "--record", "following"]) == 3
 
 
 # ------------------------------------------------------------------ in the dashboard

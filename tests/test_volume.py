@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
 import signal
 from pathlib import Path
@@ -261,6 +264,22 @@ def test_a_finished_volume_with_other_settings_is_not_taken_for_this_one(run: Pa
     assert cli.main(["volume", str(run), "--plane", "random", "--points", "3", "--half-width", "1"]) == 0
     assert cli.main(["volume", str(run), "--plane", "random", "--points", "5"]) == 2
     assert "--overwrite" in capsys.readouterr().err
+
+
+def test_a_volume_is_exported_point_by_point(run: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    assert cli.main(["volume", str(run), "--points", "5", "--overwrite"]) == 0
+    capsys.readouterr()
+    assert cli.main(["export", str(run), "--record", "volume", "--only", "pca", "--format", "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    stored = Run(run).read("volume-pca-00000050")
+    w, v, u = np.meshgrid(stored.w, stored.v, stored.u, indexing="ij")
+    for name, exact in (("u", u), ("v", v), ("w", w), ("loss", stored.loss), ("accuracy", stored.accuracy)):
+        np.testing.assert_allclose([float(row[name]) for row in rows], exact.ravel())
+    assert cli.main(["export", str(run), "--record", "volume", "--only", "pca"]) == 0
+    (item,) = json.loads(capsys.readouterr().out)
+    assert np.shape(item["loss"]) == (5, 5, 5)
+    assert item["checkpoint"] == [0, 10, 20, 30, 40, 50]
+    assert len(item["path"][0]) == len(item["labels"]) == 3
 
 
 # ------------------------------------------------------------------ many ranks
