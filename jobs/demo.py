@@ -1,4 +1,4 @@
-"""Show everything on real data: train, spectra, surfaces, trajectories, a path, a video, then the dashboard.
+"""Show everything on real data: train, spectra, surfaces, trajectories, a volume, a path, a video, then the dashboard.
 
   landscape demo
   landscape demo --store demo-store --ranks 2 --no-serve
@@ -72,11 +72,13 @@ def _commands(store: str, ranks: int) -> list[tuple[str, list[str], int]]:
     ]  # fmt: skip
     paths = [(f"trajectory of {name} on its planes", ["trajectory", home[name]], ranks) for name in RUNS]
     first, second = RUNS
+    volume = ["volume", home[first], "--plane", "pca", "--points", "15"]
     between = ["path", home[first], home[second], "--points", "21", "--spectrum", "--probes", "2", "--iterations", "30",
                "--top", "5"]  # fmt: skip
     video = ["video", home[first], "--out", f"{store}/{first}.mp4"]
     return [
-        *train, *spectra, *surfaces, *paths, ("straight path between the two minima", between, ranks),
+        *train, *spectra, *surfaces, *paths, (f"loss volume of {first}, three principal components", volume, ranks),
+        ("straight path between the two minima", between, ranks),
         ("video of the training", video, 1),
     ]  # fmt: skip
 
