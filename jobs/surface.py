@@ -2,8 +2,10 @@
 
   landscape surface runs/adam --plane pca --points 51
   mpirun -n 4 landscape surface runs/adam --plane eigen --points 51
+  landscape surface runs/adam --plane pca --points 201 --tolerance 0.01
 
-Points are dealt over ranks. The eigenvector plane needs `landscape spectrum` first. A killed job keeps its rows.
+Points are dealt over ranks. The eigenvector plane needs `landscape spectrum` first. With --tolerance only as many
+points are measured as an interpolation needs, a tenth of 201 x 201 or so. A killed job keeps its blocks of points.
 """
 
 from __future__ import annotations
@@ -21,6 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="directory of the run")
     parser.add_argument("--plane", choices=("eigen", "pca", "random"), default="pca", help="default: pca")
     parser.add_argument("--points", type=_common.positive, default=51, help="grid points an axis (default: 51)")
+    parser.add_argument("--tolerance", type=_share, metavar="T",
+                        help="interpolate to this share of the loss's range, 0.01 say (default: measure every point)")
+    parser.add_argument("--batch-norm", choices=("frozen", "recomputed"), default="frozen",
+                        help="statistics away from the origin: its own, or recomputed at every point (default: frozen)")
     parser.add_argument("--step", type=_common.natural, help="checkpoint at the origin (default: the last one)")
     parser.add_argument("--half-width", type=float, metavar="W",
                         help="grid from -W to W on both axes (default: holds the path)")  # fmt: skip
@@ -29,6 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _common.add_checkpoints(parser)
     _common.add_problem(parser)
     _common.add_computing(parser)
+
+
+def _share(text: str) -> float:
+    """A number between 0 and 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"must be a share between 0 and 1, got '{text}'")
+    return number
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,15 +63,21 @@ def run(args: argparse.Namespace) -> int:
     origin = _origin(args, store, checkpoints, usable)
     decided |= {"plane": args.plane, "points": args.points, "half_width": args.half_width, "margin": args.margin,
                 "operator": args.operator if args.plane == "eigen" else None,
+                "tolerance": args.tolerance, "batch_norm": args.batch_norm,
                 "checkpoints": [c.step for c in usable]}  # fmt: skip
     key = surface_key(args.plane, origin.step)
     with comm.together():
-        finished = _common.finished(store, key, decided, args.overwrite)
+        finished = _common.finished(store, key, decided, args.overwrite or _unfinished(store, key))
     if not comm.broadcast(finished):
         _compute(args, store, problem, comm, usable, origin, decided)
     if comm.rank == 0:
         print(_summary(store, key))
     return 0
+
+
+def _unfinished(store: Any, key: str) -> bool:
+    """Whether the record is the first picture of a job that has not come to its end."""
+    return bool(store.has(key) and store.meta(key)["meta"].get("partial"))
 
 
 def _origin(args: argparse.Namespace, store: Any, checkpoints: list[Any], usable: list[Any]) -> Any:
@@ -122,18 +145,26 @@ def _compute(
     key = surface_key(args.plane, origin.step)
     parts = _common.Parts(store, key, decided, plane.directions, u, v)
     done = parts.read() if not args.overwrite else {}
-    progress = Progress("surface", len(v), comm, unit="rows", run=store, skipped=len(done))
-    with _common.counting(len(v), "rows", len(done), progress) as counter:
+    total = len(u) * len(v)
+    safe = sum(len(block["index"]) for block in done.values() if "index" in block)
+    progress = Progress("surface", total, comm, unit="points", run=store, skipped=safe)
+    with _common.counting(total, "points", safe, progress) as counter:
 
-        def on_row(row: int, metrics: Any) -> None:
-            parts.write(row, metrics)
-            counter.done = min(counter.done + comm.size, len(v))  # the other ranks are about as fast
+        def on_block(number: int, block: Any) -> None:
+            parts.write(number, block)
+            counter.done = min(counter.done + comm.size * len(block["index"]), total)  # others are about as fast
             progress.update(counter.done)
 
-        record = surface(problem, plane, u, v, comm, done=done, on_row=on_row)
-        if comm.rank == 0:
+        def write(record: Any) -> None:
             store.write(dataclasses.replace(record, meta=evidence(comm.size, settings=decided) | record.meta))
-        progress.update(len(v))
+
+        record = surface(
+            problem, plane, u, v, comm, tolerance=args.tolerance, batch_norm=args.batch_norm, done=done,
+            on_block=on_block, on_picture=write,
+        )  # fmt: skip
+        if comm.rank == 0:
+            write(record)
+        progress.update(total)
 
 
 def _axes(args: argparse.Namespace, grid: Any, plane: Any, path: Any) -> Any:
@@ -152,7 +183,9 @@ def _summary(store: Any, key: str) -> str:
     low, high = np.nanmin(record.loss), np.nanmax(record.loss)
     captured = record.meta.get("captured")
     share = f", holds {100 * captured:.3g} % of the path" if captured is not None else ""
+    rows, columns = record.loss.shape
+    measured = "" if record.measured is None else f" ({int(record.measured.sum()):,} of {rows * columns:,} measured)"
     return (
-        f"{store.root}: {record.plane} surface at step {record.step}, {record.loss.shape[0]} x {record.loss.shape[1]} "
-        f"points, loss {low:.4g} to {high:.4g}, {record.meta.get('centre_loss', float('nan')):.4g} at the centre{share}"
+        f"{store.root}: {record.plane} surface at step {record.step}, {rows} x {columns} points{measured}, "
+        f"loss {low:.4g} to {high:.4g}, {record.meta.get('centre_loss', float('nan')):.4g} at the centre{share}"
     )

@@ -17,6 +17,11 @@ def _layers(problem: Problem) -> list[nn.modules.batchnorm._NormBase]:
     return [m for m in layers if m.running_var is not None]
 
 
+def has_statistics(problem: Problem) -> bool:
+    """Whether the model keeps running statistics of its activations (BatchNorm)."""
+    return any(getattr(module, "running_var", None) is not None for module in problem.model.modules())
+
+
 @contextlib.contextmanager
 def of_the_batch(problem: Problem, batch: Batch) -> Iterator[None]:
     """BatchNorm layers use the statistics of the batch at hand, dropout stays off; one sample alone has none."""

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from .batches import Batch
+from .errors import ProblemError
 
 Loss = Callable[[Any, Any], Tensor]
 BatchLoss = Callable[[nn.Module, Batch], Any]  # the mean loss, (mean loss, outputs), or an object with `.loss`
+Metric = Callable[[Any, Any], Any]  # (outputs, targets) -> a scalar, the mean over the batch
+
+
+def check_metrics(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """The metrics by name.
+
+    Raises:
+        ProblemError: a name that is taken, or that is no plain word.
+    """
+    for name in metrics:
+        if not name.isidentifier() or name in ("loss", "accuracy") or name.startswith("test_"):
+            raise ProblemError(
+                f"a metric cannot be named '{name}': a name is one word of letters, digits and _, and neither loss, "
+                "accuracy nor test_..., which are measured anyway"
+            )
+    return dict(metrics)
 
 
 class Objective(nn.Module):

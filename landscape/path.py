@@ -132,15 +132,21 @@ class _Way:
         return vector
 
     def measure(self, i: int) -> Point:
-        point: Point = {n: values[0] for n, values in self.meter.measure(self.vector(i)[None]).items()}
+        found = self.meter.measure(self.vector(i)[None])
+        point: Point = {name: found[name][0] for name in _measured(self.meter)}
         for name, curve in self.beside.items():
             point[name] = self.meter.measure(self.vector(i, curve)[None])["loss"][0]
         return point
 
 
+def _measured(meter: Meter) -> set[str]:
+    """The metrics that a path keeps: loss and accuracy, not the user's own."""
+    return {name for name in meter.names() if name.removeprefix("test_") not in meter.problem.metrics}
+
+
 def _measure_points(way: _Way, comm: Comm, points: dict[int, Point], keep: Keep) -> dict[int, Point]:
     """Metrics of the points that lack them, each on one rank."""
-    names = way.meter.names() | set(way.beside)
+    names = _measured(way.meter) | set(way.beside)
     mine: dict[int, Point] = {}
     for i in comm.share([i for i in range(len(way.t)) if not names <= set(points.get(i, {}))]):
         mine[i] = way.measure(i)

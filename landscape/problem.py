@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from . import subsets
 from .batches import Batch, count_answers, count_correct, count_samples, freeze, move, rebatched, rows, total_count
 from .errors import ProblemError, UsageError
-from .objective import BatchLoss, Loss, Objective
+from .objective import BatchLoss, Loss, Metric, Objective, check_metrics
 from .weights import check_state, listed, matches, one_kind, unmoved_buffers
 
 
@@ -36,6 +36,8 @@ class Problem:
         batch_size: samples a batch for a pair of tensors or a Dataset; the unit of work dealt to ranks.
         test_data: the same forms; adds test loss and accuracy to surfaces and paths.
         count: samples (or tokens) of a batch, its weight in the mean; default the length of its first tensor.
+        metrics: what surfaces show beside loss and accuracy: {"margin": metric}, each `metric(outputs, targets)` the
+            mean over the batch (targets are the whole batch where the model computes its own loss).
         name: shown in messages and records.
 
     Raises:
@@ -51,9 +53,10 @@ class Problem:
         batch_size: int = 256,
         test_data: Any = None,
         count: Callable[[Batch], int] | None = None,
+        metrics: Mapping[str, Metric] | None = None,
         name: str = "",
     ) -> None:
-        self._set_up(Objective(model, loss, None), data, batch_size, test_data, count, name)
+        self._set_up(Objective(model, loss, None), data, batch_size, test_data, count, metrics, name)
 
     @classmethod
     def from_batch_loss(
@@ -65,6 +68,7 @@ class Problem:
         batch_size: int = 256,
         test_data: Any = None,
         count: Callable[[Batch], int] | None = None,
+        metrics: Mapping[str, Metric] | None = None,
         name: str = "",
     ) -> Problem:
         """A problem whose `batch_loss(model, batch)` returns the batch mean: for models that compute their own loss.
@@ -84,7 +88,7 @@ class Problem:
                 `count` is not given.
         """
         problem = cls.__new__(cls)
-        problem._set_up(Objective(model, None, batch_loss), data, batch_size, test_data, count, name)
+        problem._set_up(Objective(model, None, batch_loss), data, batch_size, test_data, count, metrics, name)
         return problem
 
     def _set_up(
@@ -94,10 +98,12 @@ class Problem:
         batch_size: int,
         test_data: Any,
         count: Callable[[Batch], int] | None,
+        metrics: Mapping[str, Metric] | None,
         name: str,
     ) -> None:
         self.name = name
         self.count: Callable[[Batch], int] = count or count_samples
+        self.metrics = check_metrics(metrics or {})
         self._objective = objective.eval()
         self._parameters = {n: p for n, p in objective.model.named_parameters() if p.requires_grad}
         if not self._parameters:
@@ -209,6 +215,7 @@ class Problem:
         """Mean loss, and accuracy for classification, over all batches of 'train' or 'test'; NaN is a value."""
         batches = self.batches if which == "train" else self.test_batches
         loss, correct, answers, total, classified = 0.0, 0, 0, 0, True
+        others = dict.fromkeys(self.metrics, 0.0)
         for batch in batches:
             value, outputs = self.outcome(vector, batch)
             n = self.count(batch)
@@ -218,11 +225,18 @@ class Problem:
             if hits is not None:
                 correct += hits
                 answers += count_answers(batch)
+            for name, mean in self.measured(outputs, batch).items():
+                others[name] += n * float(mean)
             total += n
         result = {"loss": loss / total if total else math.nan}
         if classified and answers:
             result["accuracy"] = correct / answers
-        return result
+        return result | {name: value / total if total else math.nan for name, value in others.items()}
+
+    def measured(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
+        """The user's metrics of a batch by name, each its mean."""
+        targets = batch if self.loss is None else batch[1]
+        return {name: torch.as_tensor(metric(outputs, targets)) for name, metric in self.metrics.items()}
 
     @property
     def has_test(self) -> bool:

@@ -49,6 +49,9 @@ AXES: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
         "accuracy": (("row", "column"), "fraction"),
         "test_loss": (("row", "column"), "loss"),
         "test_accuracy": (("row", "column"), "fraction"),
+        "metrics": (("metric", "row", "column"), "the user's, in the order of metric_names"),
+        "measured": (("row", "column"), "1 where the loss was measured, 0 where it is interpolated"),
+        "error": (("row", "column"), "estimated error of the interpolation, in units of the loss; 0 where measured"),
         "directions": (("direction", "weight"), "orthonormal rows: the plane's axes"),
         "origin": (("weight",), "weights at u = v = 0"),
     },
@@ -205,7 +208,7 @@ class Surface(Record):
     """Loss and metrics on the grid origin + u * directions[0] + v * directions[1].
 
     `plane` is 'eigen', 'pca' or 'random'; `step` is the checkpoint at the origin; `labels` name the two axes.
-    NaN is a value: the loss there is not finite.
+    NaN is a value: the loss there is not finite. Without `measured` every point was measured.
     """
 
     kind: ClassVar[str] = "surface"
@@ -222,6 +225,10 @@ class Surface(Record):
     directions: NDArray[Any] | None = None  # (2, weight)
     origin: NDArray[Any] | None = None  # (weight,)
     meta: Meta = field(default_factory=dict)
+    metrics: Array | None = None  # (metric, row, column)
+    metric_names: list[str] = field(default_factory=list)
+    measured: Array | None = None  # (row, column)
+    error: Array | None = None  # (row, column)
 
 
 @dataclass(frozen=True)

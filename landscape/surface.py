@@ -2,7 +2,7 @@
 
     theta(u, v) = origin + u * directions[0] + v * directions[1], combined in float64
 
-Rows are dealt over ranks and handed out as soon as they are finished, so that a killed job keeps them.
+Points are dealt over ranks in blocks and handed out as soon as they are finished, so that a killed job keeps them.
 """
 
 from __future__ import annotations
@@ -14,105 +14,29 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from .batches import Batch, count_answers
+from . import refinement
+from .batch_statistics import has_statistics
 from .directions import Plane
 from .errors import ProblemError, UsageError
+from .meter import Columns, Meter, PlaneMeter, RecomputingMeter, Way
 from .parallel import Comm
 from .problem import Problem
+from .quickest import quickest
 from .records import Surface
 
 Float64 = NDArray[np.float64]
-Columns = dict[str, Float64]  # metric -> one value a point
-OnRow = Callable[[int, Columns], None]
+Index = NDArray[np.int64]
+OnBlock = Callable[[int, Mapping[str, NDArray[Any]]], None]
 
-_SAMPLES_PER_PASS = 8192  # measured on the digits MLP: below it calls dominate, above it the caches overflow
-_MERGE_BELOW = 200_000  # weights; beyond it one point alone keeps a core busy
-_MERGED = (nn.Linear, nn.LayerNorm, nn.BatchNorm1d)
+FROZEN, RECOMPUTED = "frozen", "recomputed"
+POLICIES = {
+    FROZEN: "statistics of the checkpoint at the origin, frozen",
+    RECOMPUTED: "recomputed at every point in one pass over the training batches",
+}
+PICTURE_AFTER = 10.0  # seconds that are still to come
 
-
-# ------------------------------------------------------------------ many points
-
-
-class Meter:
-    """Loss and accuracy, train and test, of many weight vectors: `Meter(problem).measure(vectors)`.
-
-    Small networks of linear layers are evaluated many points a pass (`torch.vmap`), which saves the calls that
-    dominate there; other networks are faster point by point. Both give the same numbers to rounding. The choice
-    depends on the problem alone, so that all ranks choose alike; `points_per_pass` says what it is.
-    """
-
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        self.classifies = problem.has_accuracy
-        self.points_per_pass = _points_per_pass(problem)
-        if self.points_per_pass > 1 and not self._merging_agrees():
-            self.points_per_pass = 1
-
-    def names(self) -> set[str]:
-        """Names of the metrics of this problem."""
-        own = {"loss", "accuracy"} if self.classifies else {"loss"}
-        return own | {f"test_{name}" for name in own} if self.problem.has_test else own
-
-    def measure(self, vectors: Tensor) -> Columns:
-        """Metrics of vectors (points, size): 'loss', and 'accuracy', 'test_loss', 'test_accuracy' where there are."""
-        vectors = vectors.to(self.problem.device, self.problem.dtype)
-        pieces = [self._pass(piece) for piece in torch.split(vectors, self.points_per_pass)]
-        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-
-    def _pass(self, vectors: Tensor) -> Columns:
-        evaluate = self._merged if self.points_per_pass > 1 else self._one_by_one
-        found = evaluate(vectors, "train")
-        if self.problem.has_test:
-            found |= {f"test_{name}": values for name, values in evaluate(vectors, "test").items()}
-        return {n: np.where(np.isfinite(x), x, np.nan) for n, x in found.items()}  # NaN is the one word for diverged
-
-    def _one_by_one(self, vectors: Tensor, which: str) -> Columns:
-        rows = [self.problem.evaluate(vector, which) for vector in vectors]
-        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
-
-    @torch.no_grad()
-    def _merged(self, vectors: Tensor, which: str) -> Columns:
-        """Data batch outermost, all points inside: sums over samples in float64, as `Problem.evaluate` does."""
-        sums = torch.zeros(2, len(vectors), dtype=torch.float64)  # loss, right answers
-        total = answers = 0
-        for batch in self.problem.batches if which == "train" else self.problem.test_batches:
-            n = self.problem.count(batch)
-            losses, correct = torch.vmap(lambda vector, b=batch: self._outcome(vector, b))(vectors)
-            sums += torch.stack([n * losses.double(), correct.double()]).cpu()
-            total += n
-            answers += count_answers(batch) if self.classifies else n
-        loss, accuracy = (sums / torch.tensor([[total], [answers]])).numpy()
-        return {"loss": loss, "accuracy": accuracy} if self.classifies else {"loss": loss}
-
-    def _outcome(self, vector: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        loss, outputs = self.problem.outcome(vector, batch)
-        correct = (outputs.argmax(dim=-1) == batch[1]).sum() if self.classifies else torch.zeros_like(loss)
-        return loss, correct
-
-    def _merging_agrees(self) -> bool:
-        """Try two points both ways; a model that `vmap` cannot run, or runs differently, is evaluated one by one."""
-        vectors = self.problem.weights()[None] * torch.tensor([[1.0], [0.5]], device=self.problem.device)
-        vectors = vectors.to(self.problem.dtype)
-        try:
-            merged = self._merged(vectors, "train")
-        except (RuntimeError, ValueError, TypeError, NotImplementedError):  # whatever vmap has no rule for
-            return False
-        single = self._one_by_one(vectors, "train")
-        return single.keys() == merged.keys() and np.allclose(
-            single["loss"], merged["loss"], rtol=1e-5, atol=1e-7, equal_nan=True
-        )
-
-
-def _points_per_pass(problem: Problem) -> int:
-    """Points that fill a pass, 1 where merging does not pay: large models, large batches, convolutions."""
-    owners = [m for m in problem.model.modules() if any(True for _ in m.parameters(recurse=False))]
-    if problem.size > _MERGE_BELOW or not owners or not all(isinstance(m, _MERGED) for m in owners):
-        return 1
-    points = _SAMPLES_PER_PASS // max(problem.count(batch) for batch in problem.batches)
-    return points if points >= 8 else 1
-
+__all__ = ["Meter", "check_centre", "grid", "has_statistics", "surface"]
 
 # ------------------------------------------------------------------ the grid
 
@@ -184,68 +108,174 @@ def surface(
     v: Float64,
     comm: Comm,
     *,
-    done: Mapping[int, Mapping[str, NDArray[np.float64]]] | None = None,
-    on_row: OnRow | None = None,
+    tolerance: float | None = None,
+    batch_norm: str = FROZEN,
+    way: Way | None = None,
+    done: Mapping[int, Mapping[str, NDArray[Any]]] | None = None,
+    on_block: OnBlock | None = None,
+    on_picture: Callable[[Surface], None] | None = None,
 ) -> Surface:
-    """Loss (accuracy, test loss, test accuracy) at every (u[column], v[row]); the same record on every rank.
+    """Loss and all metrics at every (u[column], v[row]); the same record on every rank.
 
-    The problem should hold the checkpoint at the plane's origin: its BatchNorm statistics are used, frozen, for the
-    whole surface. Rows are dealt over ranks; `on_row(row, metrics)` is called on the rank that has just finished the
-    row, and what it kept may come back as `done` (rank 0's counts) to go on after a kill. NaN marks a loss that is
-    not finite. `meta` carries the self-check: `centre_loss` and its difference from the value on the grid,
-    whether the weights are unchanged, the plane's `info`, and how many rows came from `done`.
+    The problem should hold the checkpoint at the plane's origin: its BatchNorm statistics are used. Points are measured
+    from coarse to fine, in blocks dealt over ranks; `on_block(number, arrays)` is called on the rank that has just
+    finished a block, and what it kept may come back as `done` (rank 0's counts) to go on after a kill.
+    `on_picture(record)` is called on rank 0 with what there is after a level, where the rest takes long. NaN marks a
+    loss that is not finite. `meta` carries the self-check: `centre_loss` and its difference from the value on the grid,
+    whether the weights are unchanged, the plane's `info`, and how many blocks came from `done`.
+
+    Args:
+        tolerance: measure only as many points as an interpolation to this share of the loss's range needs
+            (landscape/refinement.py); by default all of them.
+        batch_norm: 'frozen' (the statistics of the origin everywhere) or 'recomputed' (at every point in one pass over
+            the training batches, as a path has them).
+        way: how points are measured; by default the fastest of those that are tried on a part of the data.
 
     Raises:
         ProblemError: the plane belongs to another model, or BatchNorm statistics of another checkpoint are loaded.
+        UsageError: no such policy, or a tolerance that is not positive.
     """
-    began = time.monotonic()
+    _check(tolerance, batch_norm)
     check_centre(problem, plane)
-    before = problem.weights()
-    meter = Meter(problem)
-    finished = comm.broadcast(_whole_rows(done or {}, len(u), len(v), meter))
-    mine: dict[int, Columns] = {}
-    for row in comm.share([row for row in range(len(v)) if row not in finished]):
-        mine[row] = measure_row(meter, plane, u, float(v[row]))
-        if on_row is not None:
-            on_row(row, mine[row])
-    rows = dict(finished)
-    for part in comm.gather(mine):
-        rows |= part
-    arrays = {name: np.stack([rows[row][name] for row in range(len(v))]) for name in rows[0]}
-    centre = meter.measure(plane.origin[None])["loss"][0]
-    meta = {
-        **plane.info,
-        "centre_loss": float(centre),
-        "centre_error": _centre_error(plane, u, v, arrays["loss"], float(centre), problem),
-        "weights_unchanged": bool(torch.equal(before, problem.weights())),
-        "not_finite": int(np.isnan(arrays["loss"]).sum()),
-        "batch_norm": "statistics of the checkpoint at the origin, frozen" if has_statistics(problem) else "none",
-        "points_per_pass": meter.points_per_pass,
-        "rows_resumed": len(finished),
-        "seconds": time.monotonic() - began,
-        "samples": problem.samples,
-        "dtype": str(problem.dtype).removeprefix("torch."),
-        "ranks": comm.size,
-    }
-    directions, origin = (t.detach().cpu().numpy() for t in (plane.directions, plane.origin))
-    return Surface(
-        plane.step, plane.kind, list(plane.labels), np.asarray(u, dtype=np.float64), np.asarray(v, dtype=np.float64),
-        **arrays, directions=directions, origin=origin, meta=meta,
-    )
+    work = _Work(problem, plane, refinement.Grid(u, v), comm, recomputed=batch_norm == RECOMPUTED)
+    work.resume(comm.broadcast(dict(done or {})), way)
+    for index in refinement.refine(work.grid, tolerance):
+        work.measure(index, on_block)
+        if on_picture is not None and comm.rank == 0 and work.takes_long():
+            on_picture(work.record(partial=True))
+    return work.record(partial=False)
 
 
-def measure_row(meter: Meter, plane: Plane, u: Float64, v: float) -> Columns:
-    """Metrics of one row of the grid, never holding more weight vectors than one pass needs."""
-    pieces = [
-        meter.measure(plane.points(u[start : start + meter.points_per_pass], v))
-        for start in range(0, len(u), meter.points_per_pass)
-    ]
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+class _Work:
+    """A surface in the making: what is measured of it, and what is left."""
+
+    def __init__(
+        self, problem: Problem, plane: Plane, grid: refinement.Grid, comm: Comm, *, recomputed: bool
+    ) -> None:
+        self.problem, self.plane, self.grid, self.comm = problem, plane, grid, comm
+        self.recomputed = recomputed and has_statistics(problem)
+        self.began, self.before = time.monotonic(), problem.weights()
+        self.values: Columns = {}
+        self.tried: list[dict[str, Any]] = []
+        self.blocks = self.resumed = 0
+
+    def resume(self, done: Mapping[int, Mapping[str, NDArray[Any]]], way: Way | None) -> None:
+        """Take over finished blocks and the way in which they were measured; without any choose one."""
+        self.done = done
+        stored = next((Way.of(block["way"]) for _, block in sorted(done.items()) if "way" in block), None)
+        self.way = way or stored or (Way() if self.recomputed else self._quickest())
+        make = RecomputingMeter if self.recomputed else PlaneMeter
+        self.meter = make(self.problem, self.plane.origin, self.plane.directions, self.way)
+        # So many points a block that a job has some 64 of them: their numbers must not depend on the ranks.
+        share = min(max(self.grid.loss.size // 64, 8), 256)
+        self.block = -(-share // self.way.points) * self.way.points
+
+    def _quickest(self) -> Way:
+        reach = np.array([axis[np.abs(axis).argmax()] for axis in (self.grid.u, self.grid.v)])
+        plane, points = self.plane, self.grid.loss.size
+        way, self.tried = quickest(self.problem, plane.origin, plane.directions, reach, points, self.comm)
+        return way
+
+    def measure(self, index: Index, on_block: OnBlock | None) -> None:
+        """Measure points of the grid, each block on one rank; afterwards all ranks have them."""
+        blocks = {self.blocks + i: index[start : start + self.block]
+                  for i, start in enumerate(range(0, len(index), self.block))}  # fmt: skip
+        self.blocks += len(blocks)
+        found = {number: self.done[number] for number, points in blocks.items() if self._fits(number, points)}
+        self.resumed += len(found)
+        mine: dict[int, Mapping[str, NDArray[Any]]] = {}
+        for number in self.comm.share([number for number in blocks if number not in found]):
+            mine[number] = self._block(blocks[number])
+            if on_block is not None:
+                on_block(number, mine[number])
+        for part in self.comm.gather(mine):
+            found |= part
+        for number, points in blocks.items():
+            for name, values in found[number].items():
+                if name not in ("index", "way"):
+                    own = self.values.setdefault(name, np.full(self.grid.loss.shape, np.nan))
+                    own.flat[points] = values
+            self.grid.put(points, found[number]["loss"])
+
+    def _fits(self, number: int, points: Index) -> bool:
+        """Whether a finished block holds these points and all metrics; if not it is measured again."""
+        block = self.done.get(number, {})
+        return {"index", *self.meter.all_names} <= set(block) and np.array_equal(block["index"], points)
+
+    def _block(self, points: Index) -> dict[str, NDArray[Any]]:
+        rows, columns = np.divmod(points, len(self.grid.u))
+        found = self.meter.measure(np.stack([self.grid.u[columns], self.grid.v[rows]], axis=1))
+        return {**found, "index": points, "way": self.way.array()}
+
+    def takes_long(self) -> bool:
+        """Whether a picture of what there is is worth a file before the rest is measured."""
+        measured = int(self.grid.measured.sum())
+        left = self.grid.measured.size - measured
+        return left > 0 and (time.monotonic() - self.began) * left > PICTURE_AFTER * measured
+
+    def record(self, *, partial: bool) -> Surface:
+        """The surface as far as it is measured, interpolated elsewhere."""
+        grid, plane = self.grid, self.plane
+        whole = bool(grid.measured.all())
+        values = {name: x if whole else self._filled(name, x) for name, x in self.values.items()}
+        own = [name for name in values if name.removeprefix("test_") in self.problem.metrics]
+        directions, origin = (t.detach().cpu().numpy() for t in (plane.directions, plane.origin))
+        return Surface(
+            plane.step, plane.kind, list(plane.labels), grid.u, grid.v,
+            **{name: x for name, x in values.items() if name not in own},
+            metrics=np.stack([values[name] for name in own]) if own else None, metric_names=own,
+            measured=None if whole else grid.measured.astype(np.float64),
+            error=None if whole else grid.expected * grid.ranges[0],
+            directions=directions, origin=origin, meta=self._meta(partial),
+        )  # fmt: skip
+
+    def _filled(self, name: str, values: Float64) -> Float64:
+        found = refinement.filled(self.grid.u, self.grid.v, values, self.grid.measured)
+        return np.clip(found, 0.0, 1.0) if name.endswith("accuracy") else found
+
+    def _meta(self, partial: bool) -> dict[str, Any]:
+        grid, problem, plane = self.grid, self.problem, self.plane
+        centre = self.meter.measure(np.zeros((1, 2)))["loss"][0]
+        count = int(grid.measured.sum())
+        held_out = np.array(grid.held_out)
+        return {
+            **plane.info,
+            **({"partial": True} if partial else {}),
+            "centre_loss": float(centre),
+            "centre_error": self._centre_error(float(centre)),
+            "weights_unchanged": bool(torch.equal(self.before, problem.weights())),
+            "not_finite": int(np.isnan(self.grid.loss[grid.measured]).sum()),
+            "points_measured": count,
+            "points": grid.measured.size,
+            "held_out": len(held_out),
+            "held_out_error": float(held_out.max()) if len(held_out) else None,
+            "batch_norm": POLICIES[RECOMPUTED if self.recomputed else FROZEN] if has_statistics(problem) else "none",
+            "way": str(self.way),
+            "ways_tried": self.tried,
+            "blocks": self.blocks,
+            "blocks_resumed": self.resumed,
+            "seconds": time.monotonic() - self.began,
+            "samples": problem.samples,
+            "dtype": str(problem.dtype).removeprefix("torch."),
+            "ranks": self.comm.size,
+        }
+
+    def _centre_error(self, centre: float) -> float:
+        """Largest difference between the checkpoint's loss, evaluated plainly, and the surface's value at (0, 0)."""
+        if self.recomputed:
+            plain = centre  # other statistics than the checkpoint's: there is nothing else to compare with
+        else:
+            plain = self.problem.evaluate(self.plane.origin.to(self.problem.device, self.problem.dtype))["loss"]
+        at = np.ix_(self.grid.v == 0, self.grid.u == 0)
+        at_zero = self.grid.loss[at][self.grid.measured[at]]
+        return float(np.abs(np.array([centre, *at_zero]) - plain).max())
 
 
-def has_statistics(problem: Problem) -> bool:
-    """Whether the model keeps running statistics of its activations (BatchNorm)."""
-    return any(getattr(module, "running_var", None) is not None for module in problem.model.modules())
+def _check(tolerance: float | None, batch_norm: str) -> None:
+    if tolerance is not None and not tolerance > 0:
+        raise UsageError(f"the tolerance is a positive share of the loss's range, got {tolerance:g}")
+    if batch_norm not in POLICIES:
+        raise UsageError(f"unknown BatchNorm policy '{batch_norm}'; the choices are {', '.join(POLICIES)}")
 
 
 def check_centre(problem: Problem, plane: Plane) -> None:
@@ -264,24 +294,3 @@ def check_centre(problem: Problem, plane: Plane) -> None:
             f"the model has BatchNorm statistics, but not those of the plane's origin (step {plane.step}); "
             "load that checkpoint into the problem first"
         )
-
-
-def _whole_rows(
-    done: Mapping[int, Mapping[str, NDArray[np.float64]]], columns: int, rows: int, meter: Meter
-) -> dict[int, Columns]:
-    """The finished rows that fit this grid and these metrics; others are computed again."""
-    names = meter.names()
-    return {
-        row: {name: np.asarray(metrics[name], dtype=np.float64) for name in names}
-        for row, metrics in done.items()
-        if 0 <= row < rows and names <= set(metrics) and all(metrics[n].shape == (columns,) for n in names)
-    }
-
-
-def _centre_error(
-    plane: Plane, u: Float64, v: Float64, loss: Float64, centre: float, problem: Problem
-) -> float:
-    """Largest difference between the checkpoint's loss, evaluated plainly, and the surface's value at (0, 0)."""
-    plain = problem.evaluate(plane.origin.to(problem.device, problem.dtype))["loss"]
-    at_zero = loss[np.flatnonzero(v == 0)][:, np.flatnonzero(u == 0)].ravel()
-    return float(np.abs(np.array([centre, *at_zero]) - plain).max())

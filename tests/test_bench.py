@@ -280,3 +280,18 @@ def test_an_installed_peer_multiplies_by_the_same_hessian(name: str, known: tupl
         found = rival.slq(case, 2, 10, 0)
         assert found.weights.sum() == pytest.approx(1)
         assert _case.measure_distance(found.nodes, found.weights, exact) < 0.05 * (exact[-1] - exact[0])
+
+
+# ---------------------------------------------------------------------- surfaces
+
+
+def test_surfaces_agree_with_point_by_point_and_an_adaptive_grid_with_the_full_one() -> None:
+    rows, adaptive = tables("surface", "digits_mlp")
+    ours, plain = rows[:2]
+    assert ours["relative difference"] < 1e-4
+    assert ours["target"] == 0.5
+    assert plain["surface by"] == "landscape, point by point"
+    assert min(row["ms a point"] for row in rows if row["ms a point"] is not None) > 0
+    (row,) = adaptive
+    assert row["share measured"] < 1
+    assert row["largest error"] <= row["tolerance"]

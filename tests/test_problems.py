@@ -9,6 +9,7 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -19,13 +20,13 @@ from landscape.curvature import operator_at
 from landscape.errors import ProblemError, UsageError
 from landscape.fingerprint import fingerprint
 from landscape.loading import build_problem
+from landscape.meter import PlaneMeter, Way
 from landscape.parallel import Comm
 from landscape.problem import Problem
 from landscape.problems import gpt, lenet, resnet20
 from landscape.problems._data import FASHION_MNIST, digits, images, read_idx
 from landscape.problems._text import sequences, standard_library
 from landscape.stores.run_directory import Run, spectrum_key
-from landscape.surface import Meter
 from landscape.training import MiniBatches, make_optimizer, torch_optimizers, train_step
 
 every_problem = pytest.mark.parametrize("name", plugins.names("landscape.problems"))
@@ -306,10 +307,10 @@ def test_a_surface_of_a_sequence_model_has_the_accuracy_of_its_points_one_by_one
     targets[:5, 2:] = -100
     data, labels = (inputs, targets), lambda batch: int((batch[1] >= 0).sum())
     problem = Problem(model, gpt.next_token_loss, data, batch_size=13, count=labels)
-    meter = Meter(problem)
-    assert meter.points_per_pass > 1
-    vectors = problem.weights() * torch.tensor([[1.0], [0.3], [-2.0]])
-    found = meter.measure(vectors)
+    places = np.array([[0.0], [-0.7], [-3.0]])  # along the weights themselves
+    meter = PlaneMeter(problem, problem.weights(), problem.weights()[None], Way(7, 2, affine=True))
+    vectors = meter.vectors(places)
+    found = meter.measure(places)
     for i, vector in enumerate(vectors):
         alone = problem.evaluate(vector)
         with torch.no_grad():

@@ -16,9 +16,10 @@ from torch import nn
 
 from landscape.directions import Plane, eigen_plane, random_plane
 from landscape.errors import ProblemError, UsageError
+from landscape.meter import Way
 from landscape.parallel import Comm
 from landscape.problem import Problem
-from landscape.surface import Meter, grid, surface
+from landscape.surface import grid, surface
 
 COMM = Comm()
 
@@ -80,36 +81,12 @@ def test_a_convolutional_net_with_batch_norm_keeps_its_statistics() -> None:
     plane = random_plane(problem, problem.weights(), seed=1)
     u, v = grid(plane, points=3)
     found = surface(problem, plane, u, v, COMM)
-    assert found.meta["points_per_pass"] == 1
-    assert found.meta["centre_error"] == 0
+    assert found.meta["centre_error"] < 1e-6
     assert found.meta["not_finite"] == 0
     assert all(torch.equal(value, state[name]) for name, value in problem.state().items())
     problem.load(saved[0].state())
     with pytest.raises(ProblemError, match="BatchNorm statistics"):
         surface(problem, plane, u, v, COMM)
-
-
-def test_many_points_a_pass_give_the_numbers_of_one_by_one() -> None:
-    problem = digits(test=True)
-    meter = Meter(problem)
-    assert meter.points_per_pass > 1
-    vectors = problem.weights() + 0.1 * torch.randn(70, problem.size)
-    merged = meter.measure(vectors)
-    meter.points_per_pass = 1
-    single = meter.measure(vectors)
-    assert merged.keys() == single.keys() == {"loss", "accuracy", "test_loss", "test_accuracy"}
-    for name, values in single.items():
-        assert np.allclose(merged[name], values, rtol=1e-5), name
-
-
-def test_a_model_that_cannot_be_merged_is_evaluated_one_by_one() -> None:
-    class Branching(nn.Linear):
-        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            outputs = super().forward(inputs)
-            return outputs if float(outputs.sum()) > 0 else -outputs
-
-    problem = Problem(Branching(4, 3), nn.functional.cross_entropy, (torch.randn(30, 4), torch.randint(0, 3, (30,))))
-    assert Meter(problem).points_per_pass == 1
 
 
 def test_losses_that_are_not_finite_are_nan_and_do_not_stop_the_surface() -> None:
@@ -136,35 +113,41 @@ def test_a_plane_of_another_model_is_refused() -> None:
 def test_a_killed_surface_goes_on_and_ends_with_the_same_bytes() -> None:
     problem = digits(200)
     plane = random_plane(problem, problem.weights())
-    u, v = grid(plane, points=(5, 6))
-    kept: dict[int, dict[str, Any]] = {}
+    u, v = grid(plane, points=(9, 8))
+    kept: dict[int, Any] = {}
 
-    def stop_after_three(row: int, metrics: dict[str, Any]) -> None:
-        kept[row] = metrics
+    def stop_after_three(number: int, block: Any) -> None:
+        kept[number] = block
         if len(kept) == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        surface(problem, plane, u, v, COMM, on_row=stop_after_three)
+        surface(problem, plane, u, v, COMM, way=Way(0, 4, True), on_block=stop_after_three)
     computed: list[int] = []
-    again = surface(problem, plane, u, v, COMM, done=kept, on_row=lambda row, _metrics: computed.append(row))
-    whole = surface(problem, plane, u, v, COMM)
-    assert computed == [3, 4, 5]
-    assert again.meta["rows_resumed"] == 3
+    again = surface(problem, plane, u, v, COMM, done=kept, on_block=lambda number, _block: computed.append(number))
+    whole = surface(problem, plane, u, v, COMM, way=Way(0, 4, True))
+    assert computed == list(range(3, 9))
+    assert again.meta["blocks_resumed"] == 3
+    assert again.meta["way"] == str(Way(0, 4, True))  # as it began
     assert np.array_equal(again.loss, whole.loss)
     assert np.array_equal(again.accuracy, whole.accuracy)  # type: ignore[arg-type]
 
 
-def test_rows_of_another_grid_or_without_a_metric_are_computed_again() -> None:
+def test_blocks_of_another_grid_or_without_a_metric_are_computed_again() -> None:
     problem = digits(100)
     plane = random_plane(problem, problem.weights())
-    u, v = grid(plane, points=3)
-    good = {"loss": np.ones(3), "accuracy": np.ones(3)}
-    done = {0: good, 1: {"loss": np.ones(4), "accuracy": np.ones(4)}, 2: {"loss": np.ones(3)}, 7: good}
+    u, v = grid(plane, points=(4, 6))
+    points = [np.arange(i, i + 8) for i in (0, 8, 16)]
+    good = {"loss": np.ones(8), "accuracy": np.ones(8)}
+    done = {
+        0: {**good, "index": points[0]}, 1: {"loss": np.ones(8), "index": points[1]}, 2: {**good, "index": points[0]},
+        7: {**good, "index": points[2]},
+    }  # fmt: skip
     computed: list[int] = []
-    found = surface(problem, plane, u, v, COMM, done=done, on_row=lambda row, _metrics: computed.append(row))
+    found = surface(problem, plane, u, v, COMM, way=Way(), done=done, on_block=lambda n, _block: computed.append(n))
     assert computed == [1, 2]
-    assert (found.loss[0] == 1).all()
+    assert (found.loss.ravel()[:8] == 1).all()
+    assert not (found.loss.ravel()[8:] == 1).any()
 
 
 # ------------------------------------------------------------------ the grid
@@ -217,6 +200,7 @@ from landscape import parallel
 from landscape.directions import pca_plane
 from landscape.path import follow
 from landscape.curve import straight
+from landscape.meter import Way
 from landscape.surface import grid, surface
 from landscape.trajectory import coordinates, trajectory
 
@@ -228,11 +212,15 @@ vectors = [problem.vector_from(s.state()) for s in saved]
 plane = pca_plane(vectors, step=20)
 u, v = grid(plane, coordinates(problem, plane, saved, comm), points=(6, 5))
 mine = []
-found = surface(problem, plane, u, v, comm, on_row=lambda row, metrics: mine.append(row))
+found = surface(problem, plane, u, v, comm, way=Way(64, 4, True, True), on_block=lambda n, block: mine.append(n))
+finer = np.linspace(-3, 3, 41)
+fine = surface(problem, plane, finer, finer, comm, way=Way(64, 4, True, True), tolerance=0.02)
+assert fine.measured.mean() < 0.6
 path = trajectory(problem, plane, saved, comm)
 line = follow(problem, straight(vectors[0], vectors[-1]), np.linspace(0, 1, 5), comm)
-assert sorted(row for rows in comm.gather(mine) for row in rows) == list(range(5))
-losses = [found.loss, found.test_accuracy, path.loss, path.surface_loss, path.off_plane, line.loss, line.test_loss]
+assert sorted(n for numbers in comm.gather(mine) for n in numbers) == list(range(4))
+losses = [fine.loss, fine.measured, fine.error, found.loss, found.test_accuracy]
+losses += [path.loss, path.surface_loss, path.off_plane, line.loss, line.test_loss]
 assert all(np.array_equal(x, y) for other in comm.gather(losses) for x, y in zip(losses, other))
 if comm.rank == 0:
     np.savez(sys.argv[1], *losses)

@@ -299,7 +299,8 @@ class Run:
             (part / "meta.json").write_text(
                 to_json({"format": FORMAT, "kind": record.kind, **values}), encoding="utf-8"
             )
-        shutil.rmtree(self.parts_directory(key), ignore_errors=True)
+        if not record.meta.get("partial"):  # else its job still goes on from its parts
+            shutil.rmtree(self.parts_directory(key), ignore_errors=True)
         return key
 
     def meta(self, key: str) -> dict[str, Any]:

@@ -1,0 +1,156 @@
+"""Points of a surface per second against plain forward passes over the same data, and against other tools.
+
+  landscape bench surface
+  landscape bench surface digits_mlp --points 51
+
+A forward pass is one evaluation of the loss on all data in one batch without gradients, the unit of every point; ours
+measures the accuracy too. Each tool gets the data in one batch, as fast as it can be fed; `point by point` is our own
+evaluation without anything that the plane gives away. What choosing a way costs is in the first row, spread over a
+51 x 51 surface. The second table is the adaptive grid against the full one: its points, and its error relative to the
+range of the loss. Other tools (pip install loss-landscapes, landscaper) are rows where they can be imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .. import _common
+
+if TYPE_CHECKING:
+    from landscape.directions import Plane
+    from landscape.problem import Problem
+
+    from ._tables import Row, Table
+
+POINTS = {"digits_mlp": 51, "lenet": 9}  # an axis: a point costs the same however many there are
+TARGETS = {"digits_mlp": 0.5, "lenet": 0.2}  # forward passes a point
+FULL = 51 * 51
+FINE, TOLERANCE = 201, 0.01
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("problems", nargs="*", metavar="PROBLEM", help=f"default: {' '.join(POINTS)}")
+    parser.add_argument("--points", type=_common.positive, metavar="N",
+                        help="grid points an axis (default: 51; lenet 9)")  # fmt: skip
+
+
+def measure(args: argparse.Namespace) -> Iterator[Table]:
+    from ._tables import Table
+
+    columns = {
+        "problem": "", "weights": ",d", "samples": ",d", "forward pass, ms": ".2f", "surface by": "", "points": ",d",
+        "ms a point": ".3f", "points a second": ",.0f", "forward passes a point": ".2f", "target": ".1f",
+        "relative difference": ".1e",
+    }  # fmt: skip
+    yield Table("A random plane", columns, _rows(args, len(columns)), "Relative difference: to point by point.")
+    adaptive = {"problem": "", "grid": "", "tolerance": ".3f", "share measured": ".3f", "largest error": ".4f",
+                "estimated on points held out": ".4f", "points held out": ",d"}  # fmt: skip
+    yield Table("The adaptive grid against the full one", adaptive, _adaptive(args, len(adaptive)))
+
+
+def _rows(args: argparse.Namespace, cells: int) -> Iterator[Row]:
+    from . import _subjects
+
+    for name in args.problems or POINTS:
+        problem = _subjects.built(name, args)
+        if isinstance(problem, str):
+            yield (f"{name}: {problem}", *[None] * (cells - 1))
+        else:
+            yield from _rows_of(name, _subjects.joined(problem), args, cells)
+
+
+def _rows_of(name: str, problem: Problem, args: argparse.Namespace, cells: int) -> Iterator[Row]:
+    """Each surface in turn with the same forward pass, so that a slow spell of the machine meets all of them."""
+    import numpy as np
+
+    from landscape.meter import Way
+
+    from . import _planes, _timing
+    from ._case import Case
+
+    points = args.points or (3 if args.quick else POINTS.get(name, 5))
+    plane, axis = _plane(problem, points, args)
+    chosen, choosing = _timing.timed(partial(_chosen, problem, plane, axis))
+    case = Case(problem)
+    works: dict[str, Callable[[], Any]] = {
+        "forward": partial(_forward, problem),
+        f"landscape, {chosen}": partial(_surface, problem, plane, axis, chosen),
+        "landscape, point by point": partial(_surface, problem, plane, axis, Way()),
+    }
+    ours, plain = list(works)[1:]
+    failures = {}
+    for tool, run in _planes.TOOLS.items():
+        try:
+            run(case, 2)
+            works[tool] = partial(run, case, points)
+        except Exception as error:  # not installed, or whatever it raises
+            failures[tool] = f"{tool}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    times = _timing.interleaved(works, args.repeats)
+    found, wanted = (works[what]().loss for what in (ours, plain))
+    difference = float(np.nanmax(np.abs(found - wanted) / np.abs(wanted)))
+    unit = times.pop("forward").median
+    for what, timing in times.items():
+        seconds = timing.median / points**2 + (choosing / FULL if what == ours else 0.0)
+        mine = what == ours
+        yield (
+            name, problem.size, problem.samples, 1e3 * unit, what, points**2, 1e3 * seconds, 1 / seconds,
+            seconds / unit, TARGETS.get(name) if mine else None, difference if mine else None,
+        )  # fmt: skip
+    for failure in failures.values():
+        yield (name, problem.size, problem.samples, 1e3 * unit, failure, *[None] * (cells - 5))
+
+
+def _plane(problem: Problem, points: int, args: argparse.Namespace) -> tuple[Plane, Any]:
+    import numpy as np
+
+    from landscape.directions import random_plane
+
+    plane = random_plane(problem, problem.weights(), seed=args.seed)
+    return plane, np.linspace(-1.0, 1.0, points) * plane.info["scale"]
+
+
+def _chosen(problem: Problem, plane: Plane, axis: Any) -> Any:
+    from landscape.parallel import Comm
+    from landscape.quickest import quickest
+
+    return quickest(problem, plane.origin, plane.directions, axis[[-1, -1]], FULL, Comm())[0]
+
+
+def _surface(problem: Problem, plane: Plane, axis: Any, way: Any, tolerance: float | None = None) -> Any:
+    from landscape.parallel import Comm
+    from landscape.surface import surface
+
+    return surface(problem, plane, axis, axis, Comm(), way=way, tolerance=tolerance)
+
+
+def _forward(problem: Problem) -> float:
+    import torch
+
+    with torch.no_grad():
+        return float(problem.objective(problem.batches[0])[0])
+
+
+def _adaptive(args: argparse.Namespace, cells: int) -> Iterator[Row]:
+    """A trained digits network: the full grid is measured for once."""
+    import numpy as np
+
+    from . import _subjects
+
+    problem = _subjects.built("digits_mlp", args)
+    if isinstance(problem, str):
+        yield (f"digits_mlp: {problem}", *[None] * (cells - 1))
+        return
+    problem = _subjects.joined(problem)
+    _subjects.descend(problem, 0, 20 if args.quick else 400, args.seed)
+    plane, axis = _plane(problem, 41 if args.quick else FINE, args)
+    way = _chosen(problem, plane, axis)
+    whole, found = (_surface(problem, plane, axis, way, tolerance) for tolerance in (None, TOLERANCE))
+    error = float(np.nanmax(np.abs(found.loss - whole.loss)) / np.ptp(whole.loss[np.isfinite(whole.loss)]))
+    share = 1.0 if found.measured is None else float(found.measured.mean())
+    yield (
+        "digits_mlp", f"{len(axis)} x {len(axis)}", TOLERANCE, share, error, found.meta["held_out_error"],
+        found.meta["held_out"],
+    )  # fmt: skip

@@ -1,0 +1,183 @@
+"""Which way of measuring points of a plane is the fastest here: tried on a part of the data, agreed over ranks.
+
+Every way is first compared with `Problem.evaluate` at two places: one that differs by more than rounding, or that the
+model cannot run, is named in the table and never chosen.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .batches import first_rows, rows
+from .errors import LandscapeError
+from .measuring import Peak, available, timed
+from .meter import Columns, Meter, PlaneMeter, Way
+from .parallel import Comm
+from .problem import Problem
+
+Float64 = NDArray[np.float64]
+
+_SAMPLES = 2048  # of which a way is tried at most
+_SMALL = 200_000  # weights; below, stacking points can save more calls than it costs
+_SHORT = 0.02  # seconds below which a measurement is repeated
+_SHARE, _LEAST = 0.05, 0.2  # of the work that is ahead, and seconds, that trying may take
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a way costs, or why it cannot be used."""
+
+    way: Way
+    seconds: float = float("inf")  # of a point on all data
+    peak: float = 0.0  # bytes
+    failure: str = ""
+
+    def row(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"way": str(self.way)}
+        return found | ({"failure": self.failure} if self.failure else {"ms_per_point": 1e3 * self.seconds})
+
+
+def quickest(
+    problem: Problem, origin: Tensor, directions: Tensor, reach: Float64, points: int, comm: Comm
+) -> tuple[Way, list[dict[str, Any]]]:
+    """The fastest way for so many points within half of the free memory, and the table of all that were tried.
+
+    `reach` (k,) is a far place of the plane; the trial takes place between it and the origin. Every rank tries the
+    same at the same time, the slowest counts, so all ranks return the same way.
+    """
+    head, share = _head(problem)
+    bench = _Bench(head, share, origin, directions, reach, comm)
+    plain = bench.plain()
+    found = [plain]
+    allowed = max(_LEAST, _SHARE * plain.seconds * points / comm.size)
+    memory = min(comm.gather(available(problem.device))) / (2 * comm.local_size)
+    spent = 0.0
+    for way in _ways(problem, rows_of(head), points):
+        if spent > allowed:
+            break
+        trial, seconds = bench.trial(way)
+        spent += seconds
+        if trial.peak > memory:
+            trial = Trial(way, failure=f"needs {trial.peak / 1e6:.0f} MB")
+        found.append(trial)
+    best = min(found, key=lambda trial: trial.seconds)
+    return best.way, [trial.row() for trial in found]
+
+
+def rows_of(problem: Problem) -> int:
+    """Rows of all batches, 0 where they cannot be told."""
+    try:
+        return sum(map(rows, problem.batches))
+    except LandscapeError:
+        return 0
+
+
+def _head(problem: Problem) -> tuple[Problem, float]:
+    """The problem on its first samples, and what share of the work of all data, test data too, they are."""
+    head = copy.copy(problem)
+    head.batches, head.test_batches = problem.batches[:1], []
+    for batch in problem.batches[1:]:
+        if sum(map(problem.count, head.batches)) >= _SAMPLES:
+            break
+        head.batches = [*head.batches, batch]
+    if len(head.batches) == 1 and rows_of(head) > _SAMPLES:
+        head.batches = [first_rows(head.batches[0], _SAMPLES)]
+    head.samples = sum(map(problem.count, head.batches))
+    everything = problem.samples + sum(map(problem.count, problem.test_batches))
+    return head, head.samples / everything
+
+
+def _ways(problem: Problem, samples: int, points: int) -> Iterator[Way]:
+    """Ways worth trying, the likeliest first; small layers gain from stacking, convolutions do not."""
+    convolves = any(isinstance(m, torch.nn.modules.conv._ConvNd) for m in problem.model.modules())
+    cpu = problem.device.type == "cpu"
+    sizes = [size for size in (128, 512, 64, 2048, 256) if size < samples] if samples else [0]
+    whole = [samples] if 0 < samples <= _SAMPLES else []
+    stacked = [
+        Way(size, count, True, cpu)
+        for size, count in zip([*whole, *sizes[:2]], (16, 64, 32) if cpu else (64, 64, 64), strict=False)
+    ] if problem.size < _SMALL and points >= 16 else []  # fmt: skip
+    single = [Way(size, 1, True, cpu) for size in [*sizes, *whole]]
+    ways = [*single, *stacked[:1]] if convolves and cpu else [*stacked, *single]
+    yield from ways[:3]
+    yield from (Way(way.rows, way.points, affine, False) for way in ways[:1] for affine in (True, False))
+    yield from ways[3:]
+
+
+class _Bench:
+    """Tries ways on the head of the data."""
+
+    def __init__(
+        self, head: Problem, share: float, origin: Tensor, directions: Tensor, reach: Float64, comm: Comm
+    ) -> None:
+        self.head, self.share, self.comm = head, share, comm
+        self.origin, self.directions = origin, directions
+        self.places = np.array([0.1, -0.5])[:, None] * reach  # (2, k)
+        self.wanted: Columns = {}
+
+    def plain(self) -> Trial:
+        """The reference: the problem's own evaluation."""
+        meter = PlaneMeter(self.head, self.origin, self.directions, Way())
+        vectors = meter.vectors(self.places)
+        self.wanted = Meter(self.head).measure(vectors)
+        return Trial(Way(), self._agreed(self._least(meter, self.places)) / self.share)
+
+    def trial(self, way: Way) -> tuple[Trial, float]:
+        """What a way costs, and the seconds that trying it took."""
+        found, spent = Trial(way), 0.0
+        try:
+            found, spent = timed(lambda: self._tried(way), self.head.device)
+        except Exception as error:  # whatever a model, a tracer or a transform may raise
+            found = Trial(way, failure=f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:200])
+        failures = [failure for failure in self.comm.gather(found.failure) if failure]
+        seconds, spent, peak = (self._agreed(x) for x in (found.seconds, spent, found.peak))
+        return (Trial(way, failure=failures[0]) if failures else Trial(way, seconds, peak)), spent
+
+    def _tried(self, way: Way) -> Trial:
+        with Peak(self.head.device) as peak:
+            meter = PlaneMeter(self.head, self.origin, self.directions, way)
+            difference = _difference(meter.measure(self.places), self.wanted)
+            if difference > self._rounding:
+                return Trial(way, failure=f"differs by {difference:.1e}")
+            many = np.linspace(0.0, 1.0, max(way.points, 2))[:, None] * self.places[1]
+            seconds = self._least(meter, many)
+        return Trial(way, seconds / self.share, peak.bytes)
+
+    @property
+    def _rounding(self) -> float:
+        return 1e3 * torch.finfo(self.head.dtype).eps
+
+    def _least(self, meter: PlaneMeter, places: Float64) -> float:
+        """Seconds of a point, the least of several times where it is short."""
+        least, total = float("inf"), 0.0
+        for _ in range(5):
+            seconds = timed(lambda: meter.measure(places), self.head.device)[1]
+            least, total = min(least, seconds), total + seconds
+            if total > _SHORT:
+                break
+        return least / len(places)
+
+    def _agreed(self, value: float) -> float:
+        return max(self.comm.gather(value))
+
+
+def _difference(found: Columns, wanted: Columns) -> float:
+    """Largest relative difference of any metric; of the accuracy, which jumps, a hundredth of it."""
+    if found.keys() != wanted.keys():
+        return float("inf")
+    worst = 0.0
+    for name, values in wanted.items():
+        if not np.array_equal(np.isnan(values), np.isnan(found[name])):
+            return float("inf")
+        scale = np.maximum(np.abs(values), 1e-3)
+        relative = float(np.nan_to_num(np.abs(found[name] - values) / scale).max())
+        worst = max(worst, relative / 100 if name == "accuracy" else relative)
+    return worst
