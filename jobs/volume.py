@@ -3,8 +3,8 @@
   landscape volume runs/adam --plane pca --points 21
   mpirun -n 4 landscape volume runs/adam --plane eigen --points 21
 
-Rows of points are dealt over ranks, and the checkpoints are projected into the volume. The eigenvector volume needs
-`landscape spectrum` first. A killed job keeps its rows.
+Points are dealt over ranks in blocks, and the checkpoints are projected into the volume. The eigenvector volume needs
+`landscape spectrum` first. A killed job keeps its blocks.
 """
 
 from __future__ import annotations
@@ -99,16 +99,17 @@ def _compute(
     key = volume_key(args.plane, origin.step)
     parts = _common.Parts(store, key, decided, space.directions, u, v, w)
     done = parts.read() if not args.overwrite else {}
-    total = len(v) * len(w)
-    progress = Progress("volume", total, comm, unit="rows", run=store, skipped=len(done))
-    with _common.counting(total, "rows", len(done), progress) as counter:
+    total = len(u) * len(v) * len(w)
+    safe = sum(len(block["index"]) for block in done.values() if "index" in block)
+    progress = Progress("volume", total, comm, unit="points", run=store, skipped=safe)
+    with _common.counting(total, "points", safe, progress) as counter:
 
-        def on_row(number: int, metrics: Any) -> None:
-            parts.write(number, metrics)
-            counter.done = min(counter.done + comm.size, total)  # the other ranks are about as fast
+        def on_block(number: int, block: Any) -> None:
+            parts.write(number, block)
+            counter.done = min(counter.done + comm.size * len(block["index"]), total)  # others are about as fast
             progress.update(counter.done)
 
-        record = volume(problem, space, u, v, w, comm, checkpoints=usable, done=done, on_row=on_row)
+        record = volume(problem, space, u, v, w, comm, checkpoints=usable, done=done, on_block=on_block)
         if comm.rank == 0:
             store.write(dataclasses.replace(record, meta=evidence(comm.size, settings=decided) | record.meta))
         progress.update(total)

@@ -63,6 +63,7 @@ AXES: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
         "accuracy": (("slab", "row", "column"), "fraction"),
         "test_loss": (("slab", "row", "column"), "loss"),
         "test_accuracy": (("slab", "row", "column"), "fraction"),
+        "metrics": (("metric", "slab", "row", "column"), "the user's own, in the order of `metric_names`"),
         "steps": (("checkpoint",), "optimizer step"),
         "path": (("checkpoint", "axis"), "coordinates u, v, w of the checkpoint's projection"),
         "off_volume": (("checkpoint",), "distance from the volume, in units of weight"),
@@ -257,6 +258,8 @@ class Volume(Record):
     accuracy: Array | None = None
     test_loss: Array | None = None
     test_accuracy: Array | None = None
+    metrics: Array | None = None  # (metric, slab, row, column)
+    metric_names: list[str] = field(default_factory=list)
     directions: NDArray[Any] | None = None  # (3, weight)
     origin: NDArray[Any] | None = None  # (weight,)
     meta: Meta = field(default_factory=dict)

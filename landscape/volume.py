@@ -2,7 +2,7 @@
 
     theta(u, v, w) = origin + u * directions[0] + v * directions[1] + w * directions[2], combined in float64
 
-Rows of the grid are dealt over ranks and handed out as soon as they are finished, so that a killed job keeps them; the
+Blocks of points are dealt over ranks and handed out as soon as they are finished, so that a killed job keeps them; the
 model is never moved while the grid is measured.
 """
 
@@ -17,18 +17,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .batch_statistics import has_statistics
+from .meter import PlaneMeter, Way
 from .parallel import Comm
 from .problem import Problem
-from .records import AXES, Volume
+from .quickest import quickest
+from .records import Volume
 from .space import Space
-from .surface import Meter, check_centre, grid, has_statistics
+from .surface import check_centre, grid
 from .trajectory import Checkpoint
 
 Float64 = NDArray[np.float64]
-Columns = dict[str, Float64]  # metric -> one value a point
-OnRow = Callable[[int, Columns], None]
-
-_BYTES = 1 << 28  # of weight vectors that are handed to the meter at once
+Block = Mapping[str, NDArray[Any]]  # metrics, index and way of some points
 
 
 def axes(
@@ -59,15 +59,16 @@ def volume(
     comm: Comm,
     *,
     checkpoints: Sequence[Checkpoint] = (),
-    done: Mapping[int, Mapping[str, Float64]] | None = None,
-    on_row: OnRow | None = None,
+    way: Way | None = None,
+    done: Mapping[int, Block] | None = None,
+    on_block: Callable[[int, Block], None] | None = None,
 ) -> Volume:
     """Metrics at every (u[column], v[row], w[slab]) and the checkpoints in the volume; the same record on every rank.
 
     The problem should hold the checkpoint at the origin: its BatchNorm statistics are used, frozen, for the whole
-    volume, while `path_loss` is each checkpoint's loss with its own. Rows are numbered slab * len(v) + row and dealt
-    over ranks; `on_row(number, metrics)` is called on the rank that has just finished one, and what it kept may come
-    back as `done` (rank 0's counts). `meta` carries the self-check of a surface.
+    volume, while `path_loss` is each checkpoint's loss with its own. Points are measured in `way`, by default the
+    fastest of those tried, in blocks dealt over ranks; `on_block(number, arrays)` is called on the rank that has just
+    finished one, and what it kept may come back as `done` (rank 0's counts). `meta` carries a surface's self-check.
 
     Raises:
         ProblemError: the space belongs to another model, or BatchNorm statistics of another checkpoint are loaded.
@@ -75,33 +76,21 @@ def volume(
     began = time.monotonic()
     check_centre(problem, space.pair(0, 1))
     before = problem.weights()
-    meter = Meter(problem)
-    names = sorted(meter.names() & set(AXES["volume"]))
     shape = (len(w), len(v), len(u))
-    finished = comm.broadcast(_whole_rows(done or {}, names, shape))
-    mine: dict[int, Columns] = {}
-    for number in comm.share([n for n in range(shape[0] * shape[1]) if n not in finished]):
-        slab, row = divmod(number, shape[1])
-        mine[number] = _row(meter, names, space, u, float(v[row]), float(w[slab]))
-        if on_row is not None:
-            on_row(number, mine[number])
-    rows = dict(finished)
-    for part in comm.gather(mine):
-        rows |= part
-    arrays: dict[str, Any] = {
-        name: np.stack([rows[n][name] for n in range(shape[0] * shape[1])]).reshape(shape) for name in names
-    }
-    centre = float(meter.measure(space.origin[None])["loss"][0])
+    found, info = _measured(problem, space, (u, v, w), comm, comm.broadcast(dict(done or {})), way, on_block)
+    arrays: dict[str, Any] = {name: x.reshape(shape) for name, x in found.items()}
+    own = {name: arrays.pop(name) for name in sorted(found) if name.removeprefix("test_") in problem.metrics}
+    if own:
+        arrays |= {"metrics": np.stack(list(own.values())), "metric_names": list(own)}
     meta = {
         **space.info,
-        "centre_loss": centre,
-        "centre_error": _centre_error(problem, space, arrays["loss"], (u, v, w), centre),
+        **info,
         "not_finite": int(np.isnan(arrays["loss"]).sum()),
         "batch_norm": "statistics of the checkpoint at the origin, frozen" if has_statistics(problem) else "none",
-        "rows_resumed": len(finished),
         "samples": problem.samples,
         "dtype": str(problem.dtype).removeprefix("torch."),
         "ranks": comm.size,
+        "centre_error": _centre_error(problem, space, arrays["loss"], (u, v, w), info["centre_loss"]),
     }
     path = _path(problem, space, checkpoints, comm)
     meta |= {
@@ -115,24 +104,46 @@ def volume(
     return Volume(space.step, space.kind, list(space.labels), meta=meta, **values)
 
 
-def _row(meter: Meter, names: Sequence[str], space: Space, u: Float64, v: float, w: float) -> Columns:
-    """Metrics of one row of the grid, holding a bounded number of weight vectors at a time."""
-    few = max(1, _BYTES // (space.origin.numel() * 8))
-    pieces = [meter.measure(space.points(u[start : start + few], v, w)) for start in range(0, len(u), few)]
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in names}
-
-
-def _whole_rows(
-    done: Mapping[int, Mapping[str, Float64]], names: Sequence[str], shape: tuple[int, int, int]
-) -> dict[int, Columns]:
-    """The finished rows that fit this grid and these metrics; others are computed again."""
-    return {
-        number: {name: np.asarray(metrics[name], dtype=np.float64) for name in names}
-        for number, metrics in done.items()
-        if 0 <= number < shape[0] * shape[1]
-        and set(names) <= set(metrics)
-        and all(np.shape(metrics[name]) == (shape[2],) for name in names)
+def _measured(
+    problem: Problem,
+    space: Space,
+    places: tuple[Float64, Float64, Float64],
+    comm: Comm,
+    done: Mapping[int, Block],
+    way: Way | None,
+    on_block: Callable[[int, Block], None] | None,
+) -> tuple[dict[str, Float64], dict[str, Any]]:
+    """Metrics of all points of the grid, flat with u fastest, on every rank; how they were measured."""
+    u, v, w = places
+    total, tried = len(u) * len(v) * len(w), list[dict[str, Any]]()
+    chosen = way or next((Way.of(block["way"]) for _, block in sorted(done.items()) if "way" in block), None)
+    if chosen is None:
+        reach = np.array([axis[np.abs(axis).argmax()] for axis in places])
+        chosen, tried = quickest(problem, space.origin, space.directions, reach, total, comm)
+    meter = PlaneMeter(problem, space.origin, space.directions, chosen)
+    # Some 64 blocks or more a job: their numbers must not depend on the ranks.
+    share = min(max(total // 64, 8), 256)
+    step = -(-share // chosen.points) * chosen.points
+    blocks = {i: np.arange(first, min(first + step, total)) for i, first in enumerate(range(0, total, step))}
+    fits = {"index", *meter.all_names}
+    found = {
+        i: done[i]
+        for i, index in blocks.items()
+        if fits <= set(done.get(i, {})) and np.array_equal(done[i]["index"], index)
     }
+    resumed, mine = len(found), dict[int, Block]()
+    for number in comm.share([i for i in blocks if i not in found]):
+        slab, row, column = np.unravel_index(blocks[number], (len(w), len(v), len(u)))
+        values = meter.measure(np.stack([u[column], v[row], w[slab]], axis=1))
+        mine[number] = {**values, "index": blocks[number], "way": chosen.array()}
+        if on_block is not None:
+            on_block(number, mine[number])
+    for part in comm.gather(mine):
+        found |= part
+    columns = {name: np.concatenate([found[i][name] for i in blocks]) for name in meter.all_names}
+    centre = float(meter.measure(np.zeros((1, 3)))["loss"][0])
+    counts = {"blocks": len(blocks), "blocks_resumed": resumed}
+    return columns, {"centre_loss": centre, "way": str(chosen), "ways_tried": tried, **counts}
 
 
 def _centre_error(
