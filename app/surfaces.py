@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from .plots import surface as flat
 from .style import number
 from .view import Card, Missing
 
+Grid = TypeVar("Grid", records.Surface, records.Volume)
 TITLES = {"eigen": "eigenvector", "pca": "principal-component", "random": "random"}
 
 
@@ -43,6 +44,24 @@ def read(scene: Scene, plane: str, origin: int | None) -> records.Surface:
         )
     found: records.Surface = scene.reader.record(scene.run, run_directory.surface_key(plane, origin))
     return found
+
+
+def quantities(surface: records.Surface | records.Volume) -> dict[str, tuple[str, np.ndarray]]:
+    """What can be shown, by its name in the URL: words, and the array (row, column) or (slab, row, column)."""
+    named = {
+        "loss": ("train loss", surface.loss), "accuracy": ("train accuracy", surface.accuracy),
+        "test_loss": ("test loss", surface.test_loss), "test_accuracy": ("test accuracy", surface.test_accuracy),
+    }  # fmt: skip
+    found = {name: (words, array) for name, (words, array) in named.items() if array is not None}
+    for name, array in zip(surface.metric_names, () if surface.metrics is None else surface.metrics, strict=False):
+        found[name] = (("test " if name.startswith("test_") else "train ") + name.removeprefix("test_"), array)
+    return found
+
+
+def showing(surface: Grid, name: str) -> Grid:
+    """The surface or volume with another of its quantities in place of the loss; itself where it lacks that one."""
+    words, array = quantities(surface).get(name, ("train loss", surface.loss))
+    return dataclasses.replace(surface, loss=array, meta={**surface.meta, "shown": words})
 
 
 def selected(trajectory: records.Trajectory | None, step: int) -> int:
@@ -74,26 +93,29 @@ def card(
     origin: int | None,
     *,
     view: str = "2d",
+    show: str = "loss",
+    points: bool = False,
     square: bool = False,
     height: int = 300,
     title: str = "Loss surface and trajectory",
 ) -> Card:
-    """Surface, trajectory and marker; `view` '3d' raises it."""
+    """Surface, trajectory and marker; `view` '3d' raises it, `show` is one of its quantities."""
 
     def trajectory() -> records.Trajectory | None:
         return scene.trajectory(plane, origin)
 
     def draw(i: int) -> Any:
-        surface, path = labelled(read(scene, plane, origin)), trajectory()
+        surface, path = showing(labelled(read(scene, plane, origin)), show), trajectory()
         place = selected(path, scene.step(i))
         if view == "3d":
             return relief.figure(surface, path, selected=place, theme=scene.theme, height=height)
-        return flat.figure(surface, path, selected=place, square=square, theme=scene.theme, height=height)
+        looks: dict[str, Any] = {"square": square, "points": points, "theme": scene.theme, "height": height}
+        return flat.figure(surface, path, selected=place, **looks)
 
     def move(i: int) -> Any:
         path = trajectory()
         if view == "3d":
-            return relief.move(read(scene, plane, origin), path, selected(path, scene.step(i)))
+            return relief.move(showing(read(scene, plane, origin), show), path, selected(path, scene.step(i)))
         return flat.move(path, selected(path, scene.step(i)))
 
     def caption(_i: int) -> str:
@@ -104,7 +126,9 @@ def card(
     def table(_i: int) -> dict[str, Any]:
         surface = read(scene, plane, origin)
         u, v = np.meshgrid(surface.u, surface.v)
-        return {"u [unit of weight]": u.ravel(), "v [unit of weight]": v.ravel(), "train loss": surface.loss.ravel()}
+        found = {"u [unit of weight]": u.ravel(), "v [unit of weight]": v.ravel()}
+        found |= {words: array.ravel() for words, array in quantities(surface).values()}
+        return found if surface.measured is None else {**found, "measured": surface.measured.ravel()}
 
     return Card(
         "surface",
@@ -127,7 +151,7 @@ def caption_of(scene: Scene, surface: records.Surface, trajectory: records.Traje
         walk = surface.meta.get("random_walk")
         if isinstance(walk, list) and all(isinstance(w, (int, float)) for w in walk):
             text += f" (a random walk of as many checkpoints would show {100 * sum(walk):.0f} %)"
-    text += f" ({len(surface.u)} × {len(surface.v)} points{_samples(surface)}). "
+    text += f" ({len(surface.u)} × {len(surface.v)} points{_samples(surface)}). {_evidence(surface)}"
     if trajectory is None:
         return text + f"For the trajectory on it: {scene.command('trajectory', f'--plane {surface.plane}')}"
     low, high = facts.projection_ratio(trajectory)
@@ -136,6 +160,22 @@ def caption_of(scene: Scene, surface: records.Surface, trajectory: records.Traje
         f"The path is projected: the loss read off the plane is {number(low)} to {number(high)} × the true loss; "
         f"up to {number(off)} off the plane."
     )
+
+
+def _evidence(surface: records.Surface) -> str:
+    """What was measured and what was not, and with which BatchNorm statistics."""
+    text = ""
+    if surface.measured is not None:
+        share = float(surface.measured.mean())
+        text = f"{int(surface.measured.sum()):,} points are measured ({100 * share:.2g} %), the others interpolated"
+        error, count = surface.meta.get("held_out_error"), surface.meta.get("held_out")
+        if surface.meta.get("partial"):
+            text += ": a first picture of a job that is not finished"
+        elif isinstance(error, (int, float)) and count:
+            text += f"; at {count:,} points held out the error is at most {100 * error:.2g} % of the range"
+        text += ". "
+    policy = surface.meta.get("batch_norm", "none")
+    return text if policy == "none" else f"{text}BatchNorm: {policy}. "
 
 
 def _samples(surface: records.Surface) -> str:

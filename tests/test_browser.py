@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import re
 import time
@@ -172,6 +173,53 @@ def test_the_plane_changes_by_a_link_and_back_returns(visit: Open, address: str)
     expect(page.get_by_text("--plane eigen").first).to_be_visible()
     page.go_back()
     expect(title).to_have_text("random 1")
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for what a page shows in its own time."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.05)
+
+
+def adaptive_store(root: Path) -> Path:
+    """A run whose PCA surface was interpolated in places, with another quantity."""
+    store = make_store(root)
+    surface, _trajectory = softmax_run.plane()
+    measured = (np.indices(surface.loss.shape).sum(axis=0) % 3 == 0).astype(float)
+    found = {"points_measured": int(measured.sum()), "held_out": 40, "held_out_error": 0.004, "batch_norm": "none"}
+    Run(store / "gd").write(
+        dataclasses.replace(
+            surface, test_loss=2 * surface.loss, measured=measured, error=1e-3 * (1 - measured),
+            metrics=(surface.loss / surface.loss.max())[None], metric_names=["margin"], meta={**surface.meta, **found},
+        )
+    )  # fmt: skip
+    return store
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_surface_shows_what_was_measured_and_any_quantity(
+    visit: Open, host: Host, tmp_path: Path, theme: str
+) -> None:
+    address = host(adaptive_store(tmp_path))
+    surface = softmax_run.plane()[0]
+    count = int((np.indices(surface.loss.shape).sum(axis=0) % 3 == 0).sum())
+    page = visit(address, "/run/gd/surface/pca", graphs=2, color_scheme=theme)
+    card = page.locator('section[data-card="surface"]')
+    expect(card).to_contain_text(f"{count:,} points are measured")
+    expect(card).to_contain_text("at 40 points held out the error is at most 0.4 % of the range")
+    title = "() => document.querySelector('section[data-card=surface] .js-plotly-plot').data[0].colorbar.title.text"
+    assert page.evaluate(title) == "train loss"
+    page.get_by_role("link", name="train margin").click()
+    search(page, "show=margin")
+    eventually(lambda: page.evaluate(title) == "train margin")
+    page.get_by_role("link", name="shown", exact=True).click()
+    search(page, "points=shown")
+    points = page.locator("section[data-card=surface] .scatterlayer .trace:last-child path.point")
+    expect(points).to_have_count(count)
+    page.get_by_role("link", name="3-D").click()
+    search(page, "show=margin.*view=3d|view=3d.*show=margin")
 
 
 def test_the_surface_is_raised_where_there_is_webgl(visit: Open, address: str) -> None:

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscape import overlaps, plugins
-from landscape.app import facts, style
+from landscape.app import facts, style, surfaces
 from landscape.app.plots import (
     along,
     branches,
@@ -139,6 +139,18 @@ def test_contours_have_24_levels_of_log_loss_and_the_marker_sits_on_the_checkpoi
     np.testing.assert_allclose(np.asarray(figure.data[0].z), np.log10(ground.loss), rtol=1e-6)
     assert figure.data[-1].x == (trajectory.u[3],)
     assert figure.data[-1].y == (trajectory.v[3],)
+
+
+def test_a_fraction_is_drawn_as_it_is_and_a_loss_by_its_log() -> None:
+    ground, _ = softmax_run.plane()
+    share = np.linspace(0.5, 1, ground.loss.size).reshape(ground.loss.shape)
+    both = dataclasses.replace(ground, accuracy=share)
+    assert list(surfaces.quantities(both)) == ["loss", "accuracy"]
+    loss, fraction = (surface.figure(surfaces.showing(both, name)).data[0] for name in ("loss", "accuracy"))
+    np.testing.assert_allclose(loss.z, np.log10(ground.loss), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(fraction.z, share, rtol=1e-6)
+    assert fraction.colorbar.title.text == "train accuracy"
+    assert surfaces.showing(both, "nonsense").loss is both.loss
 
 
 def test_a_surface_with_lost_losses_and_no_trajectory_is_drawn() -> None:
@@ -301,3 +313,14 @@ def test_a_large_volume_ships_a_bounded_number_of_points_and_lost_losses_are_out
     empty = dataclasses.replace(large, loss=np.full_like(loss, np.nan))
     json.loads(volume.figure(empty).to_json())
     json.loads(volume.slice_figure(empty).to_json())
+
+
+def test_an_accuracy_is_drawn_on_a_linear_scale_by_its_upper_half() -> None:
+    stored = softmax_run.volume()
+    share = np.linspace(0.1, 0.9, stored.loss.size).reshape(stored.loss.shape)
+    shown = surfaces.showing(dataclasses.replace(stored, accuracy=share), "accuracy")
+    skin = volume.figure(shown).data[0]
+    assert skin.isomin == pytest.approx(0.5)
+    assert skin.isomax == pytest.approx(np.quantile(share, 0.97))
+    assert skin.colorbar.title.text == "train accuracy"
+    np.testing.assert_allclose(np.asarray(skin.value), share.ravel(), rtol=1e-6)

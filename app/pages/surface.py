@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
 import numpy as np
+
+from landscape.errors import LandscapeError
 
 from .. import facts, shell, surfaces
 from ..common import Scene, badge
@@ -35,7 +38,11 @@ def build(reader: Reader, place: Place) -> Page:
     wanted = place.choice("origin", [str(s) for s in origins] or [""], str(origins[-1]) if origins else "")
     origin = int(wanted) if wanted else None
     view = place.choice("view", ("2d", "3d"))
-    surface = surfaces.card(scene, plane, origin, view=view, square=view == "2d", height=620)
+    shown, interpolated = quantities(scene, plane, origin)
+    show, points = place.choice("show", list(shown)), place.choice("points", ("hidden", "shown"))
+    surface = surfaces.card(
+        scene, plane, origin, view=view, show=show, points=points == "shown", square=view == "2d", height=620
+    )
     return Page(
         f"{badge(scene)}: surface",
         runs=[scene.run_id],
@@ -43,9 +50,38 @@ def build(reader: Reader, place: Place) -> Page:
         badge=badge(scene),
         slider=scene.slider,
         kpis=lambda i: kpis(scene, plane, origin, i),
-        tabs=tabs(scene, plane, origins, origin, view),
+        tabs=[*tabs(scene, plane, origins, origin, view), *switches(scene, plane, shown, interpolated)],
         cards=[surface, projection_card(scene, plane, origin)],
     )
+
+
+def quantities(scene: Scene, plane: str, origin: int | None) -> tuple[dict[str, str], bool]:
+    """What the surface can show, in words by its name in the URL, and whether some of its points are interpolated."""
+    with contextlib.suppress(Missing, LandscapeError):
+        surface = surfaces.read(scene, plane, origin)
+        named = {name: words for name, (words, _array) in surfaces.quantities(surface).items()}
+        return named, surface.measured is not None
+    return {"loss": "train loss"}, False
+
+
+def switches(scene: Scene, plane: str, shown: dict[str, str], interpolated: bool) -> list[Any]:
+    """Quantity and measured points; everything else of the URL stays."""
+    place = scene.place
+    show, points = place.choice("show", list(shown)), place.choice("points", ("hidden", "shown"))
+    kept = {name: place.query.get(name, "") for name in ("origin", "view")}
+
+    def url(**changes: str) -> str:
+        query = {"show": "" if show == "loss" else show, "points": "" if points == "hidden" else points, **changes}
+        return href("run", scene.run_id, "surface", plane, **kept, **query)
+
+    found = []
+    if len(shown) > 1:
+        entries = [(words, url(show="" if name == "loss" else name), name == show) for name, words in shown.items()]
+        found.append(shell.tabs("Show", entries))
+    if interpolated and place.query.get("view") != "3d":
+        ways = [("hidden", url(points=""), points == "hidden"), ("shown", url(points="shown"), points == "shown")]
+        found.append(shell.tabs("Measured points", ways))
+    return found
 
 
 def tabs(scene: Scene, plane: str, origins: list[int], origin: int | None, view: str) -> list[Any]:
@@ -60,7 +96,9 @@ def tabs(scene: Scene, plane: str, origins: list[int], origin: int | None, view:
         shown = origins if len(origins) <= 8 else origins[:: -(-len(origins) // 8)]
         entries = [(f"{s:,}", url(plane, view=raised, origin=str(s)), s == origin) for s in shown]
         found.append(shell.tabs("Through step", entries))
-    views = [("2-D", url(plane, origin=kept), view == "2d"), ("3-D", url(plane, origin=kept, view="3d"), view == "3d")]
+    show = scene.place.query.get("show", "")
+    views = [("2-D", url(plane, origin=kept, show=show), view == "2d"),
+             ("3-D", url(plane, origin=kept, show=show, view="3d"), view == "3d")]  # fmt: skip
     return [*found, shell.tabs("View", views)]
 
 

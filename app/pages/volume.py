@@ -12,9 +12,10 @@ from landscape.stores import run_directory
 from .. import shell
 from ..common import Scene, badge
 from ..plots import volume as plot
+from ..plots.surface import quantity
 from ..reading import Reader
 from ..style import number
-from ..surfaces import TITLES
+from ..surfaces import TITLES, quantities, showing
 from ..view import Card, Kpi, Missing, Page, Place, Slider, href
 
 NAME, ORDER = "Volume", 3.5
@@ -47,7 +48,7 @@ def build(reader: Reader, place: Place) -> Page:
         badge=badge(scene),
         slider=slider(found, place, axis) if found is not None else None,
         kpis=lambda i: kpis(found, axis, i) if found is not None else (),
-        tabs=tabs(scene, plane, origins, origin, axis),
+        tabs=[*tabs(scene, plane, origins, origin, axis), *switches(scene, plane, found)],
         cards=[volume_card(scene, plane, origin, axis), *slices],
     )
 
@@ -62,7 +63,11 @@ def read(scene: Scene, plane: str, origin: int | None) -> records.Volume:
             f"No loss volume on three {directions} yet. Compute it with", scene.command("volume", f"--plane {plane}")
         )
     found: records.Volume = scene.reader.record(scene.run, run_directory.volume_key(plane, origin))
-    return found
+    return showing(found, scene.place.query.get("show", "loss"))
+
+
+def words(volume: records.Volume) -> str:
+    return quantity(volume).capitalize()
 
 
 def grid(volume: records.Volume, axis: int) -> Any:
@@ -82,7 +87,7 @@ def tabs(scene: Scene, plane: str, origins: list[int], origin: int | None, axis:
     across = "" if axis == 2 else str(axis + 1)
 
     def url(to: str, **query: str) -> str:
-        return href("run", scene.run_id, "volume", to, **query)
+        return href("run", scene.run_id, "volume", to, **query, show=scene.place.query.get("show", ""))
 
     found = [shell.tabs("Directions", [(TITLES[p], url(p, axis=across), p == plane) for p in PLANES])]
     if len(origins) > 1:
@@ -94,14 +99,34 @@ def tabs(scene: Scene, plane: str, origins: list[int], origin: int | None, axis:
     return [*found, shell.tabs("Slice across axis", axes)]
 
 
+def switches(scene: Scene, plane: str, volume: records.Volume | None) -> list[Any]:
+    """The quantity that is shown; everything else of the URL stays."""
+    named = {} if volume is None else quantities(volume)
+    if len(named) < 2:
+        return []
+    kept = {name: scene.place.query.get(name, "") for name in ("origin", "axis")}
+    show = scene.place.choice("show", list(named))
+
+    def url(name: str) -> str:
+        return href("run", scene.run_id, "volume", plane, **kept, show="" if name == "loss" else name)
+
+    # the record's own loss is replaced by what is shown, its name is not
+    texts = {name: "train loss" if name == "loss" else text for name, (text, _array) in named.items()}
+    return [shell.tabs("Show", [(text, url(name), name == show) for name, text in texts.items()])]
+
+
 def kpis(volume: records.Volume, axis: int, index: int) -> list[Kpi]:
     share = volume.meta.get("in_volume_share")
     through = np.take(volume.loss, index, axis=2 - axis)
-    least = float(np.nanmin(through)) if np.isfinite(through).any() else float("nan")
+    accuracy = quantity(volume).endswith("accuracy")
+    best = np.nanmax if accuracy else np.nanmin
+    own, whole = (float(best(x)) if np.isfinite(x).any() else float("nan") for x in (through, volume.loss))
     far = float(volume.off_volume.max(initial=0.0))
     return [
         Kpi("Slice", number(float(grid(volume, axis)[index])), f"along {plot.short(volume.labels[axis])}"),
-        Kpi("Least loss in it", number(least), f"of the whole volume {number(float(np.nanmin(volume.loss)))}"),
+        Kpi(
+            f"{'Most' if accuracy else 'Least'} in it", number(own), f"{quantity(volume)}; of the whole {number(whole)}"
+        ),
         Kpi("Loss at the centre", number(volume.meta.get("centre_loss")), f"checkpoint of step {volume.step:,}"),
         Kpi(
             "Path in the volume",
@@ -117,8 +142,8 @@ def volume_card(scene: Scene, plane: str, origin: int | None, axis: int) -> Card
         volume = read(scene, plane, origin)
         size = " × ".join(str(len(grid(volume, a))) for a in range(3))
         text = (
-            f"Training loss on three {TITLES[plane]} directions through step {volume.step:,} ({size} points): surfaces "
-            "of equal loss, up to its median. Orange: the checkpoints' projections"
+            f"{words(volume)} on three {TITLES[plane]} directions through step {volume.step:,} ({size} points): "
+            "surfaces of equal value, the better half. Orange: the checkpoints' projections"
         )
         share = volume.meta.get("captured")
         if isinstance(share, (int, float)):
@@ -127,17 +152,17 @@ def volume_card(scene: Scene, plane: str, origin: int | None, axis: int) -> Card
         if isinstance(residuals, list):
             text += f"; the eigenvectors' residuals are at most {number(max(residuals), 2)}"
         lost = int(np.isnan(volume.loss).sum())
-        return text + f". Frame: the slice.{f' {lost:,} points have no finite loss.' if lost else ''}"
+        return text + f". Frame: the slice.{f' {lost:,} points are not finite.' if lost else ''}"
 
     def table(_i: int) -> dict[str, Any]:
         volume = read(scene, plane, origin)
         w, v, u = np.meshgrid(volume.w, volume.v, volume.u, indexing="ij")
         columns = {f"{name} [unit of weight]": g.ravel() for name, g in (("u", u), ("v", v), ("w", w))}
-        return {**columns, "train loss": volume.loss.ravel()}
+        return {**columns, quantity(volume): volume.loss.ravel()}
 
     return Card(
         "volume",
-        "Loss volume and trajectory",
+        "Volume and trajectory",
         lambda i: plot.figure(read(scene, plane, origin), axis=axis, index=i, theme=scene.theme),
         caption,
         table,
@@ -154,7 +179,7 @@ def slice_card(scene: Scene, plane: str, origin: int, axis: int) -> Card:
         return {
             f"{plot.AXES[across]} [unit of weight]": x.ravel(),
             f"{plot.AXES[down]} [unit of weight]": y.ravel(),
-            "train loss": np.take(volume.loss, i, axis=2 - axis).ravel(),
+            quantity(volume): np.take(volume.loss, i, axis=2 - axis).ravel(),
         }
 
     def title(i: int) -> str:
@@ -164,8 +189,10 @@ def slice_card(scene: Scene, plane: str, origin: int, axis: int) -> Card:
         "slice",
         title,
         lambda i: plot.slice_figure(read(scene, plane, origin), axis=axis, index=i, theme=scene.theme),
-        "Contours of the training loss in this slice, in the colours of the whole volume. Large markers: checkpoints "
-        "whose projection lies within half a spacing of the slice.",
+        lambda _i: (
+            f"{words(read(scene, plane, origin))} in this slice, in the colours of the whole volume. Large markers: "
+            "checkpoints whose projection lies within half a spacing of the slice."
+        ),
         table,
         move=lambda i: plot.slice_move(read(scene, plane, origin), axis, i),
         about="Training loss on one slice of the volume",

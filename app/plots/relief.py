@@ -13,7 +13,7 @@ from landscape import records
 
 from ..style import MARKER, colour
 from ..style import figure as empty_figure
-from .surface import heights, interpolated, scale
+from .surface import heights, interpolated, quantity, scale
 
 Array = NDArray[np.float64]
 LIFT = 0.02  # of the height: what lies on the surface must not be cut by its facets
@@ -30,7 +30,7 @@ def figure(
 ) -> go.Figure:
     """`selected` is the marked checkpoint's place in the trajectory (-1: none)."""
     fig = empty_figure(theme, height, margin={"l": 0, "r": 76, "t": 0, "b": 0})
-    z, log = heights(surface.loss)
+    z, log = heights(surface)
     s = scale(z, log)
     fig.add_surface(**_skin(surface, z, s))
     if trajectory is not None:
@@ -47,7 +47,7 @@ def figure(
 
 def _skin(surface: records.Surface, z: Array, s: dict[str, Any]) -> dict[str, Any]:
     lines = {"show": True, "start": s["low"], "end": s["high"], "size": (s["high"] - s["low"]) / 12}
-    bar = {"title": {"text": "train loss", "side": "right", "font": {"size": 11}}, "tickfont": {"size": 11}}
+    bar = {"title": {"text": quantity(surface), "side": "right", "font": {"size": 11}}, "tickfont": {"size": 11}}
     return {
         "x": surface.u, "y": surface.v, "z": z.astype(np.float32), "colorscale": "Viridis", "hoverinfo": "skip",
         "cmin": s["low"], "cmax": s["high"],
@@ -77,7 +77,8 @@ def _scene(surface: records.Surface, z: Array, s: dict[str, Any], theme: str) ->
     return {
         "xaxis": {**axis, "title": {"text": names[0], "font": {"size": 12}}},
         "yaxis": {**axis, "title": {"text": names[1], "font": {"size": 12}}},
-        "zaxis": {**axis, "title": {"text": "loss", "font": {"size": 12}}, "tickvals": s["ticks"][::every],
+        "zaxis": {**axis, "title": {"text": quantity(surface).removeprefix("train "), "font": {"size": 12}},
+                  "tickvals": s["ticks"][::every],
                   "ticktext": s["texts"][::every]},
         "aspectmode": "manual", "aspectratio": {"x": 1.1, "y": 1.1, "z": 0.6},
         "camera": {"eye": _eye(z), "center": {"x": 0, "y": 0, "z": -0.14}},
@@ -99,7 +100,7 @@ def marker(
     """The selected checkpoint on the surface; nothing where it lies outside the plane's grid."""
     if trajectory is None or not 0 <= selected < len(trajectory.steps):
         return {"x": [], "y": [], "z": []}
-    z, log = heights(surface.loss)
+    z, log = heights(surface)
     s = scale(z, log)
     u, v = trajectory.u[selected : selected + 1], trajectory.v[selected : selected + 1]
     height = float(interpolated(surface, z, u, v)[0]) + 3 * LIFT * (s["high"] - s["low"])

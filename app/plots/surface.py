@@ -18,10 +18,16 @@ Array = NDArray[np.float64]
 LEVELS = 24
 
 
-def heights(loss: Array) -> tuple[Array, bool]:
-    """log10 of a positive loss, else the loss itself, and which of the two it is."""
+def quantity(surface: records.Surface | records.Volume) -> str:
+    """What the heights are: 'train loss', or what `surfaces.showing` put in its place."""
+    return str(surface.meta.get("shown", "train loss"))
+
+
+def heights(surface: records.Surface | records.Volume) -> tuple[Array, bool]:
+    """log10 of a positive loss, else the loss or the fraction itself, and which of the two it is."""
+    loss = surface.loss
     finite = loss[np.isfinite(loss)]
-    log = bool(len(finite)) and bool(finite.min() > 0)
+    log = bool(len(finite)) and bool(finite.min() > 0) and not quantity(surface).endswith("accuracy")
     with np.errstate(invalid="ignore", divide="ignore"):
         return (np.log10(loss) if log else loss), log
 
@@ -43,12 +49,13 @@ def figure(
     *,
     selected: int = -1,
     square: bool = False,
+    points: bool = False,
     theme: str = "light",
     height: int = 300,
 ) -> go.Figure:
-    """`selected` is the marked checkpoint's place in the trajectory (-1: none)."""
+    """`selected` is the marked checkpoint's place in the trajectory (-1: none); `points` shows what was measured."""
     fig = empty_figure(theme, height, hovermode="closest", margin={"l": 58, "r": 92, "t": 10, "b": 46})
-    z, log = heights(surface.loss)
+    z, log = heights(surface)
     s = scale(z, log)
     fig.add_contour(
         x=surface.u,
@@ -64,7 +71,7 @@ def figure(
         colorbar={
             "tickvals": s["ticks"],
             "ticktext": s["texts"],
-            "title": {"text": "train loss", "side": "right", "font": {"size": 11}},
+            "title": {"text": quantity(surface), "side": "right", "font": {"size": 11}},
             "thickness": 11,
             "outlinewidth": 0,
             "ticks": "",
@@ -81,6 +88,8 @@ def figure(
         hoverinfo="skip",
         marker={"size": 13, "color": MARKER, "line": {"color": "white", "width": 2.2}},
     )
+    if points:
+        _add_points(fig, surface)
     axes: dict[str, Any] = {"zeroline": False, "showgrid": False, "constrain": "domain"}
     fig.update_layout(
         xaxis={**axes, "range": _ends(surface.u), "title": {"text": surface.labels[0] if surface.labels else "u"}},
@@ -116,6 +125,15 @@ def _add_path(fig: go.Figure, trajectory: records.Trajectory) -> None:
         marker={"color": "white", "size": 5.5 if few else 3},
         hovertemplate="%{text}<extra></extra>",
     )
+
+
+def _add_points(fig: go.Figure, surface: records.Surface) -> None:
+    """The points that were measured; between them the surface is interpolated."""
+    rows, columns = np.nonzero(np.ones_like(surface.loss) if surface.measured is None else surface.measured)
+    fig.add_scatter(
+        x=surface.u[columns], y=surface.v[rows], mode="markers", hoverinfo="skip",
+        marker={"size": 2.5, "color": "rgba(255,255,255,0.75)"},
+    )  # fmt: skip
 
 
 def marker(trajectory: records.Trajectory | None, selected: int) -> dict[str, list[float]]:

@@ -13,7 +13,7 @@ from landscape import records
 
 from ..style import MARKER, colour, linear_axis
 from ..style import figure as empty_figure
-from .surface import heights, scale
+from .surface import heights, quantity, scale
 
 Array = NDArray[np.float64]
 AXES = ("u", "v", "w")
@@ -26,17 +26,17 @@ def figure(
 ) -> go.Figure:
     """Isosurfaces of the low part of the loss, the checkpoints' projections, and the frame of a slice."""
     fig = empty_figure(theme, height, margin={"l": 0, "r": 76, "t": 0, "b": 0})
-    z, log = heights(volume.loss)
+    z, log = heights(volume)
     s = scale(z, log)
     grids, values = _thinned(volume, z)
     w, v, u = (g.ravel().astype(np.float32) for g in np.meshgrid(grids[2], grids[1], grids[0], indexing="ij"))
-    low, high = levels(z)
+    low, high = levels(z, upper=quantity(volume).endswith("accuracy"))
     fig.add_isosurface(
         x=u, y=v, z=w, value=np.where(np.isfinite(values), values, s["high"] + 1).ravel().astype(np.float32),
         isomin=low, isomax=high, surface={"count": SURFACES}, opacity=0.35, colorscale="Viridis",
         cmin=s["low"], cmax=s["high"], caps={a: {"show": False} for a in ("x", "y", "z")}, hoverinfo="skip",
         lighting={"ambient": 0.8, "diffuse": 0.45, "specular": 0.03, "roughness": 0.95},
-        colorbar=_bar(s, x=1.0, len=0.7),
+        colorbar=_bar(volume, s, x=1.0, len=0.7),
     )  # fmt: skip
     fig.add_scatter3d(
         x=volume.path[:, 0], y=volume.path[:, 1], z=volume.path[:, 2], mode="lines+markers",
@@ -67,13 +67,13 @@ def short(label: str) -> str:
     return label.partition(" (")[0].partition(",")[0].replace("principal component", "PC")
 
 
-def levels(z: Array) -> tuple[float, float]:
-    """The least and the largest level that is drawn: the low half of the loss, where training goes on."""
+def levels(z: Array, *, upper: bool = False) -> tuple[float, float]:
+    """The least and the largest level that is drawn: the better half, where training goes on."""
     finite = z[np.isfinite(z)]
     if not len(finite):
         return 0.0, 1.0
-    low, first, half = float(finite.min()), float(np.quantile(finite, 0.03)), float(np.quantile(finite, 0.5))
-    return (first, half) if half > first else (low, low + 1.0)
+    first, last = (float(q) for q in np.quantile(finite, (0.5, 0.97) if upper else (0.03, 0.5)))
+    return (first, last) if last > first else (first, first + 1.0)
 
 
 def _thinned(volume: records.Volume, z: Array) -> tuple[list[Array], Array]:
@@ -86,8 +86,8 @@ def _thinned(volume: records.Volume, z: Array) -> tuple[list[Array], Array]:
     return [g[k] for g, k in zip((volume.u, volume.v, volume.w), keep, strict=True)], z[np.ix_(*keep[::-1])]
 
 
-def _bar(s: dict[str, Any], **where: Any) -> dict[str, Any]:
-    title = {"text": "train loss", "side": "right", "font": {"size": 11}}
+def _bar(volume: records.Volume, s: dict[str, Any], **where: Any) -> dict[str, Any]:
+    title = {"text": quantity(volume), "side": "right", "font": {"size": 11}}
     return {
         "title": title, "tickfont": {"size": 11}, "tickvals": s["ticks"], "ticktext": s["texts"], "thickness": 11,
         "outlinewidth": 0, "ticks": "", **where,
@@ -128,7 +128,7 @@ def slice_figure(
 ) -> go.Figure:
     """Contours of the slice's log10 loss, in the colours of the whole volume, and the checkpoints near it."""
     fig = empty_figure(theme, height, hovermode="closest", margin={"l": 66, "r": 76, "t": 14, "b": 46})
-    z, log = heights(volume.loss)
+    z, log = heights(volume)
     s = scale(z, log)
     across, down = (a for a in range(3) if a != axis)
     grids = (volume.u, volume.v, volume.w)
@@ -137,8 +137,8 @@ def slice_figure(
         x=grids[across], y=grids[down], z=_slice(z, axis, index), colorscale="Viridis", zmin=s["low"], zmax=s["high"],
         contours={"start": s["low"], "end": s["high"], "size": size},
         line={"width": 0.6, "color": "rgba(255,255,255,0.45)"}, connectgaps=False,
-        text=_losses(volume, axis, index), hovertemplate="%{x:.3g}, %{y:.3g}: loss %{text}<extra></extra>",
-        colorbar=_bar(s, x=1.01, xpad=4),
+        text=_losses(volume, axis, index), hovertemplate="%{x:.3g}, %{y:.3g}: %{text}<extra></extra>",
+        colorbar=_bar(volume, s, x=1.01, xpad=4),
     )  # fmt: skip
     fig.add_scatter(
         x=volume.path[:, across], y=volume.path[:, down], mode="lines+markers", line={"color": MARKER, "width": 1.2},
@@ -177,7 +177,7 @@ def _markers(volume: records.Volume, axis: int, index: int) -> dict[str, Any]:
 def slice_move(volume: records.Volume, axis: int, index: int) -> Patch:
     """Another slice exchanges losses and markers."""
     patch = Patch()
-    z, _log = heights(volume.loss)
+    z, _log = heights(volume)
     patch["data"][0]["z"] = _slice(z, axis, index)
     patch["data"][0]["text"] = _losses(volume, axis, index)
     patch["data"][1]["marker"] = _markers(volume, axis, index)
