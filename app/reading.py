@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from landscape import quadrature, records, smoothing
 from landscape.errors import LandscapeError, ProblemError
+from landscape.following import Following, followed
 from landscape.smoothing import Width
 from landscape.stores import run_directory
 from landscape.stores.run_directory import Run
@@ -26,6 +27,7 @@ Array = NDArray[np.float64]
 Stamp = tuple[int, int]
 THIS = "~"  # the id of a store that is itself a run: '.' would vanish from a URL
 BINS = 400
+FOLLOW_LIMIT = 1 << 30  # bytes of eigenvectors that are read for a page
 
 
 def _stamp(path: Path) -> Stamp:
@@ -39,6 +41,11 @@ def _stamp(path: Path) -> Stamp:
 @functools.lru_cache(maxsize=4096)
 def _record(root: str, key: str, stamp: Stamp) -> Any:
     return Run(root).read(key)
+
+
+@functools.lru_cache(maxsize=16)
+def _following(root: str, operator: str, stamps: tuple[Stamp, ...]) -> Following:
+    return followed(Run(root), operator)
 
 
 @functools.lru_cache(maxsize=64)
@@ -187,6 +194,24 @@ class Reader:
     def halves(self, run: Run, operator: str) -> dict[int, records.Halves]:
         """Readable records of sampling errors by step; at other steps the numbers stand without error bars."""
         return self._readable(run, "halves", operator, run_directory.halves_key)
+
+    def following(self, run: Run, operator: str) -> Following:
+        """The branches of the eigenpairs; their vectors are read once, and again when one of them changes.
+
+        Raises:
+            ProblemError: no vectors, or a damaged record.
+        """
+        keys = [run_directory.eigenpairs_key(operator, step) for step in run.steps("eigenpairs", operator)]
+        vectors = [_stamp(file) for file in self._vector_files(run, operator)]
+        return _following(str(run.root), operator, (*vectors, *(self._key_stamp(run, key) for key in keys)))
+
+    def vector_bytes(self, run: Run, operator: str) -> int:
+        """How much `following` has to read."""
+        return sum(_stamp(file)[1] for file in self._vector_files(run, operator))
+
+    def _vector_files(self, run: Run, operator: str) -> list[Path]:
+        keys = [run_directory.eigenpairs_key(operator, step) for step in run.steps("eigenpairs", operator)]
+        return [run.directory(key) / "vectors.safetensors" for key in keys]
 
     def _readable(self, run: Run, kind: str, operator: str, key: Callable[[str, int], str]) -> dict[int, Any]:
         found = {}

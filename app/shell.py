@@ -199,9 +199,9 @@ def downloads(model: Card, place: Place) -> list[Component]:
 
     name = str(model.name)
     return [
-        html.A("CSV", href=url("csv"), download=f"{name}.csv", **{"data-keep": "step t", "data-file": "1"}),
+        html.A("CSV", href=url("csv"), download=f"{name}.csv", **{"data-keep": "step t slice", "data-file": "1"}),
         html.Button("SVG", type="button", className="svg", **{"data-svg": name}),
-        html.A("HTML", href=url("html"), download=f"{name}.html", **{"data-keep": "step t", "data-file": "1"}),
+        html.A("HTML", href=url("html"), download=f"{name}.html", **{"data-keep": "step t slice", "data-file": "1"}),
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from dash import Patch
@@ -19,6 +19,7 @@ from .plots import surface as flat
 from .style import number
 from .view import Card, Missing
 
+Grid = TypeVar("Grid", records.Surface, records.Volume)
 TITLES = {"eigen": "eigenvector", "pca": "principal-component"}
 
 
@@ -59,8 +60,8 @@ def read(scene: Scene, plane: str, origin: int | None) -> records.Surface:
     return found
 
 
-def quantities(surface: records.Surface) -> dict[str, tuple[str, np.ndarray]]:
-    """What can be shown of a surface, by its name in the URL: words, and the array (row, column)."""
+def quantities(surface: records.Surface | records.Volume) -> dict[str, tuple[str, np.ndarray]]:
+    """What can be shown, by its name in the URL: words, and the array (row, column) or (slab, row, column)."""
     named = {
         "loss": ("train loss", surface.loss), "accuracy": ("train accuracy", surface.accuracy),
         "test_loss": ("test loss", surface.test_loss), "test_accuracy": ("test accuracy", surface.test_accuracy),
@@ -71,8 +72,8 @@ def quantities(surface: records.Surface) -> dict[str, tuple[str, np.ndarray]]:
     return found
 
 
-def showing(surface: records.Surface, name: str) -> records.Surface:
-    """The surface with another of its quantities in place of the loss; itself where it lacks that one."""
+def showing(surface: Grid, name: str) -> Grid:
+    """The surface or volume with another of its quantities in place of the loss; itself where it lacks that one."""
     words, array = quantities(surface).get(name, ("train loss", surface.loss))
     return dataclasses.replace(surface, loss=array, meta={**surface.meta, "shown": words})
 

@@ -1,4 +1,4 @@
-"""Show everything on real data: train, spectra, surfaces, trajectories, a path, a video, then the dashboard.
+"""Show everything on real data: train, spectra, surfaces, trajectories, a volume, a path, a video, then the dashboard.
 
   landscape demo
   landscape demo --store demo-store --ranks 2 --no-serve
@@ -77,11 +77,14 @@ def _commands(store: str, ranks: int) -> list[tuple[str, list[str], int]]:
         ("both trajectories on it", ["trajectory", home[first], home[second], "--plane", "pca"], ranks),
     ]  # fmt: skip
     paths = [(f"trajectory of {name} on its planes", ["trajectory", home[name]], ranks) for name in RUNS]
+    volume = ["volume", home[first], "--plane", "pca", "--points", "15"]
     between = ["path", home[first], home[second], "--points", "21", "--spectrum", "--probes", "2", "--iterations", "30",
                "--top", "5"]  # fmt: skip
     video = ["video", home[first], "--out", f"{store}/{first}.mp4"]
     return [
-        *train, *spectra, *surfaces, *paths, *shared, ("straight path between the two minima", between, ranks),
+        *train, *spectra, *surfaces, *paths, *shared,
+        (f"loss volume of {first}, three principal components", volume, ranks),
+        ("straight path between the two minima", between, ranks),
         ("video of the training", video, 1),
     ]  # fmt: skip
 

@@ -20,9 +20,9 @@ from typing import Any
 
 from landscape.errors import ProblemError, UsageError
 
-KINDS = ("spectrum", "eigenpairs", "halves", "surface", "trajectory", "guest", "path")
+KINDS = ("spectrum", "eigenpairs", "following", "halves", "surface", "volume", "trajectory", "guest", "path")
 _MAKERS = {"spectrum": "spectrum RUN", "eigenpairs": "spectrum RUN", "halves": "spectrum RUN --halves",
-           "surface": "surface RUN --plane pca",
+           "surface": "surface RUN --plane pca", "following": "spectrum RUN", "volume": "volume RUN --plane pca",
            "trajectory": "trajectory RUN", "guest": "trajectory RUN OTHER", "path": "path RUN OTHER_RUN"}  # fmt: skip
 Object = dict[str, Any]
 
@@ -39,11 +39,12 @@ def run(args: argparse.Namespace) -> int:
     from landscape.stores.run_directory import Run, to_json, write_text
 
     store = Run(args.run)
-    keys = [k for k in store.keys(args.record) if args.only is None or k.startswith(f"{args.record}-{args.only}-")]
+    kind = "eigenpairs" if args.record == "following" else args.record  # what is followed are eigenpairs
+    keys = [k for k in store.keys(kind) if args.only is None or k.startswith(f"{kind}-{args.only}-")]
     if not keys:
         maker = _MAKERS[args.record].replace("RUN", args.run, 1)
         raise ProblemError(f"run '{args.run}' has no {args.record} record; compute one first: landscape {maker}")
-    objects = [_OBJECTS[args.record](store.read(key)) for key in keys]
+    objects = _followed(store, keys) if args.record == "following" else [_OBJECTS[kind](store.read(k)) for k in keys]
     text = to_json(objects) + "\n" if args.format == "json" else _csv(args.record, objects)
     if args.out is None:
         sys.stdout.write(text)
@@ -74,6 +75,31 @@ def _eigenpairs(record: Any) -> Object:
             **{name: getattr(record, name) for name in names}}  # fmt: skip
 
 
+def _followed(store: Any, keys: list[str]) -> list[Object]:
+    """One object an operator: the eigenvalue branches of all its checkpoints."""
+    import numpy as np
+
+    from landscape.following import followed
+
+    objects = []
+    for operator in dict.fromkeys(store.meta(key)["operator"] for key in keys):
+        found = followed(store, operator)
+        branches = []
+        for branch, rows in enumerate(found.rows, start=1):
+            here = np.flatnonzero(rows >= 0)
+            columns = {"value": found.values, "residual": found.residuals, "overlap": found.overlap}
+            branches.append({"branch": branch, "step": found.steps[here], "row": rows[here] + 1,
+                             **{name: column[branch - 1, here] for name, column in columns.items()}})  # fmt: skip
+        degenerate = [
+            {"step": int(step), "branches": [b + 1 for b in group]}
+            for step, groups in zip(found.steps, found.degenerate, strict=True) for group in groups
+        ]
+        objects.append({"operator": operator, "step": found.steps, "subspace_overlap": found.subspace,
+                        "lowest_subspace_overlap": found.lowest_subspace, "degenerate": degenerate,
+                        "branches": branches})  # fmt: skip
+    return objects
+
+
 def _halves(record: Any) -> Object:
     from landscape.sampling import sampling
 
@@ -87,6 +113,11 @@ def _surface(record: Any) -> Object:
     names = ("u", "v", "loss", "accuracy", "test_loss", "test_accuracy")
     found = {name: getattr(record, name) for name in names if getattr(record, name) is not None}
     return {"step": record.step, "plane": record.plane, "labels": record.labels, **found}
+
+
+def _volume(record: Any) -> Object:
+    path = {name: getattr(record, name) for name in ("off_volume", "distance", "path_loss", "volume_loss")}
+    return {**_surface(record), "w": record.w, "checkpoint": record.steps, "path": record.path, **path}
 
 
 def _trajectory(record: Any) -> Object:
@@ -107,7 +138,7 @@ def _path(record: Any) -> Object:
     return {**ends, **found, **spectra, **pairs}
 
 
-_OBJECTS = {"spectrum": _spectrum, "eigenpairs": _eigenpairs, "halves": _halves, "surface": _surface,
+_OBJECTS = {"spectrum": _spectrum, "eigenpairs": _eigenpairs, "halves": _halves, "surface": _surface, "volume": _volume,
             "trajectory": _trajectory, "guest": _trajectory, "path": _path}  # fmt: skip
 
 
@@ -142,6 +173,16 @@ def _eigenpairs_rows(item: Object) -> Iterator[Object]:
                    "residual": residual}  # fmt: skip
 
 
+def _following_rows(item: Object) -> Iterator[Object]:
+    for branch in item["branches"]:
+        for i, step in enumerate(branch["step"]):
+            own = branch["branch"]
+            groups = [g["branches"] for g in item["degenerate"] if g["step"] == step and own in g["branches"]]
+            others = " ".join(str(b) for group in groups for b in group if b != own)
+            values = {name: branch[name][i] for name in ("row", "value", "residual", "overlap")}
+            yield {"operator": item["operator"], "branch": own, "step": step, **values, "degenerate_with": others}
+
+
 def _halves_rows(item: Object) -> Iterator[Object]:
     for end, name in (("largest", "errors"), ("smallest", "lowest_errors")):
         for index, error in enumerate(item[name], start=1):
@@ -155,6 +196,14 @@ def _surface_rows(item: Object) -> Iterator[Object]:
         for column, u in enumerate(item["u"]):
             yield {"step": item["step"], "plane": item["plane"], "u": u, "v": v,
                    **{name: item[name][row][column] for name in metrics}}  # fmt: skip
+
+
+def _volume_rows(item: Object) -> Iterator[Object]:
+    metrics = [name for name in ("loss", "accuracy", "test_loss", "test_accuracy") if name in item]
+    for slab, w in enumerate(item["w"]):
+        for row in _surface_rows({**item, **{name: item[name][slab] for name in metrics}}):
+            place = {name: row.pop(name) for name in ("step", "plane", "u", "v")}
+            yield {**place, "w": w, **row}
 
 
 def _trajectory_rows(item: Object) -> Iterator[Object]:
@@ -172,4 +221,5 @@ def _path_rows(item: Object) -> Iterator[Object]:
 
 
 _ROWS = {"spectrum": _spectrum_rows, "eigenpairs": _eigenpairs_rows, "halves": _halves_rows, "surface": _surface_rows,
+         "following": _following_rows, "volume": _volume_rows,
          "trajectory": _trajectory_rows, "guest": _trajectory_rows, "path": _path_rows}  # fmt: skip

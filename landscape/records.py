@@ -55,6 +55,24 @@ AXES: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
         "directions": (("direction", "weight"), "orthonormal rows: the plane's axes"),
         "origin": (("weight",), "weights at u = v = 0"),
     },
+    "volume": {
+        "u": (("column",), "coordinate along the first direction, in units of weight"),
+        "v": (("row",), "coordinate along the second direction, in units of weight"),
+        "w": (("slab",), "coordinate along the third direction, in units of weight"),
+        "loss": (("slab", "row", "column"), "loss"),
+        "accuracy": (("slab", "row", "column"), "fraction"),
+        "test_loss": (("slab", "row", "column"), "loss"),
+        "test_accuracy": (("slab", "row", "column"), "fraction"),
+        "metrics": (("metric", "slab", "row", "column"), "the user's own, in the order of `metric_names`"),
+        "steps": (("checkpoint",), "optimizer step"),
+        "path": (("checkpoint", "axis"), "coordinates u, v, w of the checkpoint's projection"),
+        "off_volume": (("checkpoint",), "distance from the volume, in units of weight"),
+        "distance": (("checkpoint",), "distance from the origin, in units of weight"),
+        "path_loss": (("checkpoint",), "loss at the checkpoint itself"),
+        "volume_loss": (("checkpoint",), "loss at the checkpoint's projection into the volume"),
+        "directions": (("axis", "weight"), "orthonormal rows: the volume's axes"),
+        "origin": (("weight",), "weights at u = v = w = 0"),
+    },
     "trajectory": {
         "steps": (("checkpoint",), "optimizer step"),
         "u": (("checkpoint",), "coordinate along the first direction"),
@@ -222,6 +240,39 @@ class Surface(Record):
 
 
 @dataclass(frozen=True)
+class Volume(Record):
+    """Loss and metrics on the grid origin + u d1 + v d2 + w d3, and the checkpoints in it, as far as it holds them.
+
+    `plane` is 'eigen', 'pca' or 'random'; `step` is the checkpoint at the origin; `labels` name the three axes.
+    NaN is a value: the loss there is not finite.
+    """
+
+    kind: ClassVar[str] = "volume"
+    large: ClassVar[tuple[str, ...]] = ("directions", "origin")
+    step: int
+    plane: str
+    labels: list[str]
+    u: Array  # (column,)
+    v: Array  # (row,)
+    w: Array  # (slab,)
+    loss: Array  # (slab, row, column)
+    steps: NDArray[np.int64]  # (checkpoint,)
+    path: Array  # (checkpoint, 3)
+    off_volume: Array  # (checkpoint,)
+    distance: Array  # (checkpoint,)
+    path_loss: Array  # (checkpoint,)
+    volume_loss: Array  # (checkpoint,)
+    accuracy: Array | None = None
+    test_loss: Array | None = None
+    test_accuracy: Array | None = None
+    metrics: Array | None = None  # (metric, slab, row, column)
+    metric_names: list[str] = field(default_factory=list)
+    directions: NDArray[Any] | None = None  # (3, weight)
+    origin: NDArray[Any] | None = None  # (weight,)
+    meta: Meta = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Trajectory(Record):
     """Checkpoints projected onto a surface's plane, with what the projection hides.
 
@@ -319,5 +370,5 @@ class RunInfo:
 
 
 KINDS: dict[str, type[Record]] = {
-    c.kind: c for c in (Spectrum, Eigenpairs, Halves, Surface, Trajectory, Guest, Path, Curve)
+    c.kind: c for c in (Spectrum, Eigenpairs, Halves, Surface, Volume, Trajectory, Guest, Path, Curve)
 }

@@ -38,6 +38,7 @@ def make_store(root: Path) -> Path:
     surface, trajectory = softmax_run.plane()
     first.write(dataclasses.replace(surface, plane="random", labels=["random 1", "random 2"], meta={}))
     first.write(dataclasses.replace(trajectory, plane="random"))
+    first.write(softmax_run.volume())
     first.write(path_record())
     first.write(dataclasses.replace(surface, plane="minima.b.c", meta={"corners": [["gd", 0, 0], ["b", 1, 0]]}))
     line = {"v": surface.v[:1], "loss": surface.loss[:1], "test_loss": surface.loss[:1] + 0.1}

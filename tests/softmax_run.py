@@ -121,6 +121,25 @@ def plane(points: int = 15) -> tuple[records.Surface, records.Trajectory]:
     return surface, trajectory
 
 
+def volume(points: int = 7) -> records.Volume:
+    """The loss on the path's three principal components, evaluated exactly."""
+    steps, path, losses = trained()
+    away = path - path[-1]
+    axes = np.linalg.svd(away - away.mean(axis=0), full_matrices=False)[2][:3]
+    at = away @ axes.T  # (checkpoint, 3)
+    u, v, w = (np.linspace(c.min() - 0.3 * np.ptp(c), c.max() + 0.3 * np.ptp(c), points) for c in at.T)
+
+    def inside(*place: float) -> float:
+        return loss(path[-1] + np.array(place) @ axes)
+
+    return records.Volume(
+        LAST, "pca", [f"principal component {i}" for i in (1, 2, 3)], u, v, w,
+        np.array([[[inside(a, b, c) for a in u] for b in v] for c in w]), np.array(steps), at,
+        np.linalg.norm(away - at @ axes, axis=1), np.linalg.norm(away, axis=1), np.array([losses[s] for s in steps]),
+        np.array([inside(*place) for place in at]), meta={"in_volume_share": 0.99, "centre_loss": losses[LAST]},
+    )  # fmt: skip
+
+
 def info(name: str = "softmax") -> records.RunInfo:
     return records.RunInfo(
         name=name, problem="softmax_run:build", problem_settings={}, optimizer="SGD",

@@ -43,6 +43,7 @@ def shown(store: Path, path: str, search: str = "") -> str:
 
 PAGES = [
     "/", "/run/gd", "/run/gd/spectrum", "/run/gd/surface", "/run/gd/surface/pca", "/run/gd/surface/random",
+    "/run/gd/volume", "/run/gd/volume/eigen", "/run/bare/volume",
     "/path/gd", "/path/gd/sweep%2Fadam", "/run/sweep%2Fadam", "/run/bare", "/run/bare/spectrum", "/run/bare/surface",
     "/run/gd/surface/pca.line1", "/run/gd/surface/minima.b.c",
 ]  # fmt: skip
@@ -60,10 +61,10 @@ def test_every_page_of_a_full_store_is_made_without_a_fault(
 
 def test_every_file_of_the_pages_folder_is_a_page_in_the_navigation(store: Path) -> None:
     names = [m.NAME for m in router.modules()]
-    assert names == ["Runs", "Overview", "Spectrum", "Surface", "Path"]
+    assert names == ["Runs", "Overview", "Spectrum", "Surface", "Volume", "Path"]
     assert len(names) == len(plugins.names("landscape.app.pages"))
     entries = router.navigation(None, None)
-    assert [url for _name, url, _here in entries] == ["/", None, None, None, None]  # greyed until a run is chosen
+    assert [url for _name, url, _here in entries] == ["/", None, None, None, None, None]  # greyed until a run is chosen
 
 
 def test_the_key_numbers_are_those_of_the_records(store: Path) -> None:
@@ -89,6 +90,7 @@ def test_missing_records_show_the_command_that_makes_them(store: Path) -> None:
     (store / "bare" / "checkpoints" / "00000000").mkdir(parents=True, exist_ok=True)
     assert f"mpirun -n 2 landscape spectrum {place}" in shown(store, "/run/bare/spectrum")
     assert f"mpirun -n 2 landscape surface {place} --plane pca" in shown(store, "/run/bare/surface/pca")
+    assert f"mpirun -n 2 landscape volume {place} --plane pca" in shown(store, "/run/bare/volume")
     assert f"mpirun -n 2 landscape trajectory {place} --plane pca" in shown(store, "/run/bare/surface/pca")
     assert f"mpirun -n 2 landscape path {place} RUN_B --spectrum" in shown(store, "/path/bare")
 
@@ -236,7 +238,9 @@ def test_no_file_outside_the_assets_is_served(client: Any, path: str) -> None:
 @pytest.mark.parametrize(
     ("card", "page"),
     [("training", "/run/gd"), ("spectrum-over", "/run/gd"), ("surface", "/run/gd"), ("density", "/run/gd/spectrum"),
-     ("scree", "/run/gd/spectrum"), ("projection-over", "/run/gd/surface/pca"), ("along", "/path/gd/sweep%2Fadam"),
+     ("scree", "/run/gd/spectrum"), ("branches-over", "/run/gd/spectrum"),
+     ("volume", "/run/gd/volume"), ("slice", "/run/gd/volume/pca"),
+     ("projection-over", "/run/gd/surface/pca"), ("along", "/path/gd/sweep%2Fadam"),
      ("density", "/path/gd/sweep%2Fadam"), ("scree", "/path/gd/sweep%2Fadam"), ("runs", "/")],
 )  # fmt: skip
 def test_each_card_downloads_its_numbers_with_units_and_provenance(client: Any, card: str, page: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import pytest
 import softmax_run
 from browsing import ARGUMENTS, Watch, chromium, damage, make_store, served
 
+from landscape.following import cosines, follow
 from landscape.quadrature import to_asinh
 from landscape.sampling import standard_error
 from landscape.stores.run_directory import Run
@@ -116,7 +118,7 @@ def test_the_slider_moves_density_key_numbers_cursors_marker_and_url(visit: Open
 
 
 def test_keys_select_outside_of_fields(visit: Open, address: str) -> None:
-    page = visit(address, "/run/gd/spectrum?step=30", graphs=3)
+    page = visit(address, "/run/gd/spectrum?step=30", graphs=4)
     expect(kpi(page, "Step")).to_have_text("30")
     page.keyboard.press("ArrowRight")
     search(page, r"step=40$")
@@ -258,8 +260,31 @@ def test_the_readings_of_a_surface_are_laid_over_it_by_a_link_and_keep_step_and_
     expect(page.get_by_text("It holds to 5 % of the rise within")).to_be_visible()
 
 
+def test_the_slider_moves_the_slice_of_a_volume(visit: Open, address: str) -> None:
+    page = visit(address, "/run/gd/volume", graphs=2)
+    stored = softmax_run.volume()
+    centre = int(np.abs(stored.w).argmin())
+    expect(page.locator(".gl-container canvas").first).to_be_visible()
+    expect(page.locator('section[data-card="volume"]')).to_contain_text("three principal-component directions")
+    page.get_by_role("slider", name="Slice across axis 3").press("ArrowRight")
+    search(page, r"\?slice=")
+    frame = """() => document.querySelector('section[data-card="volume"] .js-plotly-plot').data[2].z[0]"""
+    poll(lambda: page.evaluate(frame), pytest.approx(stored.w[centre + 1]))
+    card = page.locator('section[data-card="slice"]')
+    with page.expect_download() as csv:
+        card.get_by_role("link", name="CSV").click()
+    lines = Path(csv.value.path()).read_text(encoding="utf-8").splitlines()
+    rows = np.array([[float(x) for x in line.split(",")] for line in lines if line[:1] in "-0123456789"])
+    np.testing.assert_allclose(rows[:, 2].reshape(7, 7), stored.loss[centre + 1])
+    page.get_by_role("link", name="1", exact=True).click()
+    search(page, r"axis=1$")
+    expect(page.get_by_role("heading", name="Slice at u =")).to_be_visible()
+    page.get_by_role("link", name="eigenvector").click()
+    expect(page.get_by_text("landscape volume").first).to_be_visible()
+
+
 def test_the_kernel_width_is_in_the_url_and_redraws(visit: Open, address: str) -> None:
-    page = visit(address, "/run/gd/spectrum?step=30&width=0.5&x=log", graphs=3)
+    page = visit(address, "/run/gd/spectrum?step=30&width=0.5&x=log", graphs=4)
     expect(page.get_by_text("kernels of width 0.5 in")).to_be_visible()
     page.get_by_role("link", name="0.25").click()
     search(page, r"width=0\.25")
@@ -268,6 +293,29 @@ def test_the_kernel_width_is_in_the_url_and_redraws(visit: Open, address: str) -
     poll(lambda: "width=" in page.url, False)
     expect(page.get_by_text("kernels of width 0.12")).to_be_visible()
     expect(page.locator('section[data-card="spectrum-over"] .xtitle')).to_have_text("optimizer step (log)")
+
+
+def test_followed_eigenvalues_are_curves_and_a_click_on_them_selects_a_checkpoint(visit: Open, address: str) -> None:
+    page = visit(address, "/run/gd/spectrum?step=30", graphs=4)
+    card = page.locator('section[data-card="branches-over"]')
+    expect(card).to_contain_text("matched by their vectors")
+    curves = page.evaluate("""() => document.querySelector('section[data-card="branches-over"] .js-plotly-plot')
+        .data.filter(t => t.mode === "lines+markers" && t.yaxis !== "y2").map(t => t.text.length)""")
+    steps, weights, _ = softmax_run.trained()
+    pairs = [softmax_run.spectrum(s, w)[1] for s, w in zip(steps, weights, strict=True)]
+    found = follow(pairs, [cosines(a, b) for a, b in itertools.pairwise(pairs)])
+    lengths = (found.rows >= 0).sum(axis=1)
+    assert sorted(curves) == sorted(lengths[lengths > 1].tolist())
+    card.scroll_into_view_if_needed()
+    area = card.locator(".nsewdrag").first.bounding_box()
+    x, y = area["x"] + 2, area["y"] + area["height"] / 2
+    page.mouse.move(x + 3, y)
+    page.mouse.move(x, y)
+    expect(card.locator(".hoverlayer")).to_be_attached()
+    page.keyboard.press("Home")
+    search(page, r"step=0$")
+    line = """() => document.querySelector('section[data-card="branches-over"] .js-plotly-plot').layout.shapes[0].x0"""
+    poll(lambda: page.evaluate(line), 0)
 
 
 def test_the_path_page_follows_t(visit: Open, address: str) -> None:
@@ -286,7 +334,7 @@ def test_the_runs_table_filters_sorts_and_leads_to_a_run(visit: Open, address: s
     page = visit(address)
     rows = page.locator("table.runs").first.locator("tbody tr")
     expect(rows).to_have_count(3)
-    expect(page.locator("nav .off")).to_have_count(4)
+    expect(page.locator("nav .off")).to_have_count(5)
     page.get_by_placeholder("Filter").fill("optimizer=Adam")
     search(page, r"\?q=optimizer")
     expect(rows).to_have_count(1)
@@ -396,7 +444,8 @@ def poll(value: Callable[[], Any], wanted: Any) -> None:
 
 def test_a_telephone_needs_no_sideways_scrolling(visit: Open, address: str) -> None:
     page = visit(address, viewport={"width": 390, "height": 844})
-    graphs = {"/": 0, "/run/gd": 4, "/run/gd/spectrum": 3, "/run/gd/surface/pca": 4, "/path/gd/sweep%2Fadam": 3}
+    graphs = {"/": 0, "/run/gd": 4, "/run/gd/spectrum": 4, "/run/gd/surface/pca": 4, "/run/gd/volume": 2}
+    graphs["/path/gd/sweep%2Fadam"] = 3
     for path, count in graphs.items():
         page.goto(address + path)
         ready(page, count)

@@ -49,6 +49,7 @@ RECORDS = tuple(
     )
 )
 STORES = ("landscape.stores", "landscape.stores.*")
+FOLLOWING = ("landscape.following",)
 FIGURES = tuple(
     f"landscape.{name}" for name in ("video", "film", "motion", "figures", "reading_figures", "drawing", "scales")
 )
@@ -67,8 +68,8 @@ RECORDING = ("landscape.recorder", "landscape.resuming")
 COMMANDS = ("landscape.cli", "landscape.__main__", "landscape.launch")
 RANKS = tuple(f"landscape.{name}" for name in ("comm", "traffic", "mpi", "transport", "tasks", "parallel"))
 OTHERS = (
-    *COMMON, *RECORDS, *STORES, *FIGURES, *KRYLOV, *PROBLEMS, *OPERATORS, *BROWSER, *JOBS, *EVIDENCE, *PLANNING,
-    *RECORDING, *COMMANDS, *RANKS,
+    *COMMON, *RECORDS, *STORES, *FOLLOWING, *FIGURES, *KRYLOV, *PROBLEMS, *OPERATORS, *BROWSER, *JOBS, *EVIDENCE,
+    *PLANNING, *RECORDING, *COMMANDS, *RANKS,
 )  # fmt: skip
 COMPUTE = tuple(name for name in MODULES if not fits(name, OTHERS))  # curvature, spectrum, directions, surface, ...
 ENGINE = (*RECORDS, *KRYLOV, *PROBLEMS, *OPERATORS, *COMPUTE, *PLANNING, *RANKS)
@@ -87,15 +88,20 @@ ROOMS = (
     Room(("landscape", "landscape.errors", "landscape.plugins"), (), ()),
     Room(RECORDS, RECORDS, ("numpy",)),
     Room(STORES, (*RECORDS, *STORES), ("numpy", "safetensors"), ("safetensors.torch",)),
+    Room(FOLLOWING, (*RECORDS, *STORES, *FOLLOWING), ("numpy", "scipy")),
     Room(KRYLOV, KRYLOV, ("torch", "numpy"), ("torch.nn",)),
     Room(("landscape.mpi",), RANKS, ("mpi4py", "numpy", "torch"), ("torch.nn",)),
     Room(RANKS, RANKS, ("numpy", "torch"), ("torch.nn",)),
     Room(OPERATORS, OPERATORS, ("torch",)),
     Room(PROBLEMS, (*PROBLEMS, *KRYLOV), ("torch", "numpy", "safetensors", "sklearn")),
-    Room(FIGURES, (*RECORDS, *FIGURES), ("numpy", "matplotlib", "mpl_toolkits", "imageio", "imageio_ffmpeg")),
+    Room(
+        FIGURES,
+        (*RECORDS, *FOLLOWING, *FIGURES),
+        ("numpy", "matplotlib", "mpl_toolkits", "imageio", "imageio_ffmpeg"),
+    ),
     Room(
         BROWSER,
-        (*RECORDS, *STORES, *FIGURES, *BROWSER),
+        (*RECORDS, *STORES, *FOLLOWING, *FIGURES, *BROWSER),
         ("dash", "plotly", "flask", "werkzeug", "numpy"),
     ),
     Room(("landscape.jobs",), (), ()),
@@ -114,8 +120,8 @@ ROOMS = (
     # One job never imports another; files whose name starts with _ are shared by all of them.
     Room(
         ("landscape.jobs.*",),
-        (*ENGINE, *STORES, *FIGURES, *EVIDENCE, *RECORDING, "landscape.launch", "landscape.cli", "landscape.jobs._*",
-         "landscape.jobs.benches._*"),
+        (*ENGINE, *STORES, *FOLLOWING, *FIGURES, *EVIDENCE, *RECORDING, "landscape.launch", "landscape.cli",
+         "landscape.jobs._*", "landscape.jobs.benches._*"),
         ("torch", "numpy", "safetensors"),
     ),
     Room((*EVIDENCE, *PLANNING), (), ()),
@@ -222,7 +228,7 @@ def test_modules_import_each_other_without_cycles() -> None:
 
 LIGHT = (
     "landscape", "landscape.errors", "landscape.plugins", "landscape.app", "landscape.app.*",
-    *RECORDS, *STORES, *FIGURES, *EVIDENCE, *PLANNING, *COMMANDS,
+    *RECORDS, *STORES, *FOLLOWING, *FIGURES, *EVIDENCE, *PLANNING, *COMMANDS,
 )  # fmt: skip
 
 

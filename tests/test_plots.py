@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import itertools
 import json
 import math
 from typing import Any
@@ -19,6 +20,7 @@ from landscape import overlaps, plugins, records
 from landscape.app import facts, guests, style, surfaces
 from landscape.app.plots import (
     along,
+    branches,
     density,
     line,
     minima,
@@ -29,8 +31,10 @@ from landscape.app.plots import (
     spectrum_over,
     surface,
     training,
+    volume,
 )  # fmt: skip
 from landscape.app.reading import Series
+from landscape.following import cosines, follow
 from landscape.quadratic import Quadratic, agreement
 from landscape.smoothing import Width
 from landscape.topology import topology
@@ -50,6 +54,11 @@ def series() -> Series:
 def pairs() -> dict[int, Any]:
     steps, path, _ = softmax_run.trained()
     return {s: softmax_run.spectrum(s, w)[1] for s, w in zip(steps, path, strict=True)}
+
+
+def followed_pairs() -> Any:
+    found = list(pairs().values())
+    return follow(found, [cosines(a, b) for a, b in itertools.pairwise(found)])
 
 
 def draw(name: str, theme: str) -> Any:
@@ -91,6 +100,10 @@ def draw(name: str, theme: str) -> Any:
                 facts.curvature(i, x, e) for i, (x, e) in enumerate(zip(road.spectra, road.eigenpairs, strict=True))
             ]
             return along.figure(road, found, Series("hessian", dict(enumerate(road.spectra))), theme=theme)
+        case "volume":
+            return volume.figure(softmax_run.volume(), theme=theme)
+        case "branches":
+            return branches.figure(followed_pairs(), selected=step, theme=theme)
     raise AssertionError(f"no example for plots/{name}.py: add one")
 
 
@@ -322,3 +335,64 @@ def test_the_arrow_points_downhill_in_the_plane_as_long_as_its_share_of_the_grad
         assert (arrow["ax"], arrow["ay"]) == (trajectory.u[i], trajectory.v[i])
     assert guests.arrows(ground, trajectory, -1)[0]["visible"] is False
     assert guests.arrows(ground, dataclasses.replace(trajectory, gradient_u=None), 0) == []
+
+
+# ------------------------------------------------------------------ volumes
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_slice_is_the_stored_loss_and_its_frame_lies_in_it(axis: int) -> None:
+    stored = softmax_run.volume()
+    grids = (stored.u, stored.v, stored.w)
+    across, down = (a for a in range(3) if a != axis)
+    index = 4
+    figure = volume.slice_figure(stored, axis=axis, index=index)
+    values = np.asarray(figure.data[0].z)
+    for i, j in ((0, 0), (2, 5), (6, 1)):
+        place = dict(zip((axis, across, down), (index, j, i), strict=True))
+        assert values[i, j] == pytest.approx(np.log10(stored.loss[place[2], place[1], place[0]]), rel=1e-5)
+    np.testing.assert_array_equal(figure.data[0].x, grids[across])
+    frame = volume.frame(stored, axis, index)
+    assert set(frame["xyz"[axis]]) == {grids[axis][index]}
+    assert sorted(set(frame["xyz"[across]])) == [grids[across][0], grids[across][-1]]
+
+
+def test_another_slice_patches_only_traces_that_the_figures_have() -> None:
+    stored = softmax_run.volume()
+    for patch, figure in ((volume.move(stored, 2, 1), volume.figure(stored)),
+                          (volume.slice_move(stored, 2, 1), volume.slice_figure(stored))):  # fmt: skip
+        moved = {o["location"][1] for o in patch.to_plotly_json()["operations"]}
+        assert moved
+        assert max(moved) < len(figure.data)
+
+
+def test_a_large_volume_ships_a_bounded_number_of_points_and_lost_losses_are_outside() -> None:
+    points = 60
+    line = np.linspace(-1, 1, points)
+    w, v, u = np.meshgrid(line, line, line, indexing="ij")
+    loss = 1 + u**2 + 2 * v**2 + 3 * w**2
+    loss[0, 0] = np.nan
+    small = softmax_run.volume()
+    large = dataclasses.replace(small, u=line, v=line, w=line, loss=loss)
+    skin = volume.figure(large).data[0]
+    assert len(skin.value) <= volume.MOST
+    assert len(volume.figure(large).to_json()) < 1_500_000
+    x, y, z, value = (np.asarray(a) for a in (skin.x, skin.y, skin.z, skin.value))
+    assert [x.min(), x.max(), z.min(), z.max()] == [-1, 1, -1, 1]
+    kept = value < skin.cmax
+    np.testing.assert_allclose(value[kept], np.log10(1 + x**2 + 2 * y**2 + 3 * z**2)[kept], rtol=1e-4)
+    assert (value[(y == -1) & (z == -1)] > skin.isomax).all()
+    empty = dataclasses.replace(large, loss=np.full_like(loss, np.nan))
+    json.loads(volume.figure(empty).to_json())
+    json.loads(volume.slice_figure(empty).to_json())
+
+
+def test_an_accuracy_is_drawn_on_a_linear_scale_by_its_upper_half() -> None:
+    stored = softmax_run.volume()
+    share = np.linspace(0.1, 0.9, stored.loss.size).reshape(stored.loss.shape)
+    shown = surfaces.showing(dataclasses.replace(stored, accuracy=share), "accuracy")
+    skin = volume.figure(shown).data[0]
+    assert skin.isomin == pytest.approx(0.5)
+    assert skin.isomax == pytest.approx(np.quantile(share, 0.97))
+    assert skin.colorbar.title.text == "train accuracy"
+    np.testing.assert_allclose(np.asarray(skin.value), share.ravel(), rtol=1e-6)

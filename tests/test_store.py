@@ -46,6 +46,10 @@ def every_record():
             "a", "b", 1, 2, "linear", 3.0, line, line, 0.5, accuracy=line,
             spectra=[spectrum(i) for i in range(4)], eigenpairs=[pairs] * 4,
         ),
+        records.Volume(
+            3, "eigen", ["1", "2", "3"], line, line[:2], line[:3], np.ones((3, 2, 4)), np.arange(5), np.ones((5, 3)),
+            *[np.arange(5.0)] * 4, directions=np.eye(3, 20), origin=np.zeros(20),
+        ),
         records.Curve("a", "b", 1, 2, "bezier", True, line, np.ones((3, 20))),
     ]
 

@@ -10,7 +10,7 @@ from landscape.completeness import completeness
 from landscape.records import Eigenpairs
 from landscape.sampling import Sampling
 
-from .. import facts, shell
+from .. import branches, facts, shell
 from ..common import WIDTHS, Scene, badge
 from ..plots import scree
 from ..plots.scree import padded
@@ -41,7 +41,7 @@ def build(reader: Reader, place: Place) -> Page:
         slider=scene.slider,
         kpis=lambda i: kpis(scene, i),
         tabs=tabs(scene),
-        cards=[heat_card(scene, span="wide", height=360), density_card(scene), scree_card(scene)],
+        cards=[heat_card(scene, span="wide", height=360), density_card(scene), scree_card(scene), branches.card(scene)],
     )
 
 

@@ -18,12 +18,12 @@ Array = NDArray[np.float64]
 LEVELS = 24
 
 
-def quantity(surface: records.Surface) -> str:
+def quantity(surface: records.Surface | records.Volume) -> str:
     """What the heights are: 'train loss', or what `surfaces.showing` put in its place."""
     return str(surface.meta.get("shown", "train loss"))
 
 
-def heights(surface: records.Surface) -> tuple[Array, bool]:
+def heights(surface: records.Surface | records.Volume) -> tuple[Array, bool]:
     """log10 of a positive loss, else the loss or the fraction itself, and which of the two it is."""
     loss = surface.loss
     finite = loss[np.isfinite(loss)]

@@ -176,6 +176,10 @@ def surface_key(plane: str, step: int) -> str:
     return f"surface-{plane}-{step:08d}"
 
 
+def volume_key(plane: str, step: int) -> str:
+    return f"volume-{plane}-{step:08d}"
+
+
 def trajectory_key(plane: str, step: int) -> str:
     return f"trajectory-{plane}-{step:08d}"
 
@@ -205,6 +209,8 @@ def key_of(record: records.Record) -> str:
             return surface_key(record.plane, record.step)
         case records.Guest():
             return guest_key(record.plane, record.step, record.run)
+        case records.Volume():
+            return volume_key(record.plane, record.step)
         case records.Trajectory():
             return trajectory_key(record.plane, record.step)
         case records.Path():
