@@ -67,7 +67,7 @@ def load(run: Readable, *, plane: str | None = None, operator: str = "hessian", 
     Raises:
         ProblemError: a record is missing; the message holds the command that makes it.
     """
-    surface, trajectory = _plane(run, plane, origin)
+    surface, trajectory = on_plane(run, plane, origin)
     found = {
         kind: [run.read(k) for k in run.keys(kind) if run.meta(k).get("operator") == operator]
         for kind in ("spectrum", "eigenpairs")
@@ -80,8 +80,12 @@ def load(run: Readable, *, plane: str | None = None, operator: str = "hessian", 
     return Scene(run.info, surface, trajectory, found["spectrum"], found["eigenpairs"], run.metrics())
 
 
-def _plane(run: Readable, plane: str | None, origin: int | None) -> tuple[Surface, Trajectory]:
-    """Surface and trajectory on the same plane, the plane with the latest origin where no origin is asked for."""
+def on_plane(run: Readable, plane: str | None, origin: int | None) -> tuple[Surface, Trajectory]:
+    """Surface and trajectory on the same plane, the plane with the latest origin where no origin is asked for.
+
+    Raises:
+        ProblemError: there is none; the message holds the command that makes it.
+    """
     wanted = (plane,) if plane else PLANES
     by_kind: dict[str, dict[tuple[str, int], str]] = {"surface": {}, "trajectory": {}}
     for kind, found in by_kind.items():

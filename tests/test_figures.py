@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from landscape import drawing, figures, quadrature, records, scales
+from landscape.figures import Plate, density, spectrum
+from landscape.figures import path as along
+from landscape.figures import surface as contours
 
 Measured = tuple[list[records.Spectrum], list[records.Eigenpairs]]
 
@@ -43,17 +46,16 @@ def path() -> records.Path:
                         spectra=list(spectra), eigenpairs=list(pairs))  # fmt: skip
 
 
-def drawn(figure: Figure, tmp_path: Path) -> Figure:
+def drawn(plate: Plate, tmp_path: Path) -> Figure:
     """Saved as vector and pixel graphics: a figure that cannot be drawn fails here."""
     for suffix in ("pdf", "png"):
-        figure.savefig(tmp_path / f"figure.{suffix}")
-        assert (tmp_path / f"figure.{suffix}").stat().st_size > 1000
-    return figure
+        assert figures.save(plate, tmp_path / f"figure.{suffix}").stat().st_size > 1000
+    return plate.figure
 
 
 def test_the_spectrum_figure_draws_the_density_and_names_its_axes(measured: Measured, tmp_path: Path) -> None:
     spectra, pairs = measured
-    figure = drawn(figures.spectrum_figure(spectra[-1], pairs[-1], first=spectra[0]), tmp_path)
+    figure = drawn(density.figure(spectra[-1], pairs[-1], first=spectra[0]), tmp_path)
     (axes,) = figure.axes
     assert axes.get_xlabel() == "Hessian eigenvalue λ (loss / weight², asinh scale)"
     assert axes.get_ylabel() == "density per unit asinh(λ/λ₀)"
@@ -66,22 +68,22 @@ def test_the_spectrum_figure_draws_the_density_and_names_its_axes(measured: Meas
 
 def test_the_spectrum_over_training_holds_all_checkpoints_and_the_sharpness(measured: Measured, tmp_path: Path) -> None:
     spectra, pairs = measured
-    figure = drawn(figures.spectrum_over_training_figure(spectra[::-1], pairs), tmp_path)
+    figure = drawn(spectrum.figure(spectra[::-1], pairs), tmp_path)
     axes, bar = figure.axes
     (line,) = axes.lines
     np.testing.assert_array_equal(line.get_xdata(), [s.step for s in spectra])
     np.testing.assert_allclose(quadrature.from_asinh(np.asarray(line.get_ydata())), [p.values[0] for p in pairs])
     assert "optimizer step" in axes.get_xlabel()
     assert "loss / weight²" in axes.get_ylabel()
-    assert bar.get_ylabel() == "density per unit asinh(λ/λ₀)"
+    assert bar.get_ylabel() == "density per\nunit asinh(λ/λ₀)"
     assert bar.get_yticklabels()[0].get_text() == "≤10⁻⁴"
     with pytest.raises(ValueError, match="at least one spectrum"):
-        figures.spectrum_over_training_figure([])
+        spectrum.figure([])
 
 
 def test_the_surface_figure_says_how_much_of_the_path_the_plane_holds(tmp_path: Path) -> None:
     surface, trajectory = softmax_run.plane()
-    figure = drawn(figures.surface_figure(surface, trajectory), tmp_path)
+    figure = drawn(contours.figure(surface, trajectory), tmp_path)
     axes, bar = figure.axes
     share = surface.meta["explained_variance"][0]
     assert axes.get_xlabel() == f"PC 1 ({scales.percent(share)} of path variance), units of weight"
@@ -92,7 +94,7 @@ def test_the_surface_figure_says_how_much_of_the_path_the_plane_holds(tmp_path: 
     held = 1 - (trajectory.off_plane**2).sum() / (trajectory.distance**2).sum()
     assert axes.get_title(loc="left") == "PCA plane at step 60"
     walk = scales.percent(sum(surface.meta["random_walk"]))
-    notes = [text.get_text() for text in axes.texts]
+    notes = [text.get_text() for text in axes.texts]  # of a wide figure; a narrow one says it in its caption
     assert f"holds {scales.percent(held)} of the path; a random walk: {walk}" in notes
 
 
@@ -103,33 +105,33 @@ def test_a_label_that_already_tells_the_variance_is_not_told_twice() -> None:
 
 def test_a_surface_that_is_not_finite_anywhere_is_still_a_picture(tmp_path: Path) -> None:
     surface, trajectory = softmax_run.plane(5)
-    drawn(figures.surface_figure(dataclasses.replace(surface, loss=np.full((5, 5), np.nan)), trajectory), tmp_path)
+    drawn(contours.figure(dataclasses.replace(surface, loss=np.full((5, 5), np.nan)), trajectory), tmp_path)
     constant = dataclasses.replace(surface, loss=np.full((5, 5), 2.0))
-    drawn(figures.surface_figure(constant), tmp_path)
+    drawn(contours.figure(constant), tmp_path)
 
 
 def test_the_path_figure_shows_loss_barrier_accuracy_sharpness_and_density(path: records.Path, tmp_path: Path) -> None:
-    figure = drawn(figures.path_figure(path), tmp_path)
-    loss, accuracy, sharpness, density, _bar = figure.axes
+    figure = drawn(along.figure(path), tmp_path)
+    loss, accuracy, sharpness, bottom, _bar = figure.axes
     assert loss.get_title(loc="left") == f"Barrier {scales.number(path.barrier)} between run A and run B"
     np.testing.assert_array_equal(loss.lines[0].get_ydata(), path.loss)
     np.testing.assert_array_equal(accuracy.lines[0].get_ydata(), path.accuracy)
     np.testing.assert_allclose(np.asarray(sharpness.lines[0].get_ydata()), [e.values[0] for e in path.eigenpairs])
-    assert "λ" in density.get_ylabel()
-    assert density.get_xlabel() == "position t on the linear path: 0 is run A, 1 is run B"
+    assert "λ" in bottom.get_ylabel()
+    assert bottom.get_xlabel() == "position t on the linear path"
 
 
 def test_a_path_without_spectra_is_one_panel(path: records.Path) -> None:
     bare = dataclasses.replace(path, accuracy=None, test_accuracy=None, test_loss=None, spectra=[], eigenpairs=[])
-    assert len(figures.path_figure(bare).axes) == 1
+    assert len(along.figure(bare).figure.axes) == 1
 
 
 def test_figures_do_not_depend_on_the_users_matplotlib_settings(measured: Measured) -> None:
     with mpl.rc_context({"axes.facecolor": "black", "font.size": 30, "axes.grid": True}):
-        figure = figures.spectrum_figure(measured[0][0])
+        figure = density.figure(measured[0][0]).figure
         assert mpl.rcParams["font.size"] == 30  # and they stay as the user set them
     assert figure.axes[0].get_facecolor() == (1.0, 1.0, 1.0, 1.0)
-    assert figure.axes[0].xaxis.label.get_fontsize() == 10
+    assert figure.axes[0].xaxis.label.get_fontsize() == 8
 
 
 def test_figures_need_neither_torch_nor_pyplot() -> None:

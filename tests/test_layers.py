@@ -46,7 +46,9 @@ RECORDS = tuple(
     for name in ("records", "quadrature", "rules", "bounds", "smoothing", "sampling", "stability", "overlaps")
 )
 STORES = ("landscape.stores", "landscape.stores.*")
-FIGURES = tuple(f"landscape.{name}" for name in ("video", "film", "motion", "figures", "drawing", "scales"))
+FIGURES = tuple(f"landscape.{name}" for name in (
+    "video", "encoding", "films", "films.*", "motion", "figures", "figures.*", "drawing", "scales", "relief", "vtk",
+))  # fmt: skip
 KRYLOV = tuple(f"landscape.{name}" for name in ("lanczos", "gram_schmidt", "extremes", "probes"))
 PROBLEMS = (
     "landscape.problem", "landscape.objective", "landscape.weights", "landscape.batches", "landscape.subsets",
