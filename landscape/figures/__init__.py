@@ -13,9 +13,10 @@ from .. import plugins
 from ..encoding import publishing
 from ..errors import UsageError
 from ..motion import Readable
+from ..records import Path as PathRecord
 from ._sheet import SHEETS, Choice, Plate, Sheet
 
-__all__ = ["SHEETS", "SUFFIXES", "Choice", "Plate", "Sheet", "make", "names", "save"]
+__all__ = ["SHEETS", "SUFFIXES", "Choice", "Plate", "Sheet", "make", "names", "path_of", "save"]
 SUFFIXES = (".pdf", ".svg", ".png")
 
 
@@ -35,6 +36,16 @@ def make(run: Readable, name: str, choice: Choice | None = None, sheet: Sheet | 
         raise UsageError(f"there is no figure '{name}'; the choices are {', '.join(names())}")
     plate: Plate = plugins.load(__name__, name).make(run, choice or Choice(), sheet or Sheet.of("text"))
     return plate
+
+
+def path_of(run: Readable, name: str | None = None) -> PathRecord:
+    """A run's path to another, by its key or the other run's name; without a name the first.
+
+    Raises:
+        ProblemError: there is none; the message holds the command that makes it.
+    """
+    path: PathRecord = plugins.load(__name__, "path").chosen(run, Choice(path=name))
+    return path
 
 
 def save(plate: Plate, out: str | os.PathLike[str]) -> Path:

@@ -102,7 +102,7 @@ def drawn(sheet: Sheet, aspect: float, caption: str, draw: Callable[[Figure], No
 
 def _wrapped(caption: str, sheet: Sheet) -> list[str]:
     characters = int((sheet.width - 0.1) * 72 / (0.83 * sheet.points) / 0.565)  # DejaVu Sans: mean width of a letter
-    return textwrap.wrap(caption, characters)
+    return textwrap.wrap(caption.replace(" %", "\N{NO-BREAK SPACE}%"), characters)
 
 
 # ------------------------------------------------------------------ records of a run

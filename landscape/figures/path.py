@@ -52,7 +52,9 @@ def _accuracy(axes: Axes, path: Path) -> None:
         if values is not None:
             axes.plot(path.t, values, color=drawing.ink().green, lw=1.4, ls=style, label=label)
     axes.set_ylabel("accuracy")
-    axes.legend(loc="best")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.25 * (high - low))  # room for the legend: accuracy sinks between two minima
+    axes.legend(loc="upper center", ncols=2)
     axes.grid(True)
 
 

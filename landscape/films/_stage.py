@@ -89,11 +89,11 @@ class Stage:
         self.moving.extend(artists)
         self.words.extend(words)
 
-    def heading(self, title: str, lines: Sequence[str]) -> None:
+    def heading(self, title: str, lines: Sequence[str], most: int = 66) -> None:
         """Name of what is shown at the top left, quiet lines below it, and the rule under the header."""
-        self.figure.text(0.03, 0.972, shortened(title, 38), size=15, weight="bold", va="top")
+        self.figure.text(0.03, 0.972, shortened(title, max(38, most // 2)), size=15, weight="bold", va="top")
         for y, line in zip((0.927, 0.897), lines, strict=False):
-            self.figure.text(0.03, y, shortened(line, 66), size=10, color=self.ink.muted, va="top")
+            self.figure.text(0.03, y, shortened(line, most), size=10, color=self.ink.muted, va="top")
         self.figure.add_artist(Line2D([0.03, 0.975], [0.868, 0.868], color=self.ink.grid, lw=1))
 
     def cards(self, places: Sequence[tuple[float, str]]) -> tuple[list[Text], list[Text]]:
