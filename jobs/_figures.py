@@ -35,26 +35,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def write(args: argparse.Namespace) -> int:
     """Write one figure, or all that the run has records for, in every format that is asked for."""
-    from landscape import figures
+    from landscape import paper
     from landscape.stores.run_directory import Run
 
     run, folder = Run(args.run), Path(args.out or ".")
     if folder.is_file():
         raise UsageError(f"--out '{folder}' is a file; name a directory for the figures")
-    sheet = figures.Sheet.of(args.size, dark=args.dark, captioned=not args.no_caption)
-    choice = figures.Choice(args.step, args.plane, args.operator, args.path)
+    sheet = paper.Sheet.of(args.size, dark=args.dark, captioned=not args.no_caption)
+    choice = paper.Choice(args.step, args.plane, args.operator, args.path)
     formats = [name for name in FORMATS if getattr(args, name)] or ["pdf"]
     written = 0
     for name in names() if args.figure == "all" else [args.figure]:
         try:
-            plate = figures.make(run, name, choice, sheet)
+            plate = paper.make(run, name, choice, sheet)
         except ProblemError as error:
             if args.figure != "all":
                 raise
             print(f"{name}: {error}")
             continue
         for suffix in formats:
-            print(figures.save(plate, folder / f"{name}.{suffix}"))
+            print(paper.save(plate, folder / f"{name}.{suffix}"))
             written += 1
         print(f"  {plate.caption}")
     if not written:

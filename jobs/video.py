@@ -110,7 +110,7 @@ def _scene(args: argparse.Namespace) -> tuple[str, Any, str]:
     Raises:
         UsageError: options that do not go together.
     """
-    from landscape import figures, video
+    from landscape import paper, video
     from landscape.smoothing import Width
     from landscape.stores.run_directory import Run
 
@@ -118,7 +118,7 @@ def _scene(args: argparse.Namespace) -> tuple[str, Any, str]:
     if args.path is not None:
         if len(runs) > 1 or args.view != "2d":
             raise UsageError("--path is a video of one run's path to another: name one RUN and no --view")
-        path = figures.path_of(runs[0], args.path)
+        path = paper.path_of(runs[0], args.path)
         return "path", path, f"{path.shape} path to {path.run_b}, {len(path.spectra)} spectra"
     scenes = [video.load(run, plane=args.plane, operator=args.operator, origin=args.step) for run in runs]
     if args.width is not None:

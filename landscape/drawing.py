@@ -229,7 +229,7 @@ def lambda_axis(axis: Axis, low: float, high: float, operator: str, lambda0: flo
     at = quadrature.to_asinh(values, lambda0)
     kept = spaced(at, (high - low) * (0.05 if upright else max(0.085, 0.6 / most)))
     axis.set_ticks(at[kept], [texts[i] for i in kept])
-    gap = "\n" if upright else " "
+    gap = "\n" if upright or most <= 5 else " "
     axis.set_label_text(f"{operator_name(operator)} eigenvalue λ{gap}(loss / weight², asinh scale)")
 
 

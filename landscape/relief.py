@@ -227,8 +227,8 @@ class Ticks:
                 self._add(axes, point, out, f"{value:g}".replace("-", "−"), 0.14)
         # long names would leave the picture: the short half must do
         names = [label.partition(" (")[0].partition(",")[0] for label in labels]
-        self._add(axes, (0, sy, 0), (0, sy, 0), names[0], 0.34)
-        self._add(axes, (sx, 0, 0), (sx, 0, 0), names[1], 0.34)
+        self._add(axes, (0, sy, 0), (0, sy, 0), names[0], 0.42)
+        self._add(axes, (sx, 0, 0), (sx, 0, 0), names[1], 0.42)
         self.names = [(self.marks[-2][2], np.array([1.0, 0, 0])), (self.marks[-1][2], np.array([0, 1.0, 0]))]
         values, texts = scale.ticks()
         left = (sx, -sy) if Camera(middle(facing)).project(sx, -sy, 0)[0] < 0 else (-sx, sy)

@@ -52,7 +52,7 @@ class Sheet:
                 f"size '{size}' must be {', '.join(SHEETS)} or WIDTHxHEIGHT with a unit, such as 120x80mm, at least "
                 "2.5 x 2 and at most 40 x 40 inches"
             )
-        return cls(width, height, float(np.clip(1.25 * width + 2.2, 6.5, 14)), dark, captioned)
+        return cls(width, height, float(np.clip(0.7 * width + 4.2, 6.5, 14)), dark, captioned)
 
     @property
     def narrow(self) -> bool:

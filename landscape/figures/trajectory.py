@@ -25,7 +25,7 @@ def off_plane(axes: Axes, trajectory: Trajectory) -> None:
     for values, colour, label in bars:
         axes.bar((left + right) / 2, values, 0.8 * (right - left), color=colour, label=label, lw=0)
     axes.set_ylabel("units of weight")
-    axes.legend(loc="upper right", handlelength=1.0, ncols=2, columnspacing=1.0)
+    axes.legend(loc="upper right", handlelength=1.0)
     axes.set_ylim(0, 1.25 * float(np.nanmax(t.distance, initial=1e-12)))
     axes.set_title("What the plane hides")
 
