@@ -106,7 +106,7 @@ ROOMS = (
     # One benchmark never imports another either; it finds rivals by name.
     Room(
         ("landscape.jobs.benches*",),
-        (*ENGINE, *EVIDENCE, "landscape.launch", "landscape.jobs._*", "landscape.jobs.benches._*"),
+        (*ENGINE, *FIGURES, *EVIDENCE, "landscape.launch", "landscape.jobs._*", "landscape.jobs.benches._*"),
         ("torch", "numpy", "scipy"),
     ),
     # One job never imports another; files whose name starts with _ are shared by all of them.

@@ -3,7 +3,7 @@
   landscape bench video
   landscape bench video --films plane relief --sizes 1920x1080 3840x2160
 
-The scene is as large as a real one (25 checkpoints, 41 x 41 points, densities of 4 x 40 nodes) and made of formulas: how
+The scene is as large as a real one (25 checkpoints, 41 x 41 points, densities of 4 x 40 nodes), made of formulas: how
 long a frame takes does not depend on its numbers. `drawn` is the drawing of one process alone, in CPU seconds.
 `rendered` is a whole file by the clock, starting the processes included; `CPU, ms` is what a frame costs all of them,
 so that cores / CPU is the rate that an idle machine can reach. The file is as long as --seconds says.

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from .. import drawing
 from ..motion import Readable, on_plane
 from ..records import Surface, Trajectory
-from ..scales import number
 from . import surface as contours
 from ._sheet import Choice, Plate, Sheet, about_projection, about_run, drawn
 
@@ -62,7 +61,7 @@ def draw(page: Any, surface: Surface, trajectory: Trajectory, sheet: Sheet) -> N
 
 def figure(surface: Surface, trajectory: Trajectory, *, sheet: Sheet | None = None, about: str = "") -> Plate:
     sheet = sheet or Sheet.of("text")
-    words = f"Largest distance from the plane: {number(float(np.nanmax(trajectory.off_plane)))} units of weight."
+    words = "Bars: distance of each checkpoint from the plane's origin, and from the plane."
     caption = f"{about} {about_projection(surface, trajectory)} {words}".strip()
     return drawn(sheet, 1.6 if sheet.narrow else 0.52, caption, lambda page: draw(page, surface, trajectory, sheet))
 
