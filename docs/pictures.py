@@ -62,7 +62,23 @@ def main() -> int:
     gif = out / "trajectory.gif"
     words = [sys.executable, "-m", "landscape", "video", f"{store}/adam", "--out", str(gif), "--seconds", "7",
              "--fps", "10", "--size", "960x540"]  # fmt: skip
+    gallery(store, out)
     return subprocess.run(words, check=False).returncode
+
+
+def gallery(store: str, out: Path) -> None:
+    """Frames of the other films, and figures: no browser needed."""
+    from landscape import paper, video
+    from landscape.stores.run_directory import Run
+
+    adam, sgd = Run(f"{store}/adam"), Run(f"{store}/sgd-momentum")
+    scenes = [video.load(adam), video.load(sgd)]
+    frames = [video.poster(scenes[0], out / "relief.png", film="relief", step=200, dark=True),
+              video.poster(scenes, out / "comparison.png", film="comparison", step=150)]  # fmt: skip
+    for name in ("trajectory", "relief"):
+        plate = paper.make(adam, name, None, paper.Sheet.of("text"))
+        frames.append(paper.save(paper.Plate(plate.figure, plate.caption, 160), out / f"figure-{name}.png"))
+    print(*frames, sep="\n")
 
 
 if __name__ == "__main__":

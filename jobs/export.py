@@ -1,13 +1,18 @@
-"""Print a run's records as JSON or CSV.
+"""Export a run: records as JSON or CSV, figures as PDF, SVG or PNG, surfaces and trajectories for ParaView.
 
   landscape export runs/adam --record eigenpairs --format json
   landscape export runs/adam --record spectrum --format csv --out spectrum.csv
+  landscape export runs/adam --figure surface --pdf
+  landscape export runs/adam --figure all --svg --png --size column --dark --out figures
+  landscape export runs/adam --vtk paraview
 
 It needs no ranks; the jobs that compute records do, e.g.
   mpirun -n 4 landscape spectrum runs/adam
 
 JSON is a list with one object a checkpoint or record; NaN is null and the padding of short quadrature rules is left
-out. CSV has one line a value.
+out. CSV has one line a value. Figures are files NAME.pdf (and so on) in the directory --out; their captions, which
+state the error of the projection, are printed, stand below the picture (--no-caption: not) and in the file. --vtk
+writes every surface as NAME.vts and every trajectory as NAME.vtp.
 """
 
 from __future__ import annotations
@@ -20,6 +25,8 @@ from typing import Any
 
 from landscape.errors import ProblemError, UsageError
 
+from . import _figures
+
 KINDS = ("spectrum", "eigenpairs", "following", "halves", "surface", "volume", "trajectory", "guest", "path")
 _MAKERS = {"spectrum": "spectrum RUN", "eigenpairs": "spectrum RUN", "halves": "spectrum RUN --halves",
            "surface": "surface RUN --plane pca", "following": "spectrum RUN", "volume": "volume RUN --plane pca",
@@ -29,13 +36,26 @@ Object = dict[str, Any]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="directory of the run")
-    parser.add_argument("--record", required=True, choices=KINDS, help="what to export")
-    parser.add_argument("--format", choices=("json", "csv"), default="json", help="default: json")
-    parser.add_argument("--only", metavar="NAME", help="one operator or one plane, e.g. hessian or pca")
-    parser.add_argument("--out", metavar="FILE", help="default: standard output")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--record", choices=KINDS, help="numbers")
+    what.add_argument("--figure", metavar="NAME", help=f"{', '.join(_figures.names())}, or all that there is data for")
+    what.add_argument("--vtk", metavar="DIRECTORY", help="surfaces and trajectories as VTK files")
+    group = parser.add_argument_group("numbers")
+    group.add_argument("--format", choices=("json", "csv"), default="json", help="default: json")
+    group.add_argument("--only", metavar="NAME", help="one operator or one plane, e.g. hessian or pca")
+    group.add_argument("--out", metavar="FILE", help="default: standard output; of figures: directory, default here")
+    _figures.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.figure is not None:
+        return _figures.write(args)
+    if args.vtk is not None:
+        return _figures.write_vtk(args)
+    return _write_records(args)
+
+
+def _write_records(args: argparse.Namespace) -> int:
     from landscape.stores.run_directory import Run, to_json, write_text
 
     store = Run(args.run)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib import patheffects, style
+from matplotlib import patheffects, rcParams, style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis, YAxis
 from matplotlib.cm import ScalarMappable
@@ -20,26 +23,72 @@ from . import quadrature
 from .records import Eigenpairs, Spectrum, Surface, Trajectory
 from .scales import LEVELS, Array, LossScale, decimal_ticks, percent, spaced, tick_text, viridis
 
-BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe-Ito: 3:1 or more on white
 MARKER = "#FF6A00"
-TEXT, MUTED, FAINT, GRID = "#1F2328", "#57606A", "#A0A7AF", "#E6E8EB"
 FLOOR = 1e-4  # lowest density shown: one eigenvalue of a network of a thousand weights is still a visible bump
 WIDTH_U = 0.12  # standard deviation of the density's kernel, in units of u = asinh(lambda / lambda0)
 
-THEME: dict[str, Any] = {
-    "font.family": "DejaVu Sans", "font.size": 10, "text.usetex": False, "text.color": TEXT,
-    "axes.edgecolor": MUTED, "axes.labelcolor": TEXT, "axes.linewidth": 0.8, "axes.axisbelow": True,
-    "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 8,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": False, "axes.unicode_minus": True,
-    "grid.color": GRID, "grid.linewidth": 0.8, "xtick.color": MUTED, "ytick.color": MUTED,
-    "xtick.labelcolor": TEXT, "ytick.labelcolor": TEXT, "hatch.color": "#B0B0B0", "hatch.linewidth": 0.8,
-    "figure.facecolor": "white", "savefig.facecolor": "white", "svg.fonttype": "none", "pdf.fonttype": 42,
-}  # fmt: skip
+
+@dataclass(frozen=True)
+class Ink:
+    """The colours of one theme; lines are Okabe-Ito, lightened on dark paper: 3:1 or more against it."""
+
+    paper: str
+    text: str
+    muted: str
+    faint: str
+    grid: str
+    negative: str  # behind negative curvature
+    missing: str  # behind losses that are not finite
+    blue: str
+    orange: str
+    green: str
+    purple: str
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """Colours of runs that are compared."""
+        return self.blue, self.orange, self.green, self.purple
 
 
-def theme() -> Any:
+LIGHT = Ink("#FFFFFF", "#1F2328", "#57606A", "#A0A7AF", "#E6E8EB", "#F1F2F4", "#F0F0F0",
+            "#0072B2", "#D55E00", "#009E73", "#9C4F7F")  # fmt: skip
+DARK = Ink("#14181D", "#E6EAEE", "#A3ADB8", "#6B7580", "#2A3138", "#1D2329", "#22282E",
+           "#56B4E9", "#F0853A", "#2BC79A", "#DB93BE")  # fmt: skip
+_ink: ContextVar[Ink] = ContextVar("ink", default=LIGHT)
+
+
+def ink() -> Ink:
+    """The colours of the theme that figures are built under now."""
+    return _ink.get()
+
+
+def _settings(ink: Ink, points: float) -> dict[str, Any]:
+    """matplotlib's settings of a theme; small words are 0.83 of `points`."""
+    line = 0.08 * points  # hairlines of 0.8 beside words of 10 points
+    return {
+        "font.family": "DejaVu Sans", "font.size": points, "text.usetex": False, "text.color": ink.text,
+        "axes.edgecolor": ink.muted, "axes.labelcolor": ink.text, "axes.linewidth": line, "axes.axisbelow": True,
+        "axes.facecolor": ink.paper, "axes.titlesize": 1.1 * points, "axes.titleweight": "bold",
+        "axes.titlelocation": "left", "axes.titlepad": 0.8 * points, "axes.titlecolor": ink.text,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": False, "axes.unicode_minus": True,
+        "grid.color": ink.grid, "grid.linewidth": line, "xtick.color": ink.muted, "ytick.color": ink.muted,
+        "xtick.labelcolor": ink.text, "ytick.labelcolor": ink.text, "xtick.major.width": line,
+        "ytick.major.width": line, "hatch.color": ink.faint, "hatch.linewidth": line, "legend.labelcolor": ink.text,
+        "legend.frameon": False, "legend.fontsize": "small", "figure.facecolor": ink.paper,
+        "savefig.facecolor": ink.paper, "svg.fonttype": "none", "pdf.fonttype": 42,
+    }  # fmt: skip
+
+
+@contextmanager
+def theme(*, dark: bool = False, points: float = 10.0) -> Iterator[Ink]:
     """Context in which figures are built: the same pictures whatever the user's own matplotlib settings."""
-    return style.context(["default", THEME])
+    chosen = DARK if dark else LIGHT
+    token = _ink.set(chosen)
+    try:
+        with style.context(["default", _settings(chosen, points)]):
+            yield chosen
+    finally:
+        _ink.reset(token)
 
 
 # ------------------------------------------------------------------ scales and ticks
@@ -72,7 +121,7 @@ def draw_surface(axes: Axes, surface: Surface, scale: LossScale) -> ContourSet:
     axes.set(xlim=(u[0], u[-1]), ylim=(v[0], v[-1]), xlabel=axis_label(surface, 0), ylabel=axis_label(surface, 1))
     loss = np.ma.masked_invalid(surface.loss)
     if loss.mask.any():
-        axes.add_patch(Rectangle((u[0], v[0]), u[-1] - u[0], v[-1] - v[0], facecolor="#F0F0F0", hatch="///", lw=0))
+        axes.add_patch(Rectangle((u[0], v[0]), u[-1] - u[0], v[-1] - v[0], facecolor=ink().missing, hatch="///", lw=0))
     levels = scale.levels()
     if scale.log:
         loss = np.ma.maximum(loss, scale.low)
@@ -93,12 +142,12 @@ def draw_loss_bar(figure: Any, scale: LossScale, **place: Any) -> None:
     bar.set_label(scale.label)
 
 
-def step_axis(axes: Axes, steps: ArrayLike) -> None:
+def step_axis(axes: Axes, steps: ArrayLike, most: int = 8) -> None:
     """Optimizer steps on x: linear, or logarithmic (with zero) where the checkpoints are spaced so."""
     at = np.asarray(steps, dtype=np.float64)
     gaps = np.diff(at)
     axes.set_xlabel("optimizer step")
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(most, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     if len(gaps) > 3 and np.median(gaps) < 0.4 * gaps.mean():
         first = float(at[at > 0].min())
@@ -114,8 +163,8 @@ def step_axis(axes: Axes, steps: ArrayLike) -> None:
 def head(axes: Axes, title: str, note: str = "") -> None:
     """Title at the left of a panel, a quiet note at its right."""
     axes.set_title(title)
-    axes.annotate(note, (1, 1), (0, 8), xycoords="axes fraction", textcoords="offset points", ha="right", size=9,
-                  color=MUTED)  # fmt: skip
+    axes.annotate(note, (1, 1), (0, 8), xycoords="axes fraction", textcoords="offset points", ha="right", size="small",
+                  color=ink().muted)  # fmt: skip
 
 
 def surface_head(axes: Axes, surface: Surface, trajectory: Trajectory | None) -> None:
@@ -135,15 +184,16 @@ def outlined(width: float = 1.6) -> list[patheffects.AbstractPathEffect]:
 
 def draw_ends(axes: Axes, trajectory: Trajectory) -> None:
     """Marks at the first and the last checkpoint, those that lie on the map."""
-    ends = ((0, "o", 7.0, "start"), (-1, "*", 13.0, "end"))
+    points = rcParams["font.size"]
+    ends = ((0, "o", 0.7 * points, "start"), (-1, "*", 1.3 * points, "end"))
     for index, shape, size, word in ends[: len(trajectory.steps)]:
         fill, rim = ("white", 0.6) if shape == "*" else ("#00000000", 1.4)
         axes.plot(trajectory.u[index], trajectory.v[index], shape, ms=size, mfc=fill, mec="white", mew=rim,
                   path_effects=outlined(1.4), zorder=4)  # fmt: skip
         shift = 12 * _outwards(axes, trajectory, index)  # beside the path, not on it
         axes.annotate(word, (trajectory.u[index], trajectory.v[index]), tuple(shift), textcoords="offset points",
-                      color="white", fontsize=9, ha="left" if shift[0] > 0 else "right", va="center", clip_on=True,
-                      annotation_clip=True, path_effects=outlined(0.6), zorder=4)  # fmt: skip
+                      color="white", fontsize="small", ha="left" if shift[0] > 0 else "right", va="center",
+                      clip_on=True, annotation_clip=True, path_effects=outlined(0.6), zorder=4)  # fmt: skip
 
 
 def _outwards(axes: Axes, trajectory: Trajectory, index: int) -> Array:
@@ -170,15 +220,16 @@ def lambda_range(values: Sequence[ArrayLike], lambda0: float = quadrature.LAMBDA
     return float(low - margin), float(high + margin)
 
 
-def lambda_axis(axis: Axis, low: float, high: float, operator: str, lambda0: float = quadrature.LAMBDA0) -> None:
+def lambda_axis(axis: Axis, low: float, high: float, operator: str, lambda0: float = quadrature.LAMBDA0, *,
+                most: int = 12) -> None:  # fmt: skip
     """Ticks and title of the asinh eigenvalue axis on u in [low, high]; the limits are the caller's."""
     ends = quadrature.from_asinh([low, high], lambda0)
     values, texts = quadrature.asinh_ticks(float(ends[0]), float(ends[1]), lambda0)
     upright = isinstance(axis, YAxis)
     at = quadrature.to_asinh(values, lambda0)
-    kept = spaced(at, (high - low) * (0.05 if upright else 0.085))
+    kept = spaced(at, (high - low) * (0.05 if upright else max(0.085, 0.6 / most)))
     axis.set_ticks(at[kept], [texts[i] for i in kept])
-    gap = "\n" if upright else " "
+    gap = "\n" if upright or most <= 5 else " "
     axis.set_label_text(f"{operator_name(operator)} eigenvalue λ{gap}(loss / weight², asinh scale)")
 
 
@@ -186,13 +237,13 @@ def operator_name(operator: str) -> str:
     return operator.replace("_", "-").capitalize()
 
 
-def density_axes(axes: Axes, u_range: tuple[float, float], top: float, operator: str) -> None:
+def density_axes(axes: Axes, u_range: tuple[float, float], top: float, operator: str, most: int = 9) -> None:
     """Axes of a density: asinh eigenvalue, log density from FLOOR, grey where curvature is negative."""
     log_axis(axes, FLOOR, max(top * 1.6, 10 * FLOOR), 7)
     axes.set_xlim(*u_range)
-    lambda_axis(axes.xaxis, *u_range, operator)
+    lambda_axis(axes.xaxis, *u_range, operator, most=most)
     axes.set_ylabel("density per unit asinh(λ/λ₀)")
-    axes.axvspan(u_range[0], min(0.0, u_range[1]), color="#F1F2F4", zorder=0, lw=0)
+    axes.axvspan(u_range[0], min(0.0, u_range[1]), color=ink().negative, zorder=0, lw=0)
     axes.grid(True)
 
 

@@ -7,6 +7,7 @@ quadrature nodes move (one-dimensional optimal transport), so that a peak travel
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -67,7 +68,7 @@ def load(run: Readable, *, plane: str | None = None, operator: str = "hessian", 
     Raises:
         ProblemError: a record is missing; the message holds the command that makes it.
     """
-    surface, trajectory = _plane(run, plane, origin)
+    surface, trajectory = on_plane(run, plane, origin)
     found = {
         kind: [run.read(k) for k in run.keys(kind) if run.meta(k).get("operator") == operator]
         for kind in ("spectrum", "eigenpairs")
@@ -80,8 +81,12 @@ def load(run: Readable, *, plane: str | None = None, operator: str = "hessian", 
     return Scene(run.info, surface, trajectory, found["spectrum"], found["eigenpairs"], run.metrics())
 
 
-def _plane(run: Readable, plane: str | None, origin: int | None) -> tuple[Surface, Trajectory]:
-    """Surface and trajectory on the same plane, the plane with the latest origin where no origin is asked for."""
+def on_plane(run: Readable, plane: str | None, origin: int | None) -> tuple[Surface, Trajectory]:
+    """Surface and trajectory on the same plane, the plane with the latest origin where no origin is asked for.
+
+    Raises:
+        ProblemError: there is none; the message holds the command that makes it.
+    """
     wanted = (plane,) if plane else PLANES
     by_kind: dict[str, dict[tuple[str, int], str]] = {"surface": {}, "trajectory": {}}
     for kind, found in by_kind.items():
@@ -193,6 +198,26 @@ class Moment:
         return self.spectrum_between == (self.step, self.step)
 
 
+class Flow:
+    """Densities over an ordered axis (steps, or t of a path): exact where measured, transported between."""
+
+    def __init__(self, at: ArrayLike, spectra: Sequence[Spectrum], width: Width | None = None) -> None:
+        self.places = np.asarray(at, dtype=np.float64)
+        kernel = width or smoothing.automatic(spectra)
+        self.measures: list[Measure] = [
+            (*quadrature.measure(s), quadrature.kernel_widths(s, width_u=kernel.value, sharp_u=kernel.sharp))
+            for s in spectra
+        ]
+        if not all(len(nodes) for nodes, _, _ in self.measures):
+            raise ProblemError("a spectrum holds no finite node; compute it again with `landscape spectrum`")
+        self.moves = [transport(a, b) for a, b in itertools.pairwise(self.measures)]
+
+    def at(self, place: float) -> tuple[Measure, tuple[int, int]]:
+        """The measure there and the indices of the spectra around it, equal where it is one of them."""
+        k, share = _interval(self.places, place)
+        return (self.moves[k].at(share), (k, k + 1)) if share else (self.measures[k], (k, k))
+
+
 class Track:
     """Interpolates a scene's records; `sharpness` (len(sharp_steps),) is the curve that is drawn over the steps."""
 
@@ -200,17 +225,11 @@ class Track:
         self.scene = scene
         self.steps = scene.trajectory.steps.astype(np.float64)
         self.spectrum_steps = np.array([s.step for s in scene.spectra], dtype=np.float64)
-        width = scene.width or smoothing.automatic(scene.spectra)
-        measures = [
-            (*quadrature.measure(s), quadrature.kernel_widths(s, width_u=width.value, sharp_u=width.sharp))
-            for s in scene.spectra
-        ]
-        if not all(len(nodes) for nodes, _, _ in measures):
-            raise ProblemError("a spectrum holds no finite node; compute it again with `landscape spectrum`")
-        self.measures = measures
-        self.moves = [transport(a, b) for a, b in itertools.pairwise(measures)]
-        tops = {s.step: float(nodes[-1]) for s, (nodes, _, _) in zip(scene.spectra, measures, strict=True)}
+        self.flow = Flow(self.spectrum_steps, scene.spectra, scene.width)
+        self.measures = self.flow.measures
+        tops = {s.step: float(nodes[-1]) for s, (nodes, _, _) in zip(scene.spectra, self.measures, strict=True)}
         tops |= {e.step: float(e.values[0]) for e in scene.eigenpairs if len(e.values)}
+        self.pairs = [(float(e.step), e.values) for e in scene.eigenpairs]
         self.sharp_steps = np.array(sorted(tops), dtype=np.float64)
         self.sharpness = np.array([tops[int(s)] for s in self.sharp_steps])
 
@@ -218,26 +237,27 @@ class Track:
         t = self.scene.trajectory
         i, share = _interval(self.steps, step)
         u, v, off, distance = (float(_mix(a, i, share)) for a in (t.u, t.v, t.off_plane, t.distance))
-        k, part = _interval(self.spectrum_steps, step)
-        nodes, weights, widths = self.measures[k] if part == 0 else self.moves[k].at(part)
+        (nodes, weights, widths), around = self.flow.at(step)
         return Moment(
             step=step, passed=i + 1, between=(int(t.steps[i]), int(t.steps[i + 1])) if share else None, u=u, v=v,
             loss=_mix_log(t.loss, i, share), off_plane=off / distance if distance > 0 else 0.0,
-            sharpness=float(np.interp(step, self.sharp_steps, self.sharpness)), tops=self._tops(step),
+            sharpness=float(np.interp(step, self.sharp_steps, self.sharpness)), tops=tops_at(self.pairs, step),
             nodes=nodes, weights=weights, widths=widths,
-            spectrum_between=(int(self.spectrum_steps[k]), int(self.spectrum_steps[k + 1 if part else k])),
+            spectrum_between=(int(self.spectrum_steps[around[0]]), int(self.spectrum_steps[around[1]])),
         )  # fmt: skip
 
-    def _tops(self, step: float) -> Array:
-        """Largest eigenvalues, matched by rank: the same matching that moves the density's outliers."""
-        pairs = self.scene.eigenpairs
-        if not pairs:
-            return np.empty(0)
-        i, share = _interval(np.array([p.step for p in pairs], dtype=np.float64), step)
-        if not share:
-            return pairs[i].values
-        count = min(len(pairs[i].values), len(pairs[i + 1].values))
-        return np.asarray((1 - share) * pairs[i].values[:count] + share * pairs[i + 1].values[:count])
+
+def tops_at(pairs: Sequence[tuple[float, Array]], place: float) -> Array:
+    """Largest eigenvalues, matched by rank: the same matching that moves the density's outliers."""
+    if not pairs:
+        return np.empty(0)
+    i, share = _interval(np.array([at for at, _ in pairs], dtype=np.float64), place)
+    here = pairs[i][1]
+    if not share:
+        return here
+    there = pairs[i + 1][1]
+    count = min(len(here), len(there))
+    return np.asarray((1 - share) * here[:count] + share * there[:count])
 
 
 def _interval(steps: Array, step: float) -> tuple[int, float]:

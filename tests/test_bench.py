@@ -168,6 +168,14 @@ def test_coverage_looks_at_every_interval() -> None:
         assert [row["products"] for row in rows] == [30, 60, 120]
 
 
+def test_videos_are_counted_and_weighed() -> None:
+    (rows,) = tables("video", "--films", "path", "--sizes", "640x360", "--formats", ".mp4")
+    (row,) = rows
+    assert (row["film"], row["frames"], row["processes"]) == ("path", 30, 1)
+    assert row["drawn / CPU s"] > 0
+    assert 0.01 < row["file, MB"] < 5
+
+
 def test_distances_of_measures_and_curves_to_points() -> None:
     exact = np.array([0.0, 1.0])
     assert _case.measure_distance(np.array([0.5]), np.array([1.0]), exact) == pytest.approx(0.5)

@@ -14,9 +14,19 @@ import pytest
 import softmax_run
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
-from landscape import drawing, figures, quadrature, records, scales
+from landscape import cli, drawing, paper, quadrature, records, scales
+from landscape.errors import ProblemError, UsageError
+from landscape.figures import density, spectrum
+from landscape.figures import path as along
+from landscape.figures import surface as contours
+from landscape.paper import Choice, Plate, Sheet
+from landscape.stores.run_directory import Run
 
 Measured = tuple[list[records.Spectrum], list[records.Eigenpairs]]
 
@@ -43,17 +53,16 @@ def path() -> records.Path:
                         spectra=list(spectra), eigenpairs=list(pairs))  # fmt: skip
 
 
-def drawn(figure: Figure, tmp_path: Path) -> Figure:
+def drawn(plate: Plate, tmp_path: Path) -> Figure:
     """Saved as vector and pixel graphics: a figure that cannot be drawn fails here."""
     for suffix in ("pdf", "png"):
-        figure.savefig(tmp_path / f"figure.{suffix}")
-        assert (tmp_path / f"figure.{suffix}").stat().st_size > 1000
-    return figure
+        assert paper.save(plate, tmp_path / f"figure.{suffix}").stat().st_size > 1000
+    return plate.figure
 
 
 def test_the_spectrum_figure_draws_the_density_and_names_its_axes(measured: Measured, tmp_path: Path) -> None:
     spectra, pairs = measured
-    figure = drawn(figures.spectrum_figure(spectra[-1], pairs[-1], first=spectra[0]), tmp_path)
+    figure = drawn(density.figure(spectra[-1], pairs[-1], first=spectra[0]), tmp_path)
     (axes,) = figure.axes
     assert axes.get_xlabel() == "Hessian eigenvalue λ (loss / weight², asinh scale)"
     assert axes.get_ylabel() == "density per unit asinh(λ/λ₀)"
@@ -66,22 +75,22 @@ def test_the_spectrum_figure_draws_the_density_and_names_its_axes(measured: Meas
 
 def test_the_spectrum_over_training_holds_all_checkpoints_and_the_sharpness(measured: Measured, tmp_path: Path) -> None:
     spectra, pairs = measured
-    figure = drawn(figures.spectrum_over_training_figure(spectra[::-1], pairs), tmp_path)
+    figure = drawn(spectrum.figure(spectra[::-1], pairs), tmp_path)
     axes, bar = figure.axes
     (line,) = axes.lines
     np.testing.assert_array_equal(line.get_xdata(), [s.step for s in spectra])
     np.testing.assert_allclose(quadrature.from_asinh(np.asarray(line.get_ydata())), [p.values[0] for p in pairs])
     assert "optimizer step" in axes.get_xlabel()
     assert "loss / weight²" in axes.get_ylabel()
-    assert bar.get_ylabel() == "density per unit asinh(λ/λ₀)"
+    assert bar.get_ylabel() == "density per\nunit asinh(λ/λ₀)"
     assert bar.get_yticklabels()[0].get_text() == "≤10⁻⁴"
     with pytest.raises(ValueError, match="at least one spectrum"):
-        figures.spectrum_over_training_figure([])
+        spectrum.figure([])
 
 
 def test_the_surface_figure_says_how_much_of_the_path_the_plane_holds(tmp_path: Path) -> None:
     surface, trajectory = softmax_run.plane()
-    figure = drawn(figures.surface_figure(surface, trajectory), tmp_path)
+    figure = drawn(contours.figure(surface, trajectory), tmp_path)
     axes, bar = figure.axes
     share = surface.meta["explained_variance"][0]
     assert axes.get_xlabel() == f"PC 1 ({scales.percent(share)} of path variance), units of weight"
@@ -92,7 +101,7 @@ def test_the_surface_figure_says_how_much_of_the_path_the_plane_holds(tmp_path: 
     held = 1 - (trajectory.off_plane**2).sum() / (trajectory.distance**2).sum()
     assert axes.get_title(loc="left") == "PCA plane at step 60"
     walk = scales.percent(sum(surface.meta["random_walk"]))
-    notes = [text.get_text() for text in axes.texts]
+    notes = [text.get_text() for text in axes.texts]  # of a wide figure; a narrow one says it in its caption
     assert f"holds {scales.percent(held)} of the path; a random walk: {walk}" in notes
 
 
@@ -103,39 +112,156 @@ def test_a_label_that_already_tells_the_variance_is_not_told_twice() -> None:
 
 def test_a_surface_that_is_not_finite_anywhere_is_still_a_picture(tmp_path: Path) -> None:
     surface, trajectory = softmax_run.plane(5)
-    drawn(figures.surface_figure(dataclasses.replace(surface, loss=np.full((5, 5), np.nan)), trajectory), tmp_path)
+    drawn(contours.figure(dataclasses.replace(surface, loss=np.full((5, 5), np.nan)), trajectory), tmp_path)
     constant = dataclasses.replace(surface, loss=np.full((5, 5), 2.0))
-    drawn(figures.surface_figure(constant), tmp_path)
+    drawn(contours.figure(constant), tmp_path)
 
 
 def test_the_path_figure_shows_loss_barrier_accuracy_sharpness_and_density(path: records.Path, tmp_path: Path) -> None:
-    figure = drawn(figures.path_figure(path), tmp_path)
-    loss, accuracy, sharpness, density, _bar = figure.axes
+    figure = drawn(along.figure(path), tmp_path)
+    loss, accuracy, sharpness, bottom, _bar = figure.axes
     assert loss.get_title(loc="left") == f"Barrier {scales.number(path.barrier)} between run A and run B"
     np.testing.assert_array_equal(loss.lines[0].get_ydata(), path.loss)
     np.testing.assert_array_equal(accuracy.lines[0].get_ydata(), path.accuracy)
     np.testing.assert_allclose(np.asarray(sharpness.lines[0].get_ydata()), [e.values[0] for e in path.eigenpairs])
-    assert "λ" in density.get_ylabel()
-    assert density.get_xlabel() == "position t on the linear path: 0 is run A, 1 is run B"
+    assert "λ" in bottom.get_ylabel()
+    assert bottom.get_xlabel() == "position t on the linear path"
 
 
 def test_a_path_without_spectra_is_one_panel(path: records.Path) -> None:
     bare = dataclasses.replace(path, accuracy=None, test_accuracy=None, test_loss=None, spectra=[], eigenpairs=[])
-    assert len(figures.path_figure(bare).axes) == 1
+    assert len(along.figure(bare).figure.axes) == 1
 
 
 def test_figures_do_not_depend_on_the_users_matplotlib_settings(measured: Measured) -> None:
     with mpl.rc_context({"axes.facecolor": "black", "font.size": 30, "axes.grid": True}):
-        figure = figures.spectrum_figure(measured[0][0])
+        figure = density.figure(measured[0][0]).figure
         assert mpl.rcParams["font.size"] == 30  # and they stay as the user set them
     assert figure.axes[0].get_facecolor() == (1.0, 1.0, 1.0, 1.0)
-    assert figure.axes[0].xaxis.label.get_fontsize() == 10
+    assert figure.axes[0].xaxis.label.get_fontsize() == 8
 
 
 def test_figures_need_neither_torch_nor_pyplot() -> None:
-    code = "import sys, landscape.figures, landscape.video; print([m for m in ('torch', 'mpi4py', 'dash', " \
-           "'matplotlib.pyplot') if m in sys.modules])"  # fmt: skip
+    code = "import sys, landscape.paper, landscape.video, landscape.vtk; print([m for m in ('torch', 'mpi4py'," \
+           "'dash', 'matplotlib.pyplot') if m in sys.modules])"  # fmt: skip
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+# ------------------------------------------------------------------ every figure of a run, on paper
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, path: records.Path) -> Run:
+    run = softmax_run.full_run(tmp_path_factory.mktemp("store") / "softmax")
+    run.write(path)
+    return run
+
+
+def words_of(figure: Figure) -> list[tuple[str, Bbox]]:
+    """All visible words of a figure and the boxes that they cover, in pixels."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    found = []
+    for text in figure.findobj(Text):
+        box = text.get_window_extent()
+        inside = text.axes is None or not text.get_clip_on() or text.axes.bbox.overlaps(box)
+        if text.get_text().strip() and text.get_visible() and inside and text in reachable(figure):
+            found.append((text.get_text(), box))
+    return found
+
+
+def reachable(figure: Figure) -> set[Text]:
+    """The texts that are drawn: ticks beyond the limits of their axis are kept by matplotlib, but not drawn."""
+    drawn = set(figure.findobj(Text))
+    for axis in (axis for axes in figure.findobj(Axes) for axis in (axes.xaxis, axes.yaxis)):
+        shown = {id(t) for tick in axis._update_ticks() for t in (tick.label1, tick.label2)}
+        drawn -= {t for tick in axis.get_major_ticks() for t in (tick.label1, tick.label2) if id(t) not in shown}
+        drawn -= {t for tick in axis.get_minor_ticks() for t in (tick.label1, tick.label2) if id(t) not in shown}
+        if not axis.axes.axison:
+            drawn -= set(axis.findobj(Text))
+    return drawn
+
+
+@pytest.mark.parametrize("size", ["column", "text", "140x120mm"])
+@pytest.mark.parametrize("name", paper.names())
+def test_no_words_of_a_figure_overlap_or_leave_the_page(run: Run, name: str, size: str) -> None:
+    sheet = Sheet.of(size, dark=size == "column")
+    if name in ("overview", "path") and size == "140x120mm":
+        pytest.skip("four rows of panels need a higher sheet")
+    figure = paper.make(run, name, None, sheet).figure
+    words = words_of(figure)
+    assert len(words) > 8
+    for text, box in words:
+        assert box.x0 >= -1, text
+        assert box.y0 >= -1, text
+        assert box.x1 <= figure.bbox.x1 + 1, text
+        assert box.y1 <= figure.bbox.y1 + 1, text
+    for (one, a), (two, b) in itertools.combinations(words, 2):
+        common = Bbox.intersection(a, b)
+        assert common is None or min(common.width, common.height) < 2.5, (one, two)  # pixels of 150 dpi
+
+
+def test_captions_state_the_error_of_the_projection(run: Run) -> None:
+    _, t = softmax_run.plane()
+    worst = int(np.argmax(t.off_plane))
+    wrong = scales.percent(float(np.abs(t.surface_loss / t.loss - 1).max()))
+    for name in ("surface", "relief", "trajectory", "overview"):
+        caption = paper.make(run, name, None, Sheet.of("text")).caption
+        assert f"step {t.steps[worst]:,}, lies {scales.number(t.off_plane[worst])} units of weight" in caption
+        assert f"is wrong by up to {wrong}" in caption
+        assert f"holds {scales.percent(drawing.path_share(t))} of the path" in caption
+
+
+def test_figures_are_written_whole_again_equal_and_with_their_caption(run: Run, tmp_path: Path) -> None:
+    for suffix in paper.SUFFIXES:
+        plate = paper.make(run, "scree", None, Sheet.of("column", captioned=False))
+        out = paper.save(plate, tmp_path / f"scree{suffix}")
+        assert plate.caption.split()[0].encode() in out.read_bytes()  # as the file's description
+        again = paper.save(paper.make(run, "scree", None, Sheet.of("column", captioned=False)), tmp_path / f"b{suffix}")
+        if suffix != ".svg":  # svg names its clip paths at random
+            assert out.read_bytes() == again.read_bytes()
+    assert {p.name[0] for p in tmp_path.iterdir()} == {"s", "b"}  # no hidden half
+    with pytest.raises(UsageError, match="must end in"):
+        paper.save(plate, tmp_path / "scree.eps")
+
+
+def test_dark_figures_are_dark_and_light_ones_light(run: Run) -> None:
+    for dark in (False, True):
+        figure = paper.make(run, "density", None, Sheet.of("column", dark=dark)).figure
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        corner = np.asarray(canvas.buffer_rgba())[0, 0, :3].astype(float).mean()
+        assert (corner < 60) == dark
+    assert drawing.ink() is drawing.LIGHT  # the theme ends with the figure
+
+
+@pytest.mark.parametrize("size", ["poster", "12", "1x1in", "900x900in", "ax3mm", "1.2.3x4in"])
+def test_sizes_that_are_none_are_refused(size: str) -> None:
+    with pytest.raises(UsageError, match="must be column, text, slide or WIDTHxHEIGHT"):
+        Sheet.of(size)
+
+
+def test_missing_records_name_the_command_that_makes_them(tmp_path: Path) -> None:
+    bare = softmax_run.bare_run(tmp_path / "bare")
+    commands = {"density": "landscape spectrum", "surface": "landscape surface", "path": "landscape path",
+                "trajectory": "landscape surface", "scree": "landscape spectrum"}  # fmt: skip
+    for name, command in commands.items():
+        with pytest.raises(ProblemError, match=command):
+            paper.make(bare, name)
+    with pytest.raises(ProblemError, match=r"no hessian spectrum at step 7; there are steps 0, 10"):
+        paper.make(softmax_run.full_run(tmp_path / "full"), "density", Choice(step=7))
+    with pytest.raises(UsageError, match="no figure 'cake'; the choices are density, overview"):
+        paper.make(bare, "cake")
+
+
+def test_export_writes_every_figure_there_is_data_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = softmax_run.bare_run(tmp_path / "bare")
+    assert cli.main(["export", str(bare.root), "--figure", "all", "--svg", "--out", str(tmp_path / "out")]) == 0
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["training.svg"]
+    assert "surface: run 'bare' has no surface" in capsys.readouterr().out
+    assert cli.main(["export", str(bare.root), "--figure", "surface"]) == 3
 
 
 # ------------------------------------------------------------------ numbers and ticks

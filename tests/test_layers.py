@@ -50,9 +50,10 @@ RECORDS = tuple(
 )
 STORES = ("landscape.stores", "landscape.stores.*")
 FOLLOWING = ("landscape.following",)
-FIGURES = tuple(
-    f"landscape.{name}" for name in ("video", "film", "motion", "figures", "reading_figures", "drawing", "scales")
-)
+FIGURES = tuple(f"landscape.{name}" for name in (
+    "video", "encoding", "films", "films.*", "motion", "figures", "figures.*", "drawing", "scales", "relief", "paper",
+    "vtk",
+))  # fmt: skip
 KRYLOV = tuple(f"landscape.{name}" for name in ("lanczos", "gram_schmidt", "extremes", "probes"))
 PROBLEMS = (
     "landscape.problem", "landscape.objective", "landscape.weights", "landscape.batches", "landscape.subsets",
@@ -114,7 +115,7 @@ ROOMS = (
     # One benchmark never imports another either; it finds rivals by name.
     Room(
         ("landscape.jobs.benches*",),
-        (*ENGINE, *EVIDENCE, "landscape.launch", "landscape.jobs._*", "landscape.jobs.benches._*"),
+        (*ENGINE, *FIGURES, *EVIDENCE, "landscape.launch", "landscape.jobs._*", "landscape.jobs.benches._*"),
         ("torch", "numpy", "scipy"),
     ),
     # One job never imports another; files whose name starts with _ are shared by all of them.

@@ -22,7 +22,7 @@ from scipy.stats import wasserstein_distance
 
 from landscape import motion, plugins, video
 from landscape.errors import EnvironmentProblem, ProblemError, UsageError
-from landscape.film import Film
+from landscape.films.plane import Film
 from landscape.stores.run_directory import Run
 
 job = plugins.load("landscape.jobs", "video")
@@ -142,7 +142,7 @@ def test_a_poster_is_one_frame_as_png(scene: video.Scene, film: Film, tmp_path: 
 
 
 def test_axes_and_colours_are_the_same_in_every_frame(film: Film) -> None:
-    panels = (film.map, film.spectrum, film.losses, film.sharps)
+    panels = (film.map.axes, film.density.axes, film.losses, film.sharps)
     before = [(a.get_xlim(), a.get_ylim()) for a in panels]
     frames = [pixels(film, i) for i in range(len(film.moments))]
     assert [(a.get_xlim(), a.get_ylim()) for a in panels] == before
@@ -154,9 +154,9 @@ def test_axes_and_colours_are_the_same_in_every_frame(film: Film) -> None:
 
 
 def test_the_axes_hold_every_density_and_every_checkpoint(film: Film, scene: video.Scene) -> None:
-    low, high = film.spectrum.get_ylim()
-    assert all(d.max() < high and d.min() >= low for d in film._densities)
-    left, right = film.spectrum.get_xlim()
+    low, high = film.density.axes.get_ylim()
+    assert all(d.max() < high and d.min() >= low for d in film.density.densities[0])
+    left, right = film.density.axes.get_xlim()
     for s in scene.spectra:
         assert left < np.arcsinh(s.nodes.min() / 1e-3) <= np.arcsinh(s.nodes.max() / 1e-3) < right
     low, high = film.losses.get_ylim()
@@ -190,18 +190,18 @@ def test_a_frame_between_checkpoints_is_marked_and_lies_on_the_chord(film: Film,
     assert m.v == pytest.approx((t.v[2] + t.v[3]) / 2, rel=1e-12)
     film.frame(5)
     assert "interpolated" in film.notes[0].get_text()
-    assert "interpolated" in film.when.get_text()
+    assert "interpolated" in film.density.when.get_text()
     assert film.values[1].get_text().startswith("≈")
     film.frame(4)
     assert film.notes[0].get_text() == "checkpoint 3 of 7"
-    assert film.when.get_text() == "step 20"
+    assert film.density.when.get_text() == "step 20"
     assert not film.values[1].get_text().startswith("≈")
 
 
 def test_a_density_that_was_not_measured_here_says_so(scene: video.Scene) -> None:
     sparse = dataclasses.replace(scene, spectra=scene.spectra[1:3], eigenpairs=[])
     film = Film(sparse, [0, 10, 60], width=640, height=360)
-    texts = [(film.frame(i), film.when.get_text())[1] for i in range(3)]
+    texts = [(film.frame(i), film.density.when.get_text())[1] for i in range(3)]
     assert texts == ["nearest: step 10", "step 10", "nearest: step 20"]
 
 
@@ -212,9 +212,9 @@ def test_a_marker_beyond_the_map_stays_at_its_edge_and_is_hollow(scene: video.Sc
     outside = int(np.argmin(trajectory.u))
     film = Film(dataclasses.replace(scene, surface=surface), [trajectory.steps[outside]], width=640, height=360)
     film.frame(0)
-    assert film.outside.get_text() == "outside the computed surface"
-    assert np.asarray(film.marker.get_xdata())[0] == surface.u[0]
-    assert film.marker.get_markerfacecolor() == "white"
+    assert film.map.outside.get_text() == "outside the computed surface"
+    assert np.asarray(film.map.marker.get_xdata())[0] == surface.u[0]
+    assert film.map.marker.get_markerfacecolor() == "white"
 
 
 def test_losses_that_are_negative_or_not_finite_are_drawn(scene: video.Scene) -> None:
@@ -339,7 +339,7 @@ def test_the_pca_plane_comes_first_and_then_the_latest_origin(run: Run, tmp_path
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"out": "run.avi"}, r"must end in \.mp4 or \.gif"),
+        ({"out": "run.avi"}, r"must end in \.mp4, \.webm, \.gif"),
         ({"width": 641}, "even"),
         ({"width": 320, "height": 180}, "at least 640x360"),
         ({"width": 720, "height": 1280}, "as wide as high"),

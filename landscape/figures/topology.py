@@ -1,0 +1,88 @@
+"""Minima, maxima and passes of a surface, numbered, and a bar from each minimum up to its pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from .. import drawing
+from ..motion import Readable
+from ..records import Surface
+from ..scales import LossScale
+from ..topology import Pair, Topology, topology
+from . import surface as contours
+from ._sheet import Choice, Plate, Sheet, about_projection, about_run, drawn
+
+_MOST = 8  # pairs that are drawn
+
+
+def _shown(found: Topology) -> list[Pair]:
+    kept = sorted([*found.basins, *found.peaks], key=lambda p: -p.persistence)[:_MOST]
+    return [p for p in found.basins if p in kept] + [p for p in found.peaks if p in kept]
+
+
+def draw_minima(axes: Axes, surface: Surface, found: Topology) -> None:
+    """The surface with numbered minima (rings; squares at the border), maxima (diamonds) and passes (crosses)."""
+    scale = LossScale.of(surface.loss)
+    drawing.draw_surface(axes, surface, scale)
+    drawing.draw_loss_bar(axes.figure, scale, ax=axes, pad=0.02)
+    for index, pair in enumerate(_shown(found), start=1):
+        _mark(axes, pair, index, peak=pair not in found.basins)
+    axes.set_title("Minima and passes")
+
+
+def _mark(axes: Axes, pair: Pair, index: int, *, peak: bool) -> None:
+    shape = "D" if peak else "s" if pair.extremum.border else "o"
+    at = (pair.extremum.u, pair.extremum.v)
+    axes.plot(*at, shape, ms=8, mfc="none", mec="white", mew=1.6, path_effects=drawing.outlined(1.4), clip_on=False)
+    axes.annotate(str(index), at, (7, 6), textcoords="offset points", color="white", fontsize=9,
+                  path_effects=drawing.outlined(0.8))  # fmt: skip
+    if pair.saddle is not None:
+        axes.plot(pair.saddle.u, pair.saddle.v, "x", ms=6, mec="white", mew=1.6, path_effects=drawing.outlined(1.4))
+
+
+def draw_barriers(axes: Axes, surface: Surface, found: Topology) -> None:
+    """One bar a basin, from its minimum up to its pass; below, peaks down to theirs."""
+    scale, pairs = LossScale.of(surface.loss), _shown(found)
+    for index, pair in enumerate(pairs, start=1):
+        basin, open_ = pair in found.basins, pair.saddle is None
+        colour = drawing.ink().blue if basin else drawing.ink().orange
+        end = scale.high if pair.saddle is None else pair.saddle.loss
+        axes.plot([pair.extremum.loss, end], [index, index], color=colour, lw=2.5, ls=":" if open_ else "-")
+        axes.plot(pair.extremum.loss, index, "o" if basin else "D", color=colour, ms=7,
+                  mfc=axes.get_facecolor() if pair.extremum.border else colour)  # fmt: skip
+        axes.plot(end, index, ">" if open_ else "x", color=colour, ms=6, mew=1.6)
+    names = [f"{'minimum' if p in found.basins else 'maximum'} {i}" for i, p in enumerate(pairs, start=1)]
+    axes.set_yticks(range(1, len(pairs) + 1), names)
+    axes.set_ylim(max(len(pairs), 3) + 0.6, 0.4)
+    if scale.log:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_locator(NullLocator())
+        ticks, texts = scale.ticks()
+        axes.set_xticks(ticks, texts)
+    else:
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.set_xlabel(scale.label)
+    axes.grid(True, axis="x")
+    axes.set_title("Barriers")
+
+
+def draw(page: Any, surface: Surface, found: Topology, sheet: Sheet) -> None:
+    left, right = page.subplots(*((2, 1) if sheet.narrow else (1, 2)))
+    draw_minima(left, surface, found)
+    contours.fit(left, narrow=True)
+    draw_barriers(right, surface, found)
+
+
+def figure(surface: Surface, *, sheet: Sheet | None = None, about: str = "") -> Plate:
+    sheet, found = sheet or Sheet.of("text"), topology(surface)
+    words = f"On this grid there are {found.words}; a bar ends at the pass where a basin meets a deeper one."
+    caption = f"{about} {about_projection(surface, None)} {words}".strip()
+    return drawn(sheet, 1.7 if sheet.narrow else 0.42, caption, lambda page: draw(page, surface, found, sheet))
+
+
+def make(run: Readable, choice: Choice, sheet: Sheet) -> Plate:
+    """Of the plane that is asked for, or the first of PCA, eigenvectors and random that is there."""
+    return figure(contours.read(run, choice)[0], sheet=sheet, about=about_run(run))
