@@ -102,9 +102,9 @@ class PlaneMeter:
     def __init__(self, problem: Problem, origin: Tensor, directions: Tensor, way: Way) -> None:
         self.way = way
         self.problem = problem = problem.to()  # a copy of the model: its weights and layers are exchanged below
-        self.names = metric_names(problem, problem.has_accuracy)
-        self.all_names = Meter(problem).names()
-        self._classifies = problem.has_accuracy
+        plain = Meter(problem)
+        self._classifies, self.all_names = plain.classifies, plain.names()
+        self.names = metric_names(problem, self._classifies)
         self._origin, self._directions = origin.to(problem.device), directions.to(problem.device)
         self._batches = {
             which: rebatched(batches, way.rows) if way.rows else batches
