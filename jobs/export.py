@@ -132,7 +132,9 @@ def _halves(record: Any) -> Object:
 def _surface(record: Any) -> Object:
     names = ("u", "v", "loss", "accuracy", "test_loss", "test_accuracy")
     found = {name: getattr(record, name) for name in names if getattr(record, name) is not None}
-    return {"step": record.step, "plane": record.plane, "labels": record.labels, **found}
+    model = record.meta.get("quadratic") if record.kind == "surface" else None
+    return {"step": record.step, "plane": record.plane, "labels": record.labels,
+            **({"quadratic": model} if model else {}), **found}  # fmt: skip
 
 
 def _volume(record: Any) -> Object:

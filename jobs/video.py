@@ -2,7 +2,7 @@
 
   landscape video runs/adam --out adam.mp4
   landscape video runs/adam --out adam.webm --view 3d --size 1920x1080 --dark
-  landscape video runs/adam runs/sgd --out both.mp4
+  landscape video runs/adam runs/sgd --out both.mp4      on one plane after `landscape trajectory runs/adam runs/sgd`
   landscape video runs/adam --path sgd --out between.mp4
   landscape video runs/adam --out adam.gif --plane eigen --seconds 6 --poster adam.png
 
@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                        help="the surface as a map, or as a relief under a camera that turns slowly (default: 2d)")
     group.add_argument("--path", metavar="NAME",
                        help="a path of the run instead: its key, or the other run's name")  # fmt: skip
-    group.add_argument("--plane", choices=("pca", "eigen", "random"), help="default: the first of these with a path")
+    group.add_argument("--plane", metavar="NAME", help="as its record is called: pca, eigen, eigen.1.3, ... (default: "
+                       "the first of pca, eigen and random with a path; of several runs a plane that holds all)")
     group.add_argument("--step", type=_common.natural, metavar="ORIGIN",
                        help="checkpoint through which the plane goes (default: the latest)")  # fmt: skip
     group.add_argument("--operator", default="hessian", help="whose spectrum (default: hessian)")
@@ -125,6 +126,8 @@ def _scene(args: argparse.Namespace) -> tuple[str, Any, str]:
         scenes = [dataclasses.replace(scene, width=Width(args.width)) for scene in scenes]
     spectra = sum(len(scene.spectra) for scene in scenes)
     about = f"{scenes[0].surface.plane} plane, {spectra} spectra"
+    if len(scenes) > 1 and args.plane is None:
+        scenes = video.together(runs, scenes)
     if len(scenes) == 1:
         return VIEWS[args.view], scenes[0], about
     if args.view != "2d":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -81,13 +81,34 @@ def load(run: Readable, *, plane: str | None = None, operator: str = "hessian", 
     return Scene(run.info, surface, trajectory, found["spectrum"], found["eigenpairs"], run.metrics())
 
 
+def together(runs: Sequence[Readable], scenes: Sequence[Scene]) -> list[Scene]:
+    """The same scenes on the first run's newest plane that holds the trajectories of all; without one, as they are."""
+    first, guests = runs[0], dict[tuple[str, int], dict[str, str]]()
+    for key in first.keys("guest"):
+        meta = first.meta(key)
+        guests.setdefault((meta["plane"], meta["step"]), {})[meta["run"]] = key
+    names = [scene.info.name for scene in scenes[1:]]
+    for plane, origin in sorted(guests, key=lambda place: (-place[1], place[0])):
+        found = guests[plane, origin]
+        if set(names) <= set(found):
+            try:
+                surface, own = on_plane(first, plane, origin)
+            except ProblemError:
+                continue  # the surface or the first run's own trajectory was removed
+            paths = [own, *(first.read(found[name]) for name in names)]
+            return [replace(scene, surface=surface, trajectory=path)
+                    for scene, path in zip(scenes, paths, strict=True)]  # fmt: skip
+    return list(scenes)
+
+
 def on_plane(run: Readable, plane: str | None, origin: int | None) -> tuple[Surface, Trajectory]:
     """Surface and trajectory on the same plane, the plane with the latest origin where no origin is asked for.
 
     Raises:
         ProblemError: there is none; the message holds the command that makes it.
     """
-    wanted = (plane,) if plane else PLANES
+    others = sorted({run.meta(key)["plane"] for key in run.keys("surface")} - set(PLANES))
+    wanted = (plane,) if plane else (*PLANES, *(name for name in others if ".line" not in name))
     by_kind: dict[str, dict[tuple[str, int], str]] = {"surface": {}, "trajectory": {}}
     for kind, found in by_kind.items():
         for key in run.keys(kind):

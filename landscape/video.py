@@ -29,10 +29,10 @@ from . import encoding, plugins
 from .encoding import FORMATS, Format, publishing
 from .errors import EnvironmentProblem, LandscapeError, UsageError
 from .films._stage import Stage, check_size
-from .motion import PACES, PLANES, Scene, load
+from .motion import PACES, PLANES, Scene, load, together
 from .scales import Array
 
-__all__ = ["PACES", "PLANES", "Rendered", "Scene", "films", "frame_count", "load", "poster", "render"]
+__all__ = ["PACES", "PLANES", "Rendered", "Scene", "films", "frame_count", "load", "poster", "render", "together"]
 FILMS = "landscape.films"
 WORTH = 60  # frames of one process: starting another takes about as long as drawing so many
 

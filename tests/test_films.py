@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import browsing
 import imageio.v2 as imageio
 import imageio_ffmpeg
 import numpy as np
@@ -171,8 +172,8 @@ def test_a_comparison_has_one_clock_one_loss_scale_and_one_axis_of_densities(sce
     info = dataclasses.replace(scene.info, name="other", settings={"lr": 0.1})
     short = slice(0, 4)
     t = scene.trajectory
-    names = ("steps", "u", "v", "off_plane", "distance", "loss", "surface_loss")
-    cut = {name: getattr(t, name)[short] for name in names}
+    held = {name: getattr(t, name) for name in records.AXES["trajectory"]}
+    cut = {name: array[short] for name, array in held.items() if array is not None}
     surface = dataclasses.replace(scene.surface, loss=3 * scene.surface.loss)
     other = dataclasses.replace(scene, info=info, surface=surface, trajectory=dataclasses.replace(t, **cut))
     times = comparison.times([scene, other], 30, "checkpoints")
@@ -189,6 +190,27 @@ def test_a_comparison_has_one_clock_one_loss_scale_and_one_axis_of_densities(sce
     gauss = dataclasses.replace(other, spectra=[dataclasses.replace(s, operator="fisher") for s in other.spectra])
     with pytest.raises(UsageError, match="by one operator, got fisher, hessian"):
         comparison.Film([scene, gauss], times)
+
+
+def test_runs_that_were_projected_on_one_plane_are_compared_on_it(tmp_path: Path) -> None:
+    runs = [softmax_run.full_run(tmp_path / name) for name in ("one", "two")]
+    runs[1].update_info(name="two")
+    scenes = [video.load(run) for run in runs]
+    apart = video.together(runs, scenes)
+    assert apart[0].surface is not apart[1].surface
+    assert "each run on its own plane" in words(comparison.Film(apart, [0.0]))
+    visitor = browsing.guest("two")
+    runs[0].write(visitor)
+    found = video.together(runs, scenes)
+    assert found[0].surface is found[1].surface
+    np.testing.assert_array_equal(found[0].trajectory.u, scenes[0].trajectory.u)
+    np.testing.assert_array_equal(found[1].trajectory.u, visitor.u)
+    assert "all runs on one plane" in words(comparison.Film(found, [0.0]))
+    assert video.together(runs[::-1], scenes[::-1])[0].surface is scenes[1].surface  # of the first run's planes only
+
+
+def words(film: comparison.Film) -> str:
+    return " ".join(text.get_text() for text in film.figure.texts)
 
 
 # ------------------------------------------------------------------ paths

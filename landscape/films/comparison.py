@@ -54,8 +54,10 @@ class Film(Stage):
         first = self.scenes[0].info
         problems = sorted({one.info.problem for one in self.scenes})
         names = [one.info.name for one in self.scenes]
+        common = len({id(one.surface) for one in self.scenes}) == 1
+        where = "all runs on one plane" if common else "each run on its own plane"
         self.heading(f"{', '.join(names[:-1])} and {names[-1]}", (
-            f"{', '.join(problems)}, {first.size:,} weights; one loss scale, each run on its own plane",
+            f"{', '.join(problems)}, {first.size:,} weights; one loss scale, {where}",
             "densities on one axis with one kernel width; ticks: largest eigenvalues, one row a run",
         ), 120)  # fmt: skip
         self.values, self.notes = self.cards(((0.875, "step"),))
