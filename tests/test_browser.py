@@ -178,7 +178,7 @@ def test_the_plane_changes_by_a_link_and_back_returns(visit: Open, address: str)
 
 
 def test_two_runs_share_a_surface_with_a_legend_and_a_line_is_a_curve(visit: Open, address: str) -> None:
-    page = visit(address, "/run/gd/surface/pca?step=20", graphs=2)
+    page = visit(address, "/run/gd/surface/pca?step=20", graphs=4)
     names = page.locator('section[data-card="surface"] .legendtext')
     expect(names).to_have_text(["gd", "adam"])
     page.get_by_role("link", name="adam").click()
@@ -218,7 +218,7 @@ def test_the_surface_shows_what_was_measured_and_any_quantity(
     address = host(adaptive_store(tmp_path))
     surface = softmax_run.plane()[0]
     count = int((np.indices(surface.loss.shape).sum(axis=0) % 3 == 0).sum())
-    page = visit(address, "/run/gd/surface/pca", graphs=2, color_scheme=theme)
+    page = visit(address, "/run/gd/surface/pca", graphs=4, color_scheme=theme)
     card = page.locator('section[data-card="surface"]')
     expect(card).to_contain_text(f"{count:,} points are measured")
     expect(card).to_contain_text("at 40 points held out the loss is wrong by at most 0.4 % of its range")
@@ -230,8 +230,8 @@ def test_the_surface_shows_what_was_measured_and_any_quantity(
     expect(card).to_contain_text("Training margin on the principal-component plane")
     page.get_by_role("link", name="shown", exact=True).click()
     search(page, "points=shown")
-    points = page.locator("section[data-card=surface] .scatterlayer .trace:last-child path.point")
-    expect(points).to_have_count(count)
+    drawn = "document.querySelector('section[data-card=surface] .js-plotly-plot')._fullData.map(t => t.x.length)"
+    eventually(lambda: count in page.evaluate(drawn))
     page.get_by_role("link", name="3-D").click()
     search(page, "show=margin.*view=3d|view=3d.*show=margin")
 
@@ -251,9 +251,12 @@ def test_the_readings_of_a_surface_are_laid_over_it_by_a_link_and_keep_step_and_
     expect(page.locator('section[data-card="surface"] .caption')).to_contain_text("Orange: the quadratic model")
     assert page.evaluate(drawn).count("contour") == 2
     page.get_by_role("link", name="minima and passes").click()
-    expect(page.locator('section[data-card="surface"] .annotation').first).to_be_visible()
+    expect(page.locator('section[data-card="surface"] .caption')).to_contain_text("Rings are minima")
+    numbers = page.locator('section[data-card="surface"] .annotation', has_text="1")
+    expect(numbers.first).to_be_visible()
     page.get_by_role("slider", name="Checkpoint (optimizer step)").press("ArrowRight")  # the marker moves below them
     search(page, r"step=30")
+    expect(numbers.first).to_be_visible()
     page.get_by_role("link", name="3-D").click()
     search(page, r"view=3d&step=30&over=minima$")
     expect(page.get_by_role("table")).to_contain_text("minimum 1")
@@ -391,7 +394,7 @@ def test_error_bars_of_sampling_and_doubts_about_eigenpairs_stand_beside_the_eig
     for step, found in ((softmax_run.LAST, {"converged": True, "missed": 0.004}), (50, {"converged": False})):
         pairs = run.read(f"eigenpairs-hessian-{step:08d}", large=True)
         run.write(dataclasses.replace(pairs, meta={"missed": 0.3, "tolerance": 1e-5, **found}))
-    page = visit(host(tmp_path), "/run/gd/spectrum", graphs=3)
+    page = visit(host(tmp_path), "/run/gd/spectrum", graphs=4)
     card = page.locator('section[data-card="scree"]')
     expect(card).to_contain_text("is missing with a probability of at most 0.4 %")
     expect(card).to_contain_text("Error bars also show sampling")

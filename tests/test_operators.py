@@ -492,7 +492,7 @@ def test_the_spectrum_job_on_an_operator_and_on_blocks(tmp_path, capsys):
     assert "0.weight, 0.bias, 2.weight, 2.bias" in capsys.readouterr().err
     surface = ["surface", str(run.root), "--plane", "eigen", "--operator", "hessian[0.*]", "--points", "3"]
     assert cli.main(surface) == 0
-    directions = run.read("surface-eigen-00000006", large=True).directions
+    directions = run.read(run.keys("surface")[0], large=True).directions
     assert directions[:, :260].any()
     assert not directions[:, 260:].any()
 

@@ -15,7 +15,7 @@ from ..plots import volume as plot
 from ..plots.surface import quantity
 from ..reading import Reader
 from ..style import number
-from ..surfaces import TITLES, quantities, showing
+from ..surfaces import quantities, showing, title
 from ..view import Card, Kpi, Missing, Page, Place, Slider, href
 
 NAME, ORDER = "Volume", 3.5
@@ -89,7 +89,7 @@ def tabs(scene: Scene, plane: str, origins: list[int], origin: int | None, axis:
     def url(to: str, **query: str) -> str:
         return href("run", scene.run_id, "volume", to, **query, show=scene.place.query.get("show", ""))
 
-    found = [shell.tabs("Directions", [(TITLES[p], url(p, axis=across), p == plane) for p in PLANES])]
+    found = [shell.tabs("Directions", [(title(p), url(p, axis=across), p == plane) for p in PLANES])]
     if len(origins) > 1:
         shown = origins if len(origins) <= 8 else origins[:: -(-len(origins) // 8)]
         entries = [(f"{s:,}", url(plane, axis=across, origin=str(s)), s == origin) for s in shown]
@@ -142,7 +142,7 @@ def volume_card(scene: Scene, plane: str, origin: int | None, axis: int) -> Card
         volume = read(scene, plane, origin)
         size = " × ".join(str(len(grid(volume, a))) for a in range(3))
         text = (
-            f"{words(volume)} on three {TITLES[plane]} directions through step {volume.step:,} ({size} points): "
+            f"{words(volume)} on three {title(plane)} directions through step {volume.step:,} ({size} points): "
             "surfaces of equal value, the better half. Orange: the checkpoints' projections"
         )
         share = volume.meta.get("captured")
@@ -167,7 +167,7 @@ def volume_card(scene: Scene, plane: str, origin: int | None, axis: int) -> Card
         caption,
         table,
         move=lambda i: plot.move(read(scene, plane, origin), axis, i),
-        about=f"Surfaces of equal training loss on three {TITLES[plane]} directions with the projected trajectory",
+        about=f"Surfaces of equal training loss on three {title(plane)} directions with the projected trajectory",
     )
 
 
