@@ -72,7 +72,7 @@ def gallery(store: str, out: Path) -> None:
     from landscape.stores.run_directory import Run
 
     adam, sgd = Run(f"{store}/adam"), Run(f"{store}/sgd-momentum")
-    scenes = [video.load(adam), video.load(sgd)]
+    scenes = video.together([adam, sgd], [video.load(adam), video.load(sgd)])
     frames = [video.poster(scenes[0], out / "relief.png", film="relief", step=200, dark=True),
               video.poster(scenes, out / "comparison.png", film="comparison", step=150)]  # fmt: skip
     for name in ("trajectory", "relief"):

@@ -28,7 +28,7 @@ Float64 = NDArray[np.float64]
 _SAMPLES = 2048  # of which a way is tried at most
 _SMALL = 200_000  # weights; below, stacking points can save more calls than it costs
 _SHORT = 0.02  # seconds below which a measurement is repeated
-_SHARE, _LEAST = 0.05, 0.2  # of the work that is ahead, and seconds, that trying may take
+_SHARE, _LEAST = 0.05, 0.05  # of the work that is ahead, and seconds, that trying may take
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def _ways(problem: Problem, samples: int, points: int) -> Iterator[Way]:
     whole = [samples] if 0 < samples <= _SAMPLES else []
     large = [*whole, *(size for size in (1024, 512) if size < samples)]
     counts = (8, 16, 32) if cpu else (64, 64, 64)  # so that what a call holds stays in a core's cache
-    stacked = [
-        Way(size, count, True, cpu) for size, count in zip(large, counts, strict=False)
+    stacked = [  # the fewest samples first: what they make stays in a core's cache
+        Way(size, count, True, cpu) for size, count in reversed(list(zip(large, counts, strict=False)))
     ] if problem.size < _SMALL and points >= 16 else []  # fmt: skip
     single = [Way(size, 1, True, cpu) for size in [*sizes, *whole]]
     ways = [*single, *stacked[:1]] if convolves and cpu else [*stacked, *single]

@@ -75,7 +75,9 @@ def _built(name: str, args: argparse.Namespace) -> Problem | str:
         return _subjects.built(name, args)
     subject = dataclasses.replace(subject, settings={**subject.settings, "activation": "relu"})
     try:
-        return subject.build(name, quick=args.quick, seed=args.seed)
+        problem = subject.build(name, quick=args.quick, seed=args.seed)
+        problem.test_batches = []  # a forward pass is one over the training data, and other tools take no other
+        return problem
     except LandscapeError as error:
         return str(error)
 
