@@ -19,6 +19,16 @@ from .style import number
 Array = NDArray[np.float64]
 
 
+def gradient_text(pairs: records.Eigenpairs) -> str:
+    """How much of the gradient lies along the largest eigenvalues' vectors, where that was recorded."""
+    found = pairs.meta.get("gradient")
+    cosines = found.get("cosines") if isinstance(found, dict) else None
+    if not isinstance(cosines, list) or not all(isinstance(c, (int, float)) for c in cosines) or not len(pairs.values):
+        return ""
+    share = sum(c * c for c in cosines[: len(pairs.values)])
+    return f"{100 * share:.0f} % of the gradient's square lies along the {len(pairs.values)} largest. "
+
+
 def threshold_text(threshold: Threshold) -> str:
     """'2/η = 10', or the reason why there is none."""
     return threshold.formula if threshold.value is None else f"{threshold.formula} = {number(threshold.value)}"

@@ -91,8 +91,10 @@ def _spectrum(record: Any) -> Object:
 
 def _eigenpairs(record: Any) -> Object:
     names = ("values", "residuals", "lowest_values", "lowest_residuals")
+    slope = record.meta.get("gradient")
     return {"step": record.step, "operator": record.operator, "size": record.size,
-            **{name: getattr(record, name) for name in names}}  # fmt: skip
+            **{name: getattr(record, name) for name in names},
+            **({"gradient": slope} if isinstance(slope, dict) else {})}  # fmt: skip
 
 
 def _followed(store: Any, keys: list[str]) -> list[Object]:

@@ -215,12 +215,15 @@ class _Job:
 
 def _keep(store: Any, made: Records, args: argparse.Namespace, numbers: dict[str, Any], ranks: int) -> None:
     from landscape.evidence import evidence
+    from landscape.stability import threshold
 
     pairs, *others = made
     if args.no_vectors:
         pairs = dataclasses.replace(pairs, vectors=None)
     for record in (pairs, *others):
-        store.write(dataclasses.replace(record, meta=evidence(ranks, **numbers) | record.meta))
+        limit = dataclasses.asdict(threshold(store.info, record.operator, record.step))
+        meta = evidence(ranks, **numbers, threshold=limit) | record.meta
+        store.write(dataclasses.replace(record, meta=meta))
 
 
 def _ready(

@@ -38,6 +38,10 @@ class Operator:
         """The same operator of another problem at `vector` (size,), on this rank alone; itself where it knows none."""
         return self
 
+    def covector(self, part: Tensor) -> Tensor | None:
+        """A gradient's rows (part,) in the coordinates of the operator's eigenvectors; None where there are none."""
+        return part
+
     def forget(self) -> None:
         """Drop what is kept between products: the next one is computed from the model and the data again."""
 
@@ -80,6 +84,10 @@ class Combination(Operator):
         combined = Combination([(factor, operator.on(problem, vector)) for factor, operator in self.terms])
         combined.name = self.name
         return combined
+
+    def covector(self, part: Tensor) -> Tensor | None:
+        """The rows as they are, unless a term scales them: then terms have coordinates of their own."""
+        return part if all(operator.covector(part) is part for _, operator in self.terms) else None
 
     def forget(self) -> None:
         for _, operator in self.terms:

@@ -66,6 +66,10 @@ class Curvature(Operator):
         options: dict[str, Any] = {"checkpoint": self.checkpoint, "seed": self.seed, "products": Taken(self.strategy)}
         return type(self)(problem, vector, Comm(), self.operator, **options)
 
+    def covector(self, part: Tensor) -> Tensor | None:
+        """A gradient's rows (part,) in the operator's coordinates: of diag(s) A diag(s) those of theta / s."""
+        return part if self._scale is None else self._scale[:, 0].to(part) * part
+
     def forget(self) -> None:
         self._kept.clear()
 

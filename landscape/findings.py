@@ -62,6 +62,27 @@ def numbers(
     return meta
 
 
+def gradient(problem: Problem, curvature: Operator, pairs: Extremes) -> dict[str, Any]:
+    """`{"gradient": {"norm", "cosines"}}`: of the loss over all data, with each eigenvector, largest pairs first.
+
+    The squares of the cosines add up to the gradient's share in the eigenspace (Gur-Ari, Roberts & Dyer 2018). Of the
+    preconditioned Hessian both are in its coordinates P^1/2 theta. Nothing for sums whose terms have their own.
+    """
+    comm, total = curvature.comm, torch.zeros(curvature.size, dtype=torch.float64, device=curvature.vector.device)
+    with comm.together():
+        for batch in comm.share(problem.batches):
+            leaf = curvature.vector.clone().requires_grad_(True)
+            (slope,) = torch.autograd.grad(problem.batch_loss(leaf, batch), leaf)
+            total.add_(slope, alpha=problem.count(batch) / problem.samples)
+    mine = curvature.covector(comm.sum_scatter(total[:, None])[:, 0])
+    if mine is None:
+        return {}
+    products = curvature.reduce(torch.stack([mine @ mine, *(row.double() @ mine for row in pairs.vectors)])[:, None])
+    square, *along = products[:, 0].tolist()
+    norm = square**0.5
+    return {"gradient": {"norm": norm, "cosines": [value / norm if norm > 0 else 0.0 for value in along]}}
+
+
 def record(pairs: Extremes, curvature: Operator, step: int, meta: dict[str, Any]) -> Eigenpairs:
     """The record; its vectors, gathered one at a time, are rank 0's alone."""
     kept = None

@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from .batch_statistics import recompute_statistics
 from .batches import Batch, count_answers, rebatched, tensors
 from .entries import Entries, combined
+from .heap import reuse_pages
 from .kernels import Reordered
 from .problem import Problem
 
@@ -100,6 +101,7 @@ class PlaneMeter:
     """
 
     def __init__(self, problem: Problem, origin: Tensor, directions: Tensor, way: Way) -> None:
+        reuse_pages()
         self.way = way
         self.problem = problem = problem.to()  # a copy of the model: its weights and layers are exchanged below
         plain = Meter(problem)

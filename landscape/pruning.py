@@ -11,22 +11,18 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .batches import tensors
 from .errors import ProblemError
 from .problem import Problem
-from .symmetries import Symmetries, symmetries_of
+from .symmetries import symmetries_of
+from .wiring import Masks, Wiring
 
-Masks = list[Tensor]  # one a group of units: True where the unit goes
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_PRODUCERS = (nn.Linear, *_CONVOLUTIONS)
 _EXACT = 1e-8  # largest relative change of the outputs, in float64, that is rounding
 
 
@@ -61,7 +57,7 @@ def prune(problem: Problem, threshold: float = 0.0) -> Pruned:
     symmetries = symmetries_of(problem)
     if not symmetries.sizes and symmetries.obstacles:
         raise ProblemError(f"nothing can be pruned: {symmetries.obstacles[0]}")
-    wiring = _Wiring(problem.model, symmetries)
+    wiring = Wiring(problem.model, symmetries)
     dead = wiring.dead(threshold)
     zeroed = _with_zeros(problem, wiring, dead)
     exact = zeroed.first_batch().to(dtype=torch.float64)
@@ -73,7 +69,7 @@ def prune(problem: Problem, threshold: float = 0.0) -> Pruned:
     return Pruned(smaller, problem.size, wiring.removed(going), stayed, change, moved)
 
 
-def _with_zeros(problem: Problem, wiring: _Wiring, dead: Masks) -> Problem:
+def _with_zeros(problem: Problem, wiring: Wiring, dead: Masks) -> Problem:
     model = copy.deepcopy(problem.model)
     with torch.no_grad():
         for name, tensor in model.named_parameters():
@@ -83,7 +79,7 @@ def _with_zeros(problem: Problem, wiring: _Wiring, dead: Masks) -> Problem:
 
 
 def _largest(
-    zeroed: Problem, exact: Problem, wiring: _Wiring, going: Masks, wanted: list[Tensor]
+    zeroed: Problem, exact: Problem, wiring: Wiring, going: Masks, wanted: list[Tensor]
 ) -> tuple[Problem, Masks, float]:
     """All groups at once where that keeps the outputs, else one group after another, those that do."""
     def attempt(masks: Masks) -> tuple[Problem | None, float]:
@@ -116,257 +112,6 @@ def _outputs(problem: Problem) -> list[Tensor]:
 def _difference(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
     pairs = [(a, b) for a, b in zip(found, wanted, strict=True) if b.numel()]
     return max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-300)) for a, b in pairs)
-
-
-# ---------------------------------------------------------------------- where the units sit
-
-
-@dataclass(frozen=True)
-class _Place:
-    """One factor of a tensor: its position among all factors, its group, and what the tensor does with the unit."""
-
-    at: int
-    group: int
-    role: str  # 'out': the layer produces the unit; 'in': it reads it; 'through': one channel to one channel
-
-
-class _Wiring:
-    """Which layers produce and which read every unit of a model."""
-
-    def __init__(self, model: nn.Module, symmetries: Symmetries) -> None:
-        self.model, self.symmetries = model, symmetries
-        shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
-        self._places = {name: self._of(name, shapes[name]) for name in symmetries.factors}
-        self.fixed = {  # groups in tensors of which it is not known what they do
-            place.group for places in self._places.values() for place in places if place.role == "unknown"
-        }
-
-    def _of(self, name: str, shape: tuple[int, ...]) -> list[_Place]:
-        module, _, leaf = name.rpartition(".")
-        owner = self.model.get_submodule(module)
-        groups = owner.groups if isinstance(owner, _CONVOLUTIONS) else 1
-        found, dim, left, done = [], -1, 1, 1
-        for at, (size, group) in enumerate(self.symmetries.factors[name]):
-            while left == 1:
-                dim, done = dim + 1, 1
-                left = shape[dim]
-            through = dim == 0 and done < groups
-            left, done = left // size, done * size
-            if group is not None:
-                found.append(_Place(at, group, self._role(owner, leaf, dim, len(shape), through)))
-        return found
-
-    @staticmethod
-    def _role(owner: nn.Module, leaf: str, dim: int, dims: int, through: bool) -> str:
-        if dims == 1:
-            return "along"  # a bias, a normalisation's scale or statistics
-        if not isinstance(owner, _PRODUCERS) or leaf != "weight" or dim > 1:
-            return "unknown"
-        return "in" if dim == 1 else "through" if through else "out"
-
-    def places(self, name: str, role: str) -> list[_Place]:
-        return [place for place in self._places.get(name, ()) if place.role == role]
-
-    def blocks(self, name: str, tensor: Tensor) -> Tensor:
-        """A view with one dimension a factor."""
-        return tensor.view([size for size, _group in self.symmetries.factors[name]])
-
-    def dead(self, threshold: float) -> Masks:
-        """Units all of whose producers' weights lie within the threshold of zero; some layer must produce them."""
-        alive: list[Tensor | None] = [None] * len(self.symmetries.sizes)
-        for name, tensor in self.model.named_parameters():
-            for place in self.places(name, "out"):
-                rows = self.blocks(name, tensor.detach()).movedim(place.at, 0)
-                mine = (rows.reshape(len(rows), -1).abs() > threshold).any(dim=1).cpu()
-                known = alive[place.group]
-                alive[place.group] = mine if known is None else known | mine
-        masks = []
-        for group, (size, known) in enumerate(zip(self.symmetries.sizes, alive, strict=True)):
-            some = known is not None and group not in self.fixed
-            mask = ~known if some and known is not None else torch.zeros(size, dtype=torch.bool)
-            if mask.all():
-                mask[0] = False  # a layer of no units would be no network
-            masks.append(mask)
-        return masks
-
-    # ------------------------------------------------------------------ constants
-
-    def movable(self, exact: Problem, dead: Masks) -> Masks:
-        """The dead units whose constant can go into the biases of all layers that read it."""
-        going = [mask.clone() for mask in dead]
-        for name, (value, constant) in self._inputs(exact).items():
-            layer = exact.model.get_submodule(name)
-            fits = constant & ((value == 0) if self._padded(layer) else torch.ones_like(constant))
-            for place, mask in self._entries(f"{name}.weight", layer, dead):
-                stays = (mask & ~fits).view(self._sizes_in(f"{name}.weight", layer)).movedim(place.at, 0)
-                going[place.group] &= ~stays.reshape(len(stays), -1).any(dim=1)
-        return going
-
-    @staticmethod
-    def _padded(layer: nn.Module) -> bool:
-        return isinstance(layer, _CONVOLUTIONS) and (isinstance(layer.padding, str) or any(layer.padding))
-
-    def _sizes_in(self, name: str, layer: nn.Module) -> list[int]:
-        return [size for size, _group in self._factors_in(name, layer)]
-
-    def _factors_in(self, name: str, layer: nn.Module) -> list[tuple[int, int | None]]:
-        """Factors of the axis of a layer's inputs: of its weight's second axis; the groups of a convolution before."""
-        weight = layer.get_parameter("weight")
-        factors, groups = self.symmetries.factors[name], layer.groups if isinstance(layer, _CONVOLUTIONS) else 1
-        first = _take(factors, groups)
-        outputs = _take(factors, weight.shape[0])
-        return factors[:first] + factors[outputs : outputs + _take(factors[outputs:], weight.shape[1])]
-
-    def _entries(self, name: str, layer: nn.Module, masks: Masks) -> list[tuple[_Place, Tensor]]:
-        """For each factor of a layer's input axis that is a group: which entries of the axis belong to its units."""
-        if name not in self.symmetries.factors:
-            return []
-        factors = self._factors_in(name, layer)
-        sizes = [size for size, _group in factors]
-        found = []
-        for at, (_size, group) in enumerate(factors):
-            if group is not None:
-                shape = [1] * len(sizes)
-                shape[at] = sizes[at]
-                found.append((_Place(at, group, "in"), masks[group].view(shape).expand(sizes).reshape(-1)))
-        return found
-
-    @torch.no_grad()
-    def _inputs(self, exact: Problem) -> dict[str, tuple[Tensor, Tensor]]:
-        """layer -> (value, whether it is constant) of every entry of its input axis, over samples and places."""
-        seen: dict[str, tuple[Tensor, Tensor]] = {}
-
-        def watch(name: str) -> Callable[..., None]:
-            def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-                x = inputs[0] if isinstance(module, nn.Linear) else inputs[0].movedim(1, -1)
-                rows = x.reshape(-1, x.shape[-1])
-                low, high = rows.amin(dim=0).cpu(), rows.amax(dim=0).cpu()
-                constant = high - low <= 1e-12 * torch.maximum(high.abs(), low.abs())
-                if name in seen:  # a layer that is used twice must read the same constant each time
-                    constant = constant & seen[name][1] & (low == seen[name][0])
-                seen[name] = (low, constant)
-
-            return look
-
-        layers = {n: m for n, m in exact.model.named_modules() if isinstance(m, _PRODUCERS)}
-        hooks = [m.register_forward_pre_hook(watch(n)) for n, m in layers.items()]
-        try:
-            _outputs(exact)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return seen
-
-    # ------------------------------------------------------------------ cutting
-
-    def cut(self, problem: Problem, going: Masks) -> Problem:
-        """The problem with a model of its own from which these units are gone, constants moved into biases."""
-        model = copy.deepcopy(problem.model)
-        reading = self._inputs(problem.first_batch())
-        shifts = {name: self._shift(model.get_submodule(name), name, values[0], going)
-                  for name, values in reading.items()}  # fmt: skip
-        keep = [(~mask).nonzero().squeeze(1) for mask in going]
-        parts: dict[int, nn.Parameter] = {}
-        for name, tensor in model.state_dict(keep_vars=True).items():
-            if name in self.symmetries.factors:
-                self._replace(model, name, self._kept(name, tensor, keep), tensor, parts)
-        for name, shift in shifts.items():
-            if shift is not None:
-                self._add(model, name, shift, keep)
-        for name, module in model.named_modules():
-            _resize(module, self._groups_left(name, module, keep))
-        return problem.with_model(model)
-
-    def _shift(self, layer: nn.Module, name: str, value: Tensor, going: Masks) -> Tensor | None:
-        """What the units that go add to the outputs (all of them) of a layer that reads them; None for nothing."""
-        entries = self._entries(f"{name}.weight", layer, going)
-        gone = torch.zeros(len(value), dtype=torch.bool)
-        for _place, mask in entries:
-            gone |= mask
-        if not bool((value[gone] != 0).any()):
-            return None
-        weight = layer.get_parameter("weight").detach()
-        groups = layer.groups if isinstance(layer, _CONVOLUTIONS) else 1
-        taps = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1).sum(dim=-1)  # (group, out, in)
-        constant = torch.where(gone, value, 0).to(weight).view(groups, -1, 1)
-        return (taps @ constant).reshape(-1)
-
-    def _kept(self, name: str, tensor: Tensor, keep: Sequence[Tensor]) -> Tensor:
-        factors = self.symmetries.factors[name]
-        blocks = tensor.detach().reshape([size for size, _group in factors])
-        for at, (_size, group) in enumerate(factors):
-            if group is not None:
-                blocks = blocks.index_select(at, keep[group].to(tensor.device))
-        shape, rest = [], list(zip(factors, blocks.shape, strict=True))
-        for length in tensor.shape:
-            taken = _take([f for f, _new in rest], length)
-            shape.append(math.prod(new for _f, new in rest[:taken]))
-            rest = rest[taken:]
-        return blocks.reshape(shape)
-
-    @staticmethod
-    def _replace(
-        model: nn.Module, name: str, value: Tensor, old: Tensor, parts: dict[int, nn.Parameter]
-    ) -> None:
-        module, _, leaf = name.rpartition(".")
-        owner = model.get_submodule(module)
-        if isinstance(old, nn.Parameter):  # weights that were tied stay tied
-            new = parts.setdefault(id(old), nn.Parameter(value.clone(), requires_grad=old.requires_grad))
-            setattr(owner, leaf, new)
-        else:
-            owner.register_buffer(leaf, value.clone(), persistent=True)
-
-    def _add(self, model: nn.Module, name: str, shift: Tensor, keep: Sequence[Tensor]) -> None:
-        layer = model.get_submodule(name)
-        weight, factors = layer.get_parameter("weight"), self.symmetries.factors[f"{name}.weight"]
-        outputs = factors[: _take(factors, len(shift))]
-        blocks = shift.reshape([size for size, _group in outputs] or [len(shift)])
-        for at, (_size, group) in enumerate(outputs):
-            if group is not None:
-                blocks = blocks.index_select(at, keep[group].to(shift.device))
-        with torch.no_grad():
-            if layer.bias is None:
-                layer.bias = nn.Parameter(torch.zeros(weight.shape[0], dtype=weight.dtype, device=weight.device))
-            layer.get_parameter("bias").add_(blocks.reshape(-1))
-
-    def _groups_left(self, name: str, module: nn.Module, keep: Sequence[Tensor]) -> int:
-        """Groups of a convolution after the cut."""
-        factors = self.symmetries.factors.get(f"{name}.weight")
-        if not isinstance(module, _CONVOLUTIONS) or factors is None:
-            return getattr(module, "groups", 1) if isinstance(module, _CONVOLUTIONS) else 1
-        first = _take(factors, module.groups)
-        return math.prod(size if group is None else len(keep[group]) for size, group in factors[:first])
-
-    def removed(self, going: Masks) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for name in self._places:
-            for place in self.places(name, "out"):
-                count = int(going[place.group].sum())
-                if count:
-                    layer = name.rpartition(".")[0]
-                    found[layer] = found.get(layer, 0) + count
-        return found
-
-
-def _take(factors: Sequence[tuple[int, int | None]], length: int) -> int:
-    """How many of the factors, from the left, make an axis of this length."""
-    taken, product = 0, 1
-    while product < length:
-        product *= factors[taken][0]
-        taken += 1
-    return taken
-
-
-def _resize(module: nn.Module, groups: int) -> None:
-    """Let a module's own numbers say what its tensors are."""
-    if isinstance(module, nn.Linear):
-        module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, _CONVOLUTIONS):
-        module.groups = groups
-        module.out_channels, module.in_channels = module.weight.shape[0], module.weight.shape[1] * groups
-    elif isinstance(module, nn.modules.batchnorm._NormBase):
-        tensor: Any = module.weight if module.weight is not None else module.running_mean
-        module.num_features = len(tensor) if tensor is not None else module.num_features
 
 
 def group_norms(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ Float64 = NDArray[np.float64]
 _SAMPLES = 2048  # of which a way is tried at most
 _SMALL = 200_000  # weights; below, stacking points can save more calls than it costs
 _SHORT = 0.02  # seconds below which a measurement is repeated
-_SHARE, _LEAST = 0.05, 0.05  # of the work that is ahead, and seconds, that trying may take
+_SHARE, _LEAST = 0.05, 0.1  # of the work that is ahead, and seconds, that trying may take
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,10 @@ def _ways(problem: Problem, samples: int, points: int) -> Iterator[Way]:
     cpu = problem.device.type == "cpu"
     sizes = [size for size in (128, 512, 64, 2048, 256) if size < samples] if samples else [0]
     whole = [samples] if 0 < samples <= _SAMPLES else []
-    large = [*whole, *(size for size in (1024, 512) if size < samples)]
-    counts = (8, 16, 32) if cpu else (64, 64, 64)  # so that what a call holds stays in a core's cache
-    stacked = [  # the fewest samples first: what they make stays in a core's cache
-        Way(size, count, True, cpu) for size, count in reversed(list(zip(large, counts, strict=False)))
+    large = [*(size for size in (1024, 512) if size < samples), *whole]
+    counts = {1024: 16, 512: 32} if cpu else {1024: 64, 512: 64}  # so that what a call holds stays in a core's cache
+    stacked = [
+        Way(size, counts.get(size, 8 if cpu else 64), True, cpu) for size in large
     ] if problem.size < _SMALL and points >= 16 else []  # fmt: skip
     single = [Way(size, 1, True, cpu) for size in [*sizes, *whole]]
     ways = [*single, *stacked[:1]] if convolves and cpu else [*stacked, *single]

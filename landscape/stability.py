@@ -21,20 +21,25 @@ class Threshold:
     formula: str  # '2/η', or the reason why there is none
 
 
-def threshold(info: RunInfo, operator: str = "hessian") -> Threshold:
+def threshold(info: RunInfo, operator: str = "hessian", step: int | None = None) -> Threshold:
     """Stability limit of plain gradient descent, heavy ball and Nesterov momentum; of Adam's on `preconditioned`.
 
     On a quadratic with curvature h, heavy ball x+ = x - eta h x + beta (x - x-) has roots inside the unit circle
-    exactly for eta h < 2 + 2 beta; Nesterov's look-ahead for eta h < (2 + 2 beta) / (1 + 2 beta). Weight decay adds
-    to every eigenvalue and so lowers the limit.
+    exactly for eta h < 2 + 2 beta; Nesterov's look-ahead for eta h < (2 + 2 beta) / (1 + 2 beta); extragradient
+    multiplies by 1 - eta h + (eta h)^2, below 1 for eta h < 1; optimistic descent's root -1 is at eta h = 2/3. Weight
+    decay adds to every eigenvalue and so lowers the limit. `step` is the checkpoint's, for rates that decay.
     """
     name = info.optimizer.rpartition(".")[2].replace("_", "").replace("-", "").lower()
     settings = info.settings
+    if name == "proxsgd":
+        return _prox_sgd(info, operator, step)
     if operator == "preconditioned":
         return _preconditioned(info, name)
+    rate = positive(settings.get("lr"))
+    if name in ("extragradient", "optimistic") and rate is not None:
+        return Threshold(1 / rate, "1/η") if name == "extragradient" else Threshold(2 / (3 * rate), "2/(3η)")
     if name not in _GRADIENT_DESCENT:
         return Threshold(None, f"no stability threshold known for {info.optimizer}'s raw Hessian")
-    rate = positive(settings.get("lr"))
     if rate is None:
         return Threshold(None, "no threshold: the learning rate was not recorded")
     beta = positive(settings.get("momentum", settings.get("beta"))) or 0.0
@@ -67,6 +72,25 @@ def _preconditioned(info: RunInfo, name: str) -> Threshold:
         beta = positive(settings.get("momentum")) or 0.0
         return Threshold((2 + 2 * beta) / rate, "(2+2β)/η" if beta else "2/η")
     return Threshold(None, f"no stability threshold known for {info.optimizer}")
+
+
+def _prox_sgd(info: RunInfo, operator: str, step: int | None) -> Threshold:
+    """(4 - 2 rho) / (eps rho): heavy ball of rate eps rho and momentum 1 - rho in the metric tau, its rates as they
+    are at the next step; of the smooth part alone."""
+    settings = info.settings
+    own = "hessian" if settings.get("metric") == "identity" else "preconditioned"
+    if operator != own or settings.get("groups"):
+        return Threshold(None, f"no stability threshold known for ProxSGD's {operator}; see its {own}")
+    if settings.get("regularizer") != "none" or settings.get("low") is not None or settings.get("high") is not None:
+        return Threshold(None, "no threshold: the step is proximal")
+    rate, rho = positive(settings.get("lr")), positive(settings.get("rho"))
+    decays = [float(settings.get(name, 0)) for name in ("lr_decay", "rho_decay")]
+    if rate is None or rho is None or (any(decays) and step is None):
+        return Threshold(None, "no threshold: its rates decay, and the step is not known" if rate and rho else
+                         "no threshold: the learning rate was not recorded")  # fmt: skip
+    time = (step or 0) + 1 + float(settings.get("offset", 0))
+    rate, rho = rate / time ** decays[0], rho / time ** decays[1]
+    return Threshold((4 - 2 * rho) / (rate * rho), "(4−2ρ)/(ερ)")
 
 
 def positive(value: object) -> float | None:

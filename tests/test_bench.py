@@ -294,7 +294,9 @@ def test_an_installed_peer_multiplies_by_the_same_hessian(name: str, known: tupl
 
 
 def test_surfaces_agree_with_point_by_point_and_an_adaptive_grid_with_the_full_one() -> None:
-    rows, adaptive = tables("surface", "digits_mlp")
+    rows, clock, adaptive = tables("surface", "digits_mlp")
+    assert clock[0]["points a second"] > 0
+    assert "2 ranks" in clock[0]["surface by"]
     ours, plain = rows[:2]
     assert ours["relative difference"] < 1e-4
     assert ours["target"] == 0.5

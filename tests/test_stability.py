@@ -26,6 +26,13 @@ def run_with(optimizer: str, settings: dict[str, Any]) -> Any:
         ("SGD", {"lr": 0.2, "momentum": 0.9, "dampening": 0.1}, None, "no threshold: dampened momentum"),
         ("Adam", {"lr": 0.01}, None, "no stability threshold known for Adam's raw Hessian"),
         ("SGD", {}, None, "no threshold: the learning rate was not recorded"),
+        ("Extragradient", {"lr": 0.2}, 5.0, "1/η"),
+        ("Optimistic", {"lr": 0.2}, 10 / 3, "2/(3η)"),
+        ("ProxSGD", {"metric": "identity", "regularizer": "none", "lr": 0.5, "rho": 0.1}, 76.0, "(4−2ρ)/(ερ)"),
+        ("ProxSGD", {"metric": "identity", "regularizer": "l1", "lr": 0.5, "rho": 0.1}, None,
+         "no threshold: the step is proximal"),
+        ("ProxSGD", {"metric": "adam"}, None,
+         "no stability threshold known for ProxSGD's hessian; see its preconditioned"),
     ],
 )
 def test_the_threshold_is_the_optimizers_own(
@@ -54,6 +61,29 @@ def test_the_preconditioned_sharpness_has_its_own_threshold(
     found = threshold(run_with(optimizer, settings), "preconditioned")
     assert found.formula == formula
     assert found.value == (None if value is None else pytest.approx(value))
+
+
+def test_rates_that_decay_raise_the_threshold_with_the_step() -> None:
+    settings = {"metric": "adam", "regularizer": "none", "lr": 0.06, "lr_decay": 0.5, "rho": 0.9, "rho_decay": 0.5,
+                "offset": 4.0}  # fmt: skip
+    info = run_with("ProxSGD", settings)
+    assert threshold(info, "preconditioned").formula == "no threshold: its rates decay, and the step is not known"
+    at = {step: threshold(info, "preconditioned", step).value for step in (0, 95)}
+    eps, rho = 0.06 / 10, 0.9 / 10
+    assert at[95] == pytest.approx((4 - 2 * rho) / (eps * rho))
+    assert at[0] is not None
+    assert at[95] is not None
+    assert at[0] < at[95]
+
+
+@pytest.mark.parametrize(("name", "factor"), [("Extragradient", [1.0, -1.0, 1.0]), ("Optimistic", None)])
+def test_look_ahead_starts_to_diverge_at_its_own_threshold(name: str, factor: list[float] | None) -> None:
+    limit = threshold(run_with(name, {"lr": 0.1})).value
+    assert limit is not None
+    for share, grows in ((1 - 1e-6, False), (1 + 1e-6, True)):
+        x = 0.1 * limit * share
+        radius = abs(np.polyval(factor, x)) if factor else np.abs(np.roots([1, -(1 - 2 * x), -x])).max()
+        assert bool(radius > 1) == grows
 
 
 def diverges(curvature: float, lr: float, momentum: float, nesterov: bool) -> bool:

@@ -137,7 +137,8 @@ def scree_card(scene: Scene) -> Card:
         return (
             f"{len(pairs.values)} largest and {len(pairs.lowest_values)} smallest eigenvalues; bars are residual "
             f"bounds (largest {number(worst, 2)}); below, the ratio of neighbours: a tall bar is a gap. "
-            f"{completeness(pairs)} {facts.evidence(pairs)}. {facts.sampling_text(scene.curvature_at(scene.step(i)))}"
+            f"{completeness(pairs)} {facts.gradient_text(pairs)}{facts.evidence(pairs)}. "
+            f"{facts.sampling_text(scene.curvature_at(scene.step(i)))}"
         ).rstrip()
 
     def table(i: int) -> dict[str, Any]:

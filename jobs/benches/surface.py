@@ -6,17 +6,20 @@
 A forward pass is one evaluation of the loss on all data in one batch without gradients, the unit of every point; ours
 measures the accuracy too. Both networks have relu. Each tool gets the data in one batch, as fast as it can be fed;
 `point by point` is our own evaluation without anything that the plane gives away. What choosing a way costs is in the
-first row, spread over a 51 x 51 surface. The second table is the adaptive grid against the full one: its points, and
-its error relative to the range of the loss. Other tools (pip install loss-landscapes, landscaper) are rows where they
-can be imported.
+first row, spread over a 51 x 51 surface. The second table is by the clock on two cores: ours on two ranks of one
+thread, which it starts itself, the others with two threads. The third is the adaptive grid against the full one: its
+points, and its error relative to the range of the loss. Other tools (pip install loss-landscapes, landscaper) are rows
+where they can be imported.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import _common
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 POINTS = {"digits_mlp": 51, "lenet": 9}  # an axis: a point costs the same however many there are
 TARGETS = {"digits_mlp": 0.5, "lenet": 0.2}  # forward passes a point
+TIMES = {"digits_mlp": 2.0, "lenet": 3.5}  # as many points a second as the best other tool
+CORES = 2
 FULL = 51 * 51
 FINE, TOLERANCE = 201, 0.01
 
@@ -37,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("problems", nargs="*", metavar="PROBLEM", help=f"default: {' '.join(POINTS)}")
     parser.add_argument("--points", type=_common.positive, metavar="N",
                         help="grid points an axis (default: 51; lenet 9)")  # fmt: skip
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--tool", help=argparse.SUPPRESS)
 
 
 def measure(args: argparse.Namespace) -> Iterator[Table]:
@@ -48,6 +55,9 @@ def measure(args: argparse.Namespace) -> Iterator[Table]:
         "relative difference": ".1e",
     }  # fmt: skip
     yield Table("A random plane", columns, _rows(args, len(columns)), "Relative difference: to point by point.")
+    columns = {"problem": "", "surface by": "", "points": ",d", "points a second": ",.0f", "ours / theirs": ".1f",
+               "target": ".1f"}  # fmt: skip
+    yield Table(f"By the clock on {CORES} cores", columns, _clocked(args, len(columns)), "The best of three.")
     adaptive = {"problem": "", "grid": "", "tolerance": ".3f", "share measured": ".3f", "largest error": ".4f",
                 "estimated on points held out": ".4f", "points held out": ",d"}  # fmt: skip
     yield Table("The adaptive grid against the full one", adaptive, _adaptive(args, len(adaptive)))
@@ -123,6 +133,78 @@ def _rows_of(name: str, problem: Problem, args: argparse.Namespace, cells: int) 
         yield (name, problem.size, problem.samples, 1e3 * unit, failure, *[None] * (cells - 5))
 
 
+# ---------------------------------------------------------------------- by the clock
+
+
+def work(args: argparse.Namespace, comm: Any) -> None:
+    """On every rank: the seconds of a whole surface, the way being known; or those of another tool, in a process that
+    nothing of ours has touched."""
+    from landscape.errors import EnvironmentProblem
+    from landscape.surface import surface
+
+    from . import _planes, _subjects
+    from ._case import Case
+    from ._launching import answer
+
+    (name,) = args.problems
+    problem = _built(name, args)
+    assert not isinstance(problem, str)
+    problem = _subjects.joined(problem)
+    if args.tool:
+        run = partial(_planes.TOOLS[args.tool], Case(problem), args.points)
+        try:
+            answer(args.worker, comm.rank, {"seconds": _best(run)})
+        except ImportError as error:
+            raise EnvironmentProblem(f"{args.tool} is not installed ({error})") from error
+        return
+    plane, axis = _plane(problem, args.points, args)
+    way = _chosen(problem, plane, axis, comm)
+    answer(args.worker, comm.rank, {"way": str(way), "seconds": _best(
+        lambda: surface(problem, plane, axis, axis, comm, way=way), comm.barrier
+    )})  # fmt: skip
+
+
+def _best(run: Callable[[], Any], barrier: Callable[[], Any] = lambda: None) -> float:
+    """Seconds by the clock, the least of three."""
+    taken = []
+    for _ in range(3):
+        barrier()
+        begin = time.perf_counter()
+        run()
+        barrier()
+        taken.append(time.perf_counter() - begin)
+    return min(taken)
+
+
+def _clocked(args: argparse.Namespace, cells: int) -> Iterator[Row]:
+    from landscape.errors import LandscapeError
+
+    from . import _planes
+    from ._launching import on_ranks
+
+    for name in args.problems or POINTS:
+        problem = _built(name, args)
+        if isinstance(problem, str):
+            yield (f"{name}: {problem}", *[None] * (cells - 1))
+            continue
+        points = args.points or (3 if args.quick else POINTS.get(name, 5))
+        words = ["surface", name, "--points", points, "--seed", args.seed, *(["--quick"] if args.quick else [])]
+        try:
+            found = on_ranks(CORES, words)
+        except LandscapeError as error:
+            yield (f"{name}: {error}", *[None] * (cells - 1))
+            continue
+        ours = points**2 / found["seconds"]
+        yield name, f"landscape on {CORES} ranks, {found['way']}", points**2, ours, None, None
+        for tool in _planes.TOOLS:
+            try:
+                theirs = points**2 / on_ranks(1, [*words, "--threads", CORES, "--tool", tool])["seconds"]
+            except LandscapeError as error:  # not installed, or whatever it raises
+                yield (name, f"{tool}: {str(error).rpartition('ended with code ')[2]}", *[None] * (cells - 2))
+                continue
+            yield name, f"{tool}, {CORES} threads", points**2, theirs, ours / theirs, TIMES.get(name)
+
+
 def _plane(problem: Problem, points: int, args: argparse.Namespace) -> tuple[Plane, Any]:
     import numpy as np
 
@@ -132,11 +214,11 @@ def _plane(problem: Problem, points: int, args: argparse.Namespace) -> tuple[Pla
     return plane, np.linspace(-1.0, 1.0, points) * plane.info["scale"]
 
 
-def _chosen(problem: Problem, plane: Plane, axis: Any) -> Any:
+def _chosen(problem: Problem, plane: Plane, axis: Any, comm: Any = None) -> Any:
     from landscape.parallel import Comm
     from landscape.quickest import quickest
 
-    return quickest(problem, plane.origin, plane.directions, axis[[-1, -1]], FULL, Comm())[0]
+    return quickest(problem, plane.origin, plane.directions, axis[[-1, -1]], FULL, comm or Comm())[0]
 
 
 def _surface(problem: Problem, plane: Plane, axis: Any, way: Any, tolerance: float | None = None) -> Any:
