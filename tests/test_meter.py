@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -151,34 +149,3 @@ def test_a_metric_that_is_no_mean_over_samples_keeps_the_batches_as_they_are() -
     way, tried = quickest(problem, plane.origin, plane.directions, np.ones(2), 10**6, COMM)
     assert way.rows == 0
     assert any("differs by" in row.get("failure", "") for row in tried)
-
-
-FAULTS = """
-import resource, sys
-import numpy as np, torch
-from landscape import heap
-from landscape.meter import PlaneMeter, Way
-from landscape.directions import random_plane
-from landscape.loading import build_problem
-if not heap.reuse_pages():
-    sys.exit(3)
-torch.set_num_threads(1)
-problem = build_problem("digits_mlp", {"test_share": 0.0, "batch_size": 1797})
-plane = random_plane(problem, problem.weights())
-ours = PlaneMeter(problem, plane.origin, plane.directions, Way(1024, 16, True, True))
-places = np.random.default_rng(0).uniform(-1, 1, (256, 2))
-for _ in range(8):
-    ours.measure(places)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-ours.measure(places)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-def test_stacked_points_do_not_fault_their_pages_in_again() -> None:
-    """Freed memory stays with the process: without that a call takes some thousand faults. In a process of its own."""
-    words = [sys.executable, "-c", FAULTS]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
-    if done.returncode == 3:
-        pytest.skip("no glibc")
-    assert int(done.stdout) < 100
