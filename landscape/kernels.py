@@ -3,8 +3,8 @@
     with Reordered():
         loss = model(inputs)
 
-PyTorch's CPU kernels for a maximum over small windows and for a softmax over few classes walk along the short axis;
-here the long axis is innermost, so that the processor's vectors are full. Whatever does not fit a rule goes the usual
+PyTorch's CPU kernels for a maximum over small windows, for products of few outputs and for a softmax over few classes
+walk along the short axis; here the long axis is innermost, so that the processor's vectors are full. Whatever does not fit a rule goes the usual
 way. Whether it pays is for a measurement to say.
 """
 
@@ -23,7 +23,8 @@ _LARGEST = 4  # positions along one side of a window
 
 
 class Reordered(TorchFunctionMode):
-    """Within it `max_pool2d` over windows that tile the image, and `cross_entropy` of few classes, are done here."""
+    """Within it `max_pool2d` over windows that tile the image, narrow `linear` layers, and `cross_entropy` and `argmax`
+    of few classes are done here."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -33,6 +34,10 @@ class Reordered(TorchFunctionMode):
             found = cross_entropy(*args, **kwargs)
         elif func in (functional.max_pool2d, torch.max_pool2d):
             found = max_pool(*args, **kwargs)
+        elif func is functional.linear:
+            found = linear(*args, **kwargs)
+        elif func in (torch.Tensor.argmax, torch.argmax):
+            found = argmax(*args, **kwargs)
         else:
             found = None
         return func(*args, **kwargs) if found is None else found
@@ -50,6 +55,32 @@ def cross_entropy(input: Tensor, target: Tensor, *others: Any, **options: Any) -
     top = by_class.amax(0)
     normaliser = (by_class - top).exp().sum(0).log() + top
     return (normaliser - by_class.gather(0, target[None])[0]).mean()
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:  # noqa: A002
+    """W x + b of samples (n, in) by a layer of few outputs, as the transpose of a product (out, n); None for others.
+
+    The outputs keep that layout, which is the one that the losses of few classes want.
+    """
+    if input.ndim != 2 or weight.ndim != 2 or weight.shape[0] > _WIDEST or input.shape[0] < 2 * weight.shape[0]:
+        return None
+    samples = input.transpose(0, 1)  # (in, n)
+    product = weight @ samples if bias is None else torch.addmm(bias[:, None], weight, samples)
+    return product.transpose(0, 1)
+
+
+def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | None:  # noqa: A002
+    """The first of the largest of few classes, (n, classes) -> (n,); None for any other form of it.
+
+    A row with a NaN has none: the answer is the number of classes.
+    """
+    if input.ndim != 2 or dim not in (-1, 1) or keepdim or input.shape[1] > _WIDEST or not input.is_floating_point():
+        return None
+    by_class = input.transpose(0, 1).contiguous()  # (classes, n)
+    classes = len(by_class)
+    places = torch.arange(classes, 0, -1, dtype=torch.uint8, device=input.device)[:, None]
+    first = ((by_class == by_class.amax(0)).to(torch.uint8) * places).amax(0)
+    return classes - first.long()
 
 
 _DEFAULTS: dict[str, Any] = {

@@ -110,6 +110,34 @@ def test_reordered_pooling_is_pooling(
     torch.testing.assert_close(found, wanted, rtol=0, atol=0, equal_nan=True)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 80), st.integers(1, 9), st.booleans(), st.integers(0, 10**6))
+def test_a_narrow_layer_is_the_layer(samples: int, outputs: int, inputs: int, bias: bool, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = (samples, inputs), (outputs, inputs)
+    x, weight = (torch.randn(*s, generator=generator, dtype=torch.float64) for s in shapes)
+    shift = torch.randn(outputs, generator=generator, dtype=torch.float64) if bias else None
+    wanted = nn.functional.linear(x, weight, shift)
+    with kernels.Reordered():
+        found = nn.functional.linear(x, weight, shift)
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-13)
+    assert (kernels.linear(x, weight, shift) is None) == (outputs > 64 or samples < 2 * outputs)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 20), st.integers(1, 64), st.integers(0, 10**6))
+def test_the_first_of_the_largest_is_found_among_equals(samples: int, classes: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    outputs = torch.randint(0, 3, (samples, classes), generator=generator).double()  # many are equal
+    first = [row.index(max(row)) for row in outputs.tolist()]
+    with kernels.Reordered():
+        assert outputs.argmax(dim=-1).tolist() == first
+        assert torch.argmax(outputs, 1).tolist() == first
+        assert int(outputs.argmax()) < outputs.numel()  # another form is left alone
+    lost = torch.full((2, classes), torch.nan)
+    assert kernels.argmax(lost, -1).tolist() == [classes, classes]  # type: ignore[union-attr]
+
+
 def test_a_reordered_cross_entropy_is_the_cross_entropy_and_other_forms_are_left_alone() -> None:
     outputs, targets = 300 * torch.randn(50, 7, dtype=torch.float64), torch.randint(0, 7, (50,))
     weight = torch.rand(7, dtype=torch.float64)
