@@ -4,8 +4,8 @@
         loss = model(inputs)
 
 PyTorch's CPU kernels for a maximum over small windows, for products of few outputs and for a softmax over few classes
-walk along the short axis; here the long axis is innermost, so that the processor's vectors are full. Whatever does not fit a rule goes the usual
-way. Whether it pays is for a measurement to say.
+walk along the short axis; here the long axis is innermost, so that the processor's vectors are full. Whatever does not
+fit a rule goes the usual way. Whether it pays is for a measurement to say.
 """
 
 from __future__ import annotations
