@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from .heap import give_back
 from .planning import available_memory
 
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class Peak:
             torch.cuda.reset_peak_memory_stats(self.device)
             self._before = float(torch.cuda.memory_allocated(self.device))
         else:
+            give_back()
             # Linux forgets the peak so far when it is told to; elsewhere only a new record is seen.
             with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
                 file.write("5")

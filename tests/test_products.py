@@ -20,6 +20,7 @@ from landscape import cli, plugins
 from landscape.batches import join, rows
 from landscape.curvature import Curvature, operator_at
 from landscape.errors import ProblemError, ResourceError, UsageError
+from landscape.heap import reuse_pages
 from landscape.measuring import Peak, available
 from landscape.parallel import Comm
 from landscape.probing import Bench
@@ -262,7 +263,9 @@ def test_a_small_job_is_not_measured_at_length():
     assert "too little to choose from" in chooser.table[0]["why"]
 
 
-def test_what_does_not_fit_into_memory_is_rejected(choosing):
+def test_what_does_not_fit_into_memory_is_rejected_also_when_the_process_keeps_freed_pages(choosing):
+    reuse_pages()
+    torch.ones(1 << 22)  # 16 MiB that stay in the heap, where a peak could hide
     problem = problem_of(Convolutional, torch.float32, samples=1797).rebatched(1797)
     chooser = Products("forward_batched", memory=1e5, block=8)
     with pytest.raises(ProblemError, match=r"rows needs \d+ MB of the 0 MB there are"):
