@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ def freeze(data: Any, batch_size: int) -> list[Batch]:
     if isinstance(data, DataLoader):
         return list(data)
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
-        return list(DataLoader(data, batch_size=batch_size)) if len(data) else []  # type: ignore[arg-type]
+        return list(DataLoader(data, batch_size=batch_size)) if len(cast(Sized, data)) else []
     if isinstance(data, (Sequence, Iterable)) and not isinstance(data, (Tensor, str, bytes, Mapping)):
         return list(data)
     raise ProblemError(

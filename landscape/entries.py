@@ -62,7 +62,7 @@ class Entries:
     def replaced(self) -> Iterator[None]:
         """Within it the entry layers answer with the values of `at`, whatever their input."""
         for name, layer in self.layers.items():
-            layer.forward = lambda _input, name=name: self._values[name]  # type: ignore[assignment, misc]
+            layer.forward = lambda _input, name=name: self._values[name]  # type: ignore[assignment, misc]  # on purpose
         try:
             yield
         finally:

@@ -30,6 +30,28 @@ _EVIDENCE = (
 _PER_AXIS = ("values", "residuals", "pair", "close", "curvature", "explained_variance", "components")
 
 
+def gram(directions: Tensor) -> Tensor:
+    """Inner products of directions (k, size): (k, k) float64 on the CPU."""
+    return _inner(directions.double(), directions.double())
+
+
+def check_axes(what: str, step: int, origin: Tensor, directions: Tensor, axes: int) -> None:
+    """Raises:
+    ProblemError: sizes differ, a number is not finite, or the directions are not orthonormal to 1e-5.
+    """
+    if origin.ndim != 1 or directions.shape != (axes, origin.numel()):
+        raise ProblemError(
+            f"the {what} needs directions of shape ({axes}, {origin.numel()}) like its origin, "
+            f"got {tuple(directions.shape)}; compute it from this model's own checkpoints"
+        )
+    error = (gram(directions) - torch.eye(axes, dtype=torch.float64)).abs().max().item()
+    if not (error <= 1e-5 and bool(torch.isfinite(origin).all())):
+        raise ProblemError(
+            f"the {what} at step {step} is not finite or its directions are not orthonormal "
+            f"(deviation {error:.2g}); compute them again"
+        )
+
+
 @dataclass(frozen=True)
 class Plane:
     """Origin and two orthonormal directions in the weights' own dtype, so that a stored plane is the plane used.
@@ -51,17 +73,7 @@ class Plane:
     variant: str = ""
 
     def __post_init__(self) -> None:
-        if self.origin.ndim != 1 or self.directions.shape != (2, self.origin.numel()):
-            raise ProblemError(
-                f"the {self.kind} plane needs directions of shape (2, {self.origin.numel()}) like its origin, "
-                f"got {tuple(self.directions.shape)}; compute it from this model's own checkpoints"
-            )
-        error = (self.gram - torch.eye(2, dtype=torch.float64)).abs().max().item()
-        if not (error <= 1e-5 and bool(torch.isfinite(self.origin).all())):
-            raise ProblemError(
-                f"the {self.kind} plane at step {self.step} is not finite or its directions are not orthonormal "
-                f"(deviation {error:.2g}); compute them again"
-            )
+        check_axes(f"{self.kind} plane", self.step, self.origin, self.directions, 2)
 
     @property
     def name(self) -> str:
@@ -79,7 +91,7 @@ class Plane:
     @property
     def gram(self) -> Tensor:
         """Inner products of the two directions, (2, 2) float64 on the CPU."""
-        return _inner(self.directions.double(), self.directions.double())
+        return gram(self.directions)
 
     def point(self, u: float, v: float) -> Tensor:
         """Weights (size,) at (u, v), always from the stored origin; (0, 0) is the origin bit for bit."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from .directions import Plane, Vectors, eigen_plane, pca_plane, random_plane
 from .errors import ProblemError
 from .filters import filter_numbers
+from .plane import check_axes, gram
 from .problem import Problem
 
 Float64 = NDArray[np.float64]
@@ -43,23 +44,12 @@ class Space:
     info: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.origin.ndim != 1 or self.directions.shape != (3, self.origin.numel()):
-            raise ProblemError(
-                f"the {self.kind} volume needs directions of shape (3, {self.origin.numel()}) like its origin, "
-                f"got {tuple(self.directions.shape)}; compute it from this model's own checkpoints"
-            )
-        error = (self.gram - torch.eye(3, dtype=torch.float64)).abs().max().item()
-        if not (error <= 1e-5 and bool(torch.isfinite(self.origin).all())):
-            raise ProblemError(
-                f"the {self.kind} volume at step {self.step} is not finite or its directions are not orthonormal "
-                f"(deviation {error:.2g}); compute them again"
-            )
+        check_axes(f"{self.kind} volume", self.step, self.origin, self.directions, 3)
 
     @property
     def gram(self) -> Tensor:
         """Inner products of the directions, (3, 3) float64 on the CPU."""
-        rows = self.directions.double()
-        return (rows @ rows.T).cpu()
+        return gram(self.directions)
 
     def pair(self, first: int, second: int) -> Plane:
         """The plane of two of the axes."""

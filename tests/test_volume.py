@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from exact import mpirun
+from exact import arrays_on_ranks
 from small_problems import Saved, convolutional, digits, quadratic, symmetric, train
 
 from landscape import cli
@@ -330,14 +330,6 @@ if comm.rank == 0:
 
 @pytest.mark.mpi
 def test_one_two_and_four_ranks_give_equal_bytes(tmp_path: Path) -> None:
-    script = tmp_path / "ranks.py"
-    script.write_text(RANKS)
-    results = []
-    for ranks in (1, 2, 4):
-        out = tmp_path / f"{ranks}.npz"
-        ended = mpirun(ranks, str(script), str(out))
-        assert ended.returncode == 0, ended.stderr
-        with np.load(out) as arrays:
-            results.append([arrays[name] for name in arrays.files])
-    for other in results[1:]:
-        assert all(np.array_equal(x, y) for x, y in zip(results[0], other, strict=True))
+    first, *others = arrays_on_ranks(RANKS, tmp_path)
+    for other in others:
+        assert all(np.array_equal(x, y) for x, y in zip(first, other, strict=True))

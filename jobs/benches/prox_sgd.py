@@ -150,6 +150,8 @@ def _train(
     name: str, settings: dict[str, Any], seed: int, epochs: int, penalty: float = 0.0
 ) -> tuple[Problem, Any]:
     """A trained digits network; `penalty` puts an l1 norm into the loss of optimizers without a proximal step."""
+    import torch
+
     from landscape.training import MiniBatches, make_optimizer
 
     problem = _problem(seed)
@@ -160,7 +162,7 @@ def _train(
         loss = problem.training_loss(batches.at(step)[0])
         if penalty:
             loss = loss + penalty * sum(w.abs().sum() for w in weights)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         optimizer.step()
     return problem, optimizer
 

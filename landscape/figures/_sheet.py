@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from .. import drawing
 from ..errors import ProblemError, UsageError
@@ -90,8 +91,8 @@ def drawn(sheet: Sheet, aspect: float, caption: str, draw: Callable[[Figure], No
         lines = _wrapped(caption, sheet) if sheet.captioned else []
         below = len(lines) * 0.83 * 1.3 * sheet.points / 72 + (0.08 if lines else 0.0)  # inches
         height = sheet.height or aspect * sheet.width + below
-        figure = Figure(figsize=(sheet.width, height), dpi=150, layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05, rect=(0, below / height, 1, 1 - below / height))  # type: ignore[union-attr,call-arg]
+        engine = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05, rect=(0, below / height, 1, 1 - below / height))
+        figure = Figure(figsize=(sheet.width, height), dpi=150, layout=engine)
         draw(figure)
         if lines:
             figure.text(0.05 / sheet.width, 0.05 / height, "\n".join(lines), size="small", va="bottom",

@@ -81,9 +81,9 @@ class Film(Stage):
         curve_range(sharp, self.sharpness, log=False)
         sharp.set_ylabel("λ max\n(loss / weight²)", size=9)
         self.curves = [(loss, ink.blue, p.loss), (sharp, ink.orange, self.sharpness)]
-        if accurate:
+        if p.accuracy is not None:
             self._accuracies(panels[1])
-            self.curves.insert(1, (panels[1], ink.green, p.accuracy))  # type: ignore[arg-type]
+            self.curves.insert(1, (panels[1], ink.green, p.accuracy))
         for axes in panels:
             axes.set_xlim(p.t[0], p.t[-1])
             axes.grid(True)

@@ -7,6 +7,7 @@ import importlib
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -49,11 +50,8 @@ def _counting() -> Iterator[list[int]]:
         spent[0] += 1
         return original(*arguments)
 
-    module.hessian_vector_product = counted  # type: ignore[attr-defined]
-    try:
+    with mock.patch.object(module, "hessian_vector_product", counted):
         yield spent
-    finally:
-        module.hessian_vector_product = original  # type: ignore[attr-defined]
 
 
 def top(case: Case, count: int, seed: int, **effort: Any) -> Pairs:
