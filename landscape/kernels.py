@@ -88,9 +88,9 @@ def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
 
 
 def equal(one: Tensor, other: Tensor) -> Tensor:
-    """1 where both are equal, 0 elsewhere, in their own dtype: written so many times quicker than as booleans."""
-    found = torch.empty(torch.broadcast_shapes(one.shape, other.shape), dtype=one.dtype, device=one.device)
-    return torch.eq(one, other, out=found)
+    """1 where a tensor equals another that fits into its shape, 0 elsewhere, in its dtype: many times quicker than as
+    booleans."""
+    return torch.eq(one, other, out=torch.empty_like(one, memory_format=torch.contiguous_format))
 
 
 _DEFAULTS: dict[str, Any] = {

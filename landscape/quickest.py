@@ -32,7 +32,7 @@ _SAMPLES = 2048  # of which a way is tried at most
 _SMALL = 200_000  # weights; below, stacking points can save more calls than it costs
 _SHORT = 0.02  # seconds below which a measurement is repeated
 _SHARE, _LEAST = 0.05, 0.1  # of the work that is ahead, and seconds, that trying may take
-_TRACING = 0.5  # seconds ahead below which a trace costs more than it saves
+_TRACING = 0.2  # seconds ahead below which a trace costs more than it saves
 _FINAL, _ROUNDS = 3, 5  # the quickest of them are timed again in turn, so many times
 _EQUAL = 1.05  # ways that differ by less are equal, and the one that is tried first is taken: two jobs choose the same
 

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from . import kernels
 from .batches import Batch, tensors
+from .tape import written
 
 Work = Callable[[Tensor, list[Tensor], Batch], Tensor]
 Window = tuple[int, int]  # rows, columns
@@ -73,7 +73,7 @@ class Replay:
             own = [next(values) if isinstance(x, Tensor) else x for x in leaves]
             return self._work(given[0], list(given[1 : 1 + len(entering)]), pytree.tree_unflatten(own, spec))
 
-        traced = make_fx(function)(vectors, *entering, *[x for x in leaves if isinstance(x, Tensor)])
+        traced = written(function, [vectors, *entering, *[x for x in leaves if isinstance(x, Tensor)]])
         graph = traced.graph
         graph.eliminate_dead_code()
         places = [node for node in graph.nodes if node.op == "placeholder"][1 : 1 + len(entering)]
@@ -197,9 +197,10 @@ def _equal_as_numbers(graph: Graph) -> None:
         if node.target is not aten._to_copy.default or set(node.kwargs) != {"dtype"}:
             continue
         (compared,) = node.args
-        values = [x.meta.get("val") for x in compared.args if isinstance(x, Node)]
-        wanted = compared.target is aten.eq.Tensor and len(compared.users) == 1 and len(values) == 2
-        if wanted and all(isinstance(v, Tensor) and v.dtype == node.kwargs["dtype"] for v in values):
+        if compared.target is not aten.eq.Tensor or len(compared.users) > 1:
+            continue
+        dtypes = [x.meta["form"][1] for x in compared.args]
+        if dtypes == 2 * [node.kwargs["dtype"]] and _like(compared.args[0], node):
             node.target, node.args, node.kwargs = kernels.equal, compared.args, {}
     graph.eliminate_dead_code()
 
@@ -223,8 +224,7 @@ def _writable(node: Node, own: Sequence[Node]) -> bool:
 
 
 def _like(first: Node, node: Node) -> bool:
-    a, b = first.meta.get("val"), node.meta.get("val")
-    return isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape and a.dtype == b.dtype
+    return "form" in node.meta and first.meta.get("form") == node.meta["form"]
 
 
 def _nobodys(node: Node, own: Sequence[Node]) -> bool:

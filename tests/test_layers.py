@@ -51,8 +51,8 @@ RECORDS = tuple(
 STORES = ("landscape.stores", "landscape.stores.*")
 FOLLOWING = ("landscape.following",)
 FIGURES = tuple(f"landscape.{name}" for name in (
-    "video", "encoding", "films", "films.*", "motion", "figures", "figures.*", "drawing", "scales", "relief", "paper",
-    "vtk",
+    "video", "encoding", "films", "films.*", "motion", "scene", "figures", "figures.*", "drawing", "scales", "relief",
+    "paper", "vtk",
 ))  # fmt: skip
 KRYLOV = tuple(f"landscape.{name}" for name in ("lanczos", "gram_schmidt", "extremes", "probes"))
 PROBLEMS = (

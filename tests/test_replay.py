@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from landscape.directions import random_plane
 from landscape.meter import Meter, PlaneMeter, Way
 from landscape.problem import Problem
 from landscape.replay import by_window, laid_out
+from landscape.tape import written
 
 PLACES = np.array([[0.0, 0.0], [0.3, -0.2], [0.4, -0.2], [-4.0, 1.5], [40.0, 30.0]])
 
@@ -51,3 +54,29 @@ def test_the_maximum_over_parts_is_the_pool() -> None:
     torch.testing.assert_close(by_window(images, (2, 3)).amax(0), nn.functional.max_pool2d(images, (2, 3)))
     assert laid_out(images[None], (2, 3)).shape == (1, 6, 2, 3, 3, 3)
     assert laid_out(images, None) is images
+
+
+def test_what_is_written_in_place_is_on_the_tape_as_what_it_computes() -> None:
+    def work(x: torch.Tensor) -> torch.Tensor:
+        first = (x + 1).relu_()
+        return (first + first.mul_(2)).sum(0)  # both terms are the changed tensor
+
+    inputs = torch.randn(4, 3)
+    graph = written(work, [inputs])
+    assert not any("_." in str(node.target) for node in graph.graph.nodes)
+    torch.testing.assert_close(graph(-inputs), work(-inputs))
+
+
+@pytest.mark.parametrize(
+    ("work", "what"),
+    [
+        (lambda x: x * float(x.sum()), "depends on values"),
+        (lambda x: x[x > 0].sum(), "depends on values"),
+        (lambda x: x + torch.rand(3), "chance"),
+        (lambda x: x.mul_(2), "does not own"),
+        (lambda x: (y := x + 1, z := y[0], y.mul_(2), z)[-1], "written over"),
+    ],
+)
+def test_work_that_a_tape_cannot_hold_is_told(work: Callable[[torch.Tensor], torch.Tensor], what: str) -> None:
+    with pytest.raises(RuntimeError, match=what):
+        written(work, [torch.randn(4, 3)])
