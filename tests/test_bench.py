@@ -294,7 +294,10 @@ def test_an_installed_peer_multiplies_by_the_same_hessian(name: str, known: tupl
 
 
 def test_surfaces_agree_with_point_by_point_and_an_adaptive_grid_with_the_full_one() -> None:
-    rows, clock, adaptive = tables("surface", "digits_mlp")
+    rows, clock, bound, adaptive = tables("surface", "digits_mlp")
+    forward, point = bound
+    assert float(forward["products, MFLOP"]) > float(point["products, MFLOP"]) > 0  # the first layer is not computed
+    assert forward["exp, log, tanh"] != "0"
     assert clock[0]["points a second"] > 0
     assert "2 ranks" in clock[0]["surface by"]
     ours, plain = rows[:2]
