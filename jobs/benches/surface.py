@@ -64,7 +64,7 @@ def measure(args: argparse.Namespace) -> Iterator[Table]:
     yield Table(
         "What a point must compute", columns, _least(args, len(columns)),
         "Least: the products at the speed of a large one here, and the functions at that of exp in cache, one thread; "
-        "the rest is passes over memory and calls. A point measures the accuracy too. No way can be below the last column.",
+        "the rest is passes over memory and calls. A point measures the accuracy too. No way is below the last column.",
     )  # fmt: skip
     adaptive = {"problem": "", "grid": "", "tolerance": ".3f", "share measured": ".3f", "largest error": ".4f",
                 "estimated on points held out": ".4f", "points held out": ",d"}  # fmt: skip
