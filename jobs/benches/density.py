@@ -58,8 +58,8 @@ def measure(args: argparse.Namespace) -> Iterator[Table]:
     }  # fmt: skip
     note = (
         "Sampling alone: what so many random probes leave in the mean were the quadrature exact, by the known variance "
-        "2 F (1 - F) / n a probe over the eigenvalues that have not converged; more iterations get below it only by making more of them "
-        "converge. Of the nodes: without the distribution function between them."
+        "2 F (1 - F) / n a probe over the eigenvalues that have not converged; more iterations get below it only by "
+        "making more of them converge. Of the nodes: without the distribution function between them."
     )
     yield Table("Distance to the true spectrum, float32", columns, _accuracy(trained, args), note)
     columns = {
