@@ -6,7 +6,7 @@ target's part of it is a group of weights. Without parameters of its own an oper
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,9 +56,9 @@ class Stacked(nn.Module):
             size, dilation = _CONVOLUTIONS[name]
             out, around = len(targets) * style.channels, dilation * (size // 2)
             self.convolution = nn.Conv2d(style.channels, out, size, stride, around, dilation, bias=False)
-            self.norm: nn.Module = nn.BatchNorm2d(out, affine=style.searching is False)
+            self.norm: nn.Module = nn.BatchNorm2d(out, affine=not style.searching)
         else:
-            self.norm = nn.BatchNorm2d(style.channels, affine=style.searching is False) if self.pool else nn.Identity()
+            self.norm = nn.BatchNorm2d(style.channels, affine=not style.searching) if self.pool else nn.Identity()
             self.scale = nn.Parameter(torch.ones(len(targets))) if style.searching else None
 
     def forward(self, x: Tensor, positive: Tensor) -> Tensor:
@@ -68,8 +68,9 @@ class Stacked(nn.Module):
         y = self.norm(self.pool(x)) if self.pool is not None else x[:, :, :: self.stride, :: self.stride]
         if self.scale is None:
             return y[:, None].expand(-1, len(self.targets), -1, -1, -1)
-        scale = self.scale * 0 if self.zero else self.scale
-        return y[:, None] * scale.view(-1, 1, 1, 1)
+        if self.zero:  # its scale has a gradient, of zeros, at the price of a sum
+            return (self.scale * 0).view(-1, 1, 1, 1).expand(len(y), -1, *y.shape[1:])
+        return y[:, None] * self.scale.view(-1, 1, 1, 1)
 
     def operation_parts(self) -> dict[str, tuple[int, tuple[str, ...], int]]:
         """tensor -> (before, group of each target, after)."""
@@ -163,6 +164,38 @@ class CellNetwork(nn.Module):
             before, last = last, cell(before, last)
         logits: Tensor = self.classifier(last.mean((2, 3)))
         return logits
+
+
+    def operations(self) -> Iterator[tuple[str, Stacked]]:
+        """The stacked layers by their names."""
+        for name, module in self.named_modules():
+            if isinstance(module, Stacked):
+                yield name, module
+
+
+@torch.no_grad()
+def inherit(smaller: CellNetwork, larger: CellNetwork) -> None:
+    """Give a network the weights and statistics of one that has all its operations, in the same form."""
+    state, known = larger.state_dict(), dict(larger.operations())
+    for name, module in smaller.operations():
+        for tensor, width in module.places():
+            rows = [t * width + k for t in map(known[name].targets.index, module.targets) for k in range(width)]
+            state[f"{name}.{tensor}"] = state[f"{name}.{tensor}"][rows]
+    wanted = smaller.state_dict()
+    smaller.load_state_dict({name: state[name] for name in wanted})
+
+
+@torch.no_grad()
+def silence(model: CellNetwork, groups: Collection[str]) -> None:
+    """Let the operations of some groups give exactly zero: their weights, and means of what is zero."""
+    for _name, module in model.operations():
+        own = dict(module.named_parameters()) | dict(module.named_buffers())
+        for tensor, width in module.places():
+            if not tensor.endswith(("weight", "bias", "running_mean", "scale")):
+                continue
+            for i, group in enumerate(module.groups):
+                if group in groups:
+                    own[tensor][i * width : (i + 1) * width] = 0
 
 
 # ---------------------------------------------------------------------- genotypes: JSON
