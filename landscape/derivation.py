@@ -38,31 +38,37 @@ class Derived:
         return self.problem.size
 
 
-def architecture(problem: Problem, step: int, threshold: float, one_per_edge: bool = False) -> Architecture:
+def architecture(
+    problem: Problem, step: int, threshold: float, one_per_edge: bool = False, meta: Mapping[str, Any] | None = None
+) -> Architecture:
     """Norms of the operations' groups at the model's present weights, and which are kept.
 
     Raises:
-        ProblemError: the model is no network of cells.
+        ProblemError: the model is no network of cells, or one in its final form, in which not every operation is a
+            group.
     """
     model = _network(problem)
     found = group_norms(parts_of(model, "operations"), problem.state())
+    without = {group for _name, module in model.operations() for group in module.groups} - set(found.names)
+    if without:
+        raise ProblemError(f"{min(without)} has no weights to tell its importance; search with form=search")
     split = [_edge(name) for name in found.names]
     norms = found.norms.numpy()
-    kept = norms > threshold
+    kept = (norms > threshold).astype("int64")
     if one_per_edge:
         best: dict[tuple[str, int, int], int] = {}
         for i, (kind, source, target, operation) in enumerate(split):
             known = best.get((kind, source, target))
             if kept[i] and operation != "none" and (known is None or norms[i] > norms[known]):
                 best[kind, source, target] = i
-        kept[:] = False
-        kept[list(best.values())] = True
+        kept[:] = 0
+        kept[list(best.values())] = 1
+    places = torch.tensor([[source, target] for _, source, target, _ in split]).numpy()
     return Architecture(
-        step=step, threshold=threshold, nodes=int(model.cells[0].nodes),  # type: ignore[arg-type]
+        step=step, read_off="one" if one_per_edge else "all", threshold=threshold, nodes=model.nodes,
         kinds=[kind for kind, *_ in split], operations=[operation for *_, operation in split],
-        source=torch.tensor([s for _, s, _, _ in split]).numpy(), target=torch.tensor([t for _, _, t, _ in split]).numpy(),
-        norms=norms, sizes=found.sizes.numpy(), kept=kept,
-        meta={"read_off": "one per edge" if one_per_edge else "all survivors"},
+        source=places[:, 0], target=places[:, 1], norms=norms, sizes=found.sizes.numpy(), kept=kept,
+        meta=dict(meta or {}),
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +64,8 @@ class Stacked(nn.Module):
     def forward(self, x: Tensor, positive: Tensor) -> Tensor:
         """x as it is, and relu(x), which convolutions read."""
         if self.convolution is not None:
-            return self.norm(self.convolution(positive)).unflatten(1, (len(self.targets), self.channels))
+            found: Tensor = self.norm(self.convolution(positive)).unflatten(1, (len(self.targets), self.channels))
+            return found
         y = self.norm(self.pool(x)) if self.pool is not None else x[:, :, :: self.stride, :: self.stride]
         if self.scale is None:
             return y[:, None].expand(-1, len(self.targets), -1, -1, -1)
@@ -123,9 +124,8 @@ class Cell(nn.Module):
         positive = torch.relu(x)
         same: dict[Targets, Tensor] = {}
         for operation in operations.values():
-            y = operation(x, positive)
-            targets = operation.targets
-            same[targets] = same[targets] + y if targets in same else y  # type: ignore[index]
+            y, targets = operation(x, positive), cast(Stacked, operation).targets
+            same[targets] = same[targets] + y if targets in same else y
         for targets, y in same.items():
             for target, one in zip(targets, y.unbind(1), strict=True):
                 sums[target] = sums[target] + one if target in sums else one
@@ -148,7 +148,7 @@ class CellNetwork(nn.Module):
         self, kinds: tuple[str, ...], plans: dict[str, Plan], nodes: int, style: Style, classes: int = 10
     ) -> None:
         super().__init__()
-        channels = style.channels
+        self.nodes, channels = nodes, style.channels
         self.stem = nn.Sequential(nn.Conv2d(1, channels, 3, 2, 1, bias=False), nn.BatchNorm2d(channels))
         widths, cells = [channels, channels], []
         for i, kind in enumerate(kinds):
@@ -212,7 +212,7 @@ def plans_of(genotype: dict[str, list[list[Any]]], nodes: int) -> dict[str, Plan
     """Where every operation leads.
 
     Raises:
-        UsageError: an edge that a cell of so many nodes does not have, an unknown operation, or one that is named twice.
+        UsageError: an edge that a cell of so many nodes has not, an unknown operation, or one named twice.
     """
     plans: dict[str, Plan] = {}
     for kind, edges in genotype.items():
