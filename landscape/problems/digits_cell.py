@@ -58,7 +58,7 @@ def build(
             f"cells, nodes and channels must be at least 1, reduce less than cells and form 'search' or 'final', got "
             f"{cells}, {nodes}, {channels}, {reduce} and '{form}'"
         )
-    halving = {round((i + 1) * cells / (reduce + 1)) for i in range(reduce)}
+    halving = {(i + 1) * cells // (reduce + 1) for i in range(reduce)}  # with two: a third and two thirds of the way
     kinds = tuple("reduce" if i in halving else "normal" for i in range(cells))
     known = whole(kinds, nodes, names) if genotype is None else _read(genotype)
     missing = [kind for kind in kinds if kind not in known]
