@@ -394,6 +394,11 @@ def test_a_search_is_derived_drawn_and_trained_again(searched: Path, capsys: pyt
     assert Run(on).metrics()["train_loss"][0] == pytest.approx(Run(searched).metrics()["train_loss"][-1], rel=1e-3)
     assert main(["export", str(searched), "--figure", "architecture", "--png", "--out", str(searched.parent)]) == 0
     assert (searched.parent / "architecture.png").stat().st_size > 10_000
+    capsys.readouterr()
+    assert main(["export", str(searched), "--record", "architecture", "--format", "csv"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "step,read_off,kind,source,target,operation,norms,sizes,kept"
+    assert len(lines) == 1 + 3 * 25
 
 
 def test_an_occupied_place_and_a_run_without_cells_are_refused(
