@@ -1,8 +1,8 @@
 """Read the architecture off a search: which operations of the cells are left, and the network of those alone.
 
   landscape train digits_cell --optimizer prox_sgd --set regularizer=group --set groups=operations \\
-      --set weighting=div --set mu=60 --set metric=identity --set lr=0.0125 --set lr_decay=0 --set rho=0.8 \\
-      --set rho_decay=0 --steps 1150 --checkpoint-every 115 --out runs/search
+      --set weighting=div --set mu=10 --set metric=identity --set lr=0.03 --set lr_decay=0 --set rho=0.8 \\
+      --set rho_decay=0 --steps 420 --checkpoint-every 42 --out runs/search
   landscape derive runs/search --out runs/cell
   landscape export runs/search --figure architecture
   landscape train digits_cell --problem-set genotype=runs/cell/genotype.json --problem-set form=final \\
