@@ -45,7 +45,7 @@ RECORDS = tuple(
     f"landscape.{name}"
     for name in (
         "records", "records.*", "quadrature", "rules", "bounds", "smoothing", "sampling", "stability", "overlaps",
-        "completeness", "shares", "rounding", "quadratic", "topology", "distribution",
+        "completeness", "shares", "rounding", "quadratic", "topology", "distribution", "cells",
     )
 )
 STORES = ("landscape.stores", "landscape.stores.*")
@@ -58,7 +58,8 @@ KRYLOV = tuple(f"landscape.{name}" for name in ("lanczos", "gram_schmidt", "extr
 PROBLEMS = (
     "landscape.problem", "landscape.objective", "landscape.weights", "landscape.batches", "landscape.subsets",
     "landscape.checkpoints", "landscape.problems", "landscape.problems.*", "landscape.optimizers",
-    "landscape.optimizers.*", "landscape.regularizers", "landscape.regularizers.*",
+    "landscape.optimizers.*", "landscape.regularizers", "landscape.regularizers.*", "landscape.groupings",
+    "landscape.groupings.*",
 )  # fmt: skip
 OPERATORS = ("landscape.operators", "landscape.operators.*")
 BROWSER = ("landscape.app", "landscape.app.*")
