@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="directory of the run")
     _common.add_checkpoints(parser)
     group = parser.add_argument_group("game")
-    group.add_argument("--eigenvalues", type=_common.positive, default=10, metavar="K",
-                       help="of largest modulus, lowest and largest real part each (default: 10)")  # fmt: skip
+    group.add_argument("--eigenvalues", type=_common.positive, default=5, metavar="K",
+                       help="of largest modulus, lowest and largest real part each (default: 5)")  # fmt: skip
     group.add_argument("--tolerance", type=float, help="relative, of an eigenvalue (default: by precision)")
     group.add_argument("--no-cross", action="store_true", help="leave the size of the cross blocks out")
     group.add_argument("--kept-samples", type=_common.natural, default=500, metavar="N",

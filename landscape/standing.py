@@ -19,7 +19,7 @@ from .records import Game as Record
 
 
 def standing(
-    game: Game, comm: Comm, *, step: int = 0, count: int = 10, samples: int = 500, cross: bool = True,
+    game: Game, comm: Comm, *, step: int = 0, count: int = 5, samples: int = 500, cross: bool = True,
     keep: bool = True, seed: int = 0, tolerance: float | None = None,
 ) -> Record:  # fmt: skip
     """The record of a game at its model's present weights.

@@ -217,6 +217,10 @@ def test_games_are_trained_looked_at_and_looked_at_again_on_two_ranks(
     created = store.meta(game_key(4))["meta"]["created"]
     assert cli.main(["game", str(run), "--dtype", "float64", "--kept-samples", "30"]) == 0  # nothing is left to do
     assert store.meta(game_key(4))["meta"]["created"] == created
+    assert cli.main(["export", str(run), "--record", "game", "--format", "csv"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()[-1 - 2 * first.size :]
+    assert head.startswith("step,real,imaginary,residual,loss_generator,loss_discriminator,modes")
+    assert float(rows[-1].split(",")[1]) == pytest.approx(first.real[-1])
     landscape("game", run, "--dtype", "float64", "--kept-samples", "30", "--overwrite", "--checkpoints", "4", ranks=2)
     second: Record = store.read(game_key(4))
     assert second.meta["ranks"] == 2
