@@ -73,6 +73,8 @@ def _opened(args: argparse.Namespace, comm: Any) -> tuple[Any, list[Any], Any, d
             f"'{store.root}' was trained on '{decided['problem']}', which is no game: its build must return a "
             "landscape.game.Game, as ring_gan's does"
         ))  # fmt: skip
+    if problem.block:
+        raise _common.everywhere(UsageError("the Jacobian is of all players: leave --problem-set player=... out"))
     decided |= {"eigenvalues": args.eigenvalues, "tolerance": args.tolerance, "cross": not args.no_cross,
                 "kept_samples": args.kept_samples}  # fmt: skip
     return store, checkpoints, problem, decided

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from exact import PROGRAMS, mpirun
+from small_games import Pair, bilinear, dense, small
 
 from landscape import arnoldi
 from landscape.arnoldi import cross_norms, eigenvalues
@@ -21,44 +20,6 @@ from landscape.parallel import Comm
 from landscape.payoffs import PAYOFFS
 
 every_payoff = pytest.mark.parametrize("payoff", PAYOFFS)
-
-
-class Pair(nn.Module):
-    """Two players of two weights each."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.x = nn.Parameter(torch.tensor([1.0, -0.5], dtype=torch.float64))
-        self.y = nn.Parameter(torch.tensor([0.7, 0.2], dtype=torch.float64))
-
-
-def bilinear(updates: str = "simultaneous") -> Game:
-    """min_x max_y <x, A y> with A = diag(1, 3), on two batches that share the factor 2."""
-    scale = torch.tensor([1.0, 3.0], dtype=torch.float64)
-
-    def loss(model: Any, batch: Any) -> Tensor:
-        value: Tensor = batch[0].mean() * (model.x * scale * model.y).sum()
-        return value
-
-    batches = [(torch.tensor([b], dtype=torch.float64), torch.zeros(1)) for b in (0.5, 1.5)]
-    return Game(Pair(), {"x": loss, "y": lambda m, b: -loss(m, b)}, batches, updates=updates)
-
-
-def small(payoff: str = "nsgan", **settings: Any) -> Game:
-    """A ring of 8 with 53 weights in float64, its data in three unequal batches."""
-    torch.manual_seed(0)
-    asked = {"width": 4, "depth": 1, "activation": "tanh", "samples": 50, "batch_size": 20, "payoff": payoff}
-    return build_problem("ring_gan", asked | settings).to(dtype=torch.float64)  # type: ignore[return-value]
-
-
-def dense(game: Game) -> Tensor:
-    """J (size, size) from the definition, row by row of the players' own gradients."""
-    rows = torch.zeros(game.size, game.size, dtype=torch.float64)
-    for batch in game.batches:
-        for player in game.players:
-            full = torch.func.hessian(game.player(player).batch_loss)(game.weights(), batch)
-            rows[game.owned(player)] += full[game.owned(player)] * game.count(batch) / game.samples
-    return rows
 
 
 @every_payoff
@@ -117,6 +78,11 @@ def test_arnoldi_finds_the_ends_of_the_spectrum(monkeypatch: pytest.MonkeyPatch)
     crossed = cross_norms(Jacobian(game, game.weights(), Comm()))
     assert crossed["generator", "discriminator"] == pytest.approx(np.linalg.norm(matrix[own][:, ~own], 2), rel=1e-5)
     assert crossed["discriminator", "generator"] == pytest.approx(np.linalg.norm(matrix[~own][:, own], 2), rel=1e-5)
+
+
+def test_two_ranks_find_the_same_eigenvalues_and_fail_together() -> None:
+    ended = mpirun(2, str(PROGRAMS / "game_on_ranks.py"))
+    assert (ended.returncode, ended.stdout) == (0, "ok\n"), ended.stderr
 
 
 def test_the_field_is_every_players_gradient() -> None:

@@ -12,6 +12,7 @@ from ..errors import UsageError
 from ..game import Game, Judge
 from ..modes import fixed_noise
 from ..payoffs import adversarial
+from ..problem import Problem
 from ._layers import activation_layer, set_seed
 
 NOISE_SEED = 2_020_096  # of the frozen noise: no setting, so that all runs of a problem answer for the same
@@ -53,14 +54,21 @@ def players(sample: int, noise: int, width: int, depth: int, activation: str, se
 
 def game(
     model: Players, payoff: str, real: Tensor, test: Tensor | None, noise: int, judge: Judge, updates: str,
-    batch_size: int, name: str,
-) -> Game:  # fmt: skip
-    """The game on real samples (n, coordinate), each beside noise of its own, frozen; so for the held-out ones."""
+    player: str | None, batch_size: int, name: str,
+) -> Problem:  # fmt: skip
+    """The game on real samples (n, coordinate), each beside noise of its own, frozen; so for the held-out ones.
+
+    Raises:
+        UsageError: no such player.
+    """
     parts = [(x, fixed_noise(len(x), noise, NOISE_SEED + i)) for i, x in enumerate((real, test)) if x is not None]
-    return Game(
+    found = Game(
         model, adversarial(payoff), parts[0], test_data=parts[1] if test is not None else None,
         updates=updates, redraw=redrawn, judge=judge, batch_size=batch_size, name=name,
     )  # fmt: skip
+    if player is not None and player not in found.players:
+        raise UsageError(f"there is no player '{player}'; the players are {', '.join(found.players)}")
+    return found if player is None else found.restricted(f"{player}.*")
 
 
 def redrawn(batch: Any, generator: torch.Generator) -> Any:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..game import Game
 from ..modes import ClassJudge, fixed_noise
+from ..problem import Problem
 from ._data import digits
 from ._gan import JUDGED_SEED, game, players
 
@@ -13,6 +13,7 @@ from ._gan import JUDGED_SEED, game, players
 def build(
     payoff: str = "nsgan",
     updates: str = "simultaneous",
+    player: str | None = None,
     width: int = 128,
     depth: int = 1,
     noise: int = 16,
@@ -21,12 +22,13 @@ def build(
     judged: int = 1000,
     batch_size: int = 500,
     test_share: float = 0.2,
-) -> Game:
+) -> Problem:
     """A game on images (64,) in [0, 1]; modes are the ten classes, told by a small classifier.
 
     Args:
         payoff: nsgan, minimax, least_squares or wgan.
         updates: simultaneous or alternating, of `landscape train`.
+        player: generator or discriminator: the curvature jobs take his weights and his loss alone; training moves both.
         width, depth: of the hidden layers of both networks.
         noise: numbers that the generator makes an image of.
         activation: relu, tanh, gelu, silu or softplus.
@@ -38,4 +40,5 @@ def build(
     (images, labels), held_out = digits(test_share, 0)
     model = players(64, noise, width, depth, activation, seed, nn.Sigmoid())
     judge = ClassJudge(images, labels, fixed_noise(judged, noise, JUDGED_SEED), (8, 8))
-    return game(model, payoff, images, held_out and held_out[0], noise, judge, updates, batch_size, "digits_gan")
+    test = held_out and held_out[0]
+    return game(model, payoff, images, test, noise, judge, updates, player, batch_size, "digits_gan")

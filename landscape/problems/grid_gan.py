@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from ..game import Game
 from ..modes import MixtureJudge, fixed_noise
+from ..problem import Problem
 from ._gan import JUDGED_SEED, game, mixture, players
 
 
 def build(
     payoff: str = "nsgan",
     updates: str = "simultaneous",
+    player: str | None = None,
     width: int = 128,
     depth: int = 2,
     noise: int = 2,
@@ -21,12 +22,13 @@ def build(
     deviation: float = 0.05,
     judged: int = 2500,
     batch_size: int = 1000,
-) -> Game:
+) -> Problem:
     """A game on 5 x 5 modes, two apart.
 
     Args:
         payoff: nsgan, minimax, least_squares or wgan.
         updates: simultaneous or alternating, of `landscape train`.
+        player: generator or discriminator: the curvature jobs take his weights and his loss alone; training moves both.
         width, depth: of the hidden layers of both networks.
         noise: numbers that the generator makes a sample of.
         activation: relu, tanh, gelu, silu or softplus.
@@ -41,4 +43,4 @@ def build(
     model = players(2, noise, width, depth, activation, seed)
     judge = MixtureJudge(centres, deviation, fixed_noise(judged, noise, JUDGED_SEED))
     real, test = (mixture(centres, deviation, n, s) for n, s in ((samples, 1), (max(samples // 4, 1), 2)))
-    return game(model, payoff, real, test, noise, judge, updates, batch_size, "grid_gan")
+    return game(model, payoff, real, test, noise, judge, updates, player, batch_size, "grid_gan")

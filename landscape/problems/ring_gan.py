@@ -6,14 +6,15 @@ import math
 
 import torch
 
-from ..game import Game
 from ..modes import MixtureJudge, fixed_noise
+from ..problem import Problem
 from ._gan import JUDGED_SEED, game, mixture, players
 
 
 def build(
     payoff: str = "nsgan",
     updates: str = "simultaneous",
+    player: str | None = None,
     width: int = 64,
     depth: int = 2,
     noise: int = 2,
@@ -23,12 +24,13 @@ def build(
     deviation: float = 0.02,
     judged: int = 2500,
     batch_size: int = 1000,
-) -> Game:
+) -> Problem:
     """A game on 8 modes at radius 2.
 
     Args:
         payoff: nsgan, minimax, least_squares or wgan.
         updates: simultaneous or alternating, of `landscape train`.
+        player: generator or discriminator: the curvature jobs take his weights and his loss alone; training moves both.
         width, depth: of the hidden layers of both networks.
         noise: numbers that the generator makes a sample of.
         activation: relu, tanh, gelu, silu or softplus.
@@ -43,4 +45,4 @@ def build(
     model = players(2, noise, width, depth, activation, seed)
     judge = MixtureJudge(centres, deviation, fixed_noise(judged, noise, JUDGED_SEED))
     real, test = (mixture(centres, deviation, n, s) for n, s in ((samples, 1), (max(samples // 4, 1), 2)))
-    return game(model, payoff, real, test, noise, judge, updates, batch_size, "ring_gan")
+    return game(model, payoff, real, test, noise, judge, updates, player, batch_size, "ring_gan")
