@@ -45,7 +45,7 @@ RECORDS = tuple(
     f"landscape.{name}"
     for name in (
         "records", "quadrature", "rules", "bounds", "smoothing", "sampling", "stability", "overlaps", "completeness",
-        "shares", "rounding", "quadratic", "topology",
+        "shares", "rounding", "quadratic", "topology", "sharpening",
     )
 )
 STORES = ("landscape.stores", "landscape.stores.*")
