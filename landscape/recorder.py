@@ -18,7 +18,8 @@ from .checkpoints import write_tensors
 from .errors import UsageError
 from .evidence import command, commit, now, versions
 from .records import RunInfo
-from .stores.run_directory import Run, new_directory, to_json, write_text, writing
+from .stores.files import new_directory, to_json, write_text, writing
+from .stores.run_directory import Run
 
 # State that defines the metric in which an optimizer moves: second moments, and the counts that correct their bias.
 _CURVATURE_STATE = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "grad_avg", "acc_delta", "sum", "exp_inf", "step")

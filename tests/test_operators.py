@@ -20,8 +20,9 @@ from landscape.loading import build_problem
 from landscape.operators.fisher import draw, uniform
 from landscape.parallel import Comm
 from landscape.problem import Problem
+from landscape.records import check_key, eigenpairs_key, operator_key, spectrum_key
 from landscape.spectrum import spectrum_at
-from landscape.stores.run_directory import Run, check_key, eigenpairs_key, operator_key, spectrum_key
+from landscape.stores.run_directory import Run
 
 COMM = Comm()
 CE_OPERATORS = ("hessian", "gauss_newton", "residual", "fisher", "empirical_fisher", "preconditioned")
