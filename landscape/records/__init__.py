@@ -13,16 +13,19 @@ from .halves import Halves, halves_key
 from .path import Path, path_key
 from .run_info import RunInfo
 from .spectrum import Spectrum, spectrum_key
+from .structure import Saliency, Structure, saliency_key, structure_key
 from .surface import Surface, surface_key
 from .trajectory import Guest, Trajectory, guest_key, trajectory_key
 from .volume import Volume, volume_key
 
 KINDS: dict[str, type[Record]] = {
-    kind.kind: kind for kind in (Spectrum, Eigenpairs, Halves, Surface, Volume, Trajectory, Guest, Path, Curve)
+    kind.kind: kind
+    for kind in (Spectrum, Eigenpairs, Halves, Surface, Volume, Trajectory, Guest, Path, Curve, Structure, Saliency)
 }
 
 __all__ = [
-    "KINDS", "Array", "Axes", "Curve", "Eigenpairs", "Guest", "Halves", "Meta", "Path", "Record", "RunInfo", "Spectrum",
-    "Surface", "Trajectory", "Volume", "check_key", "curve_key", "eigenpairs_key", "guest_key", "halves_key",
-    "operator_key", "path_key", "spectrum_key", "surface_key", "trajectory_key", "volume_key",
+    "KINDS", "Array", "Axes", "Curve", "Eigenpairs", "Guest", "Halves", "Meta", "Path", "Record", "RunInfo", "Saliency",
+    "Spectrum", "Structure", "Surface", "Trajectory", "Volume", "check_key", "curve_key", "eigenpairs_key", "guest_key",
+    "halves_key", "operator_key", "path_key", "saliency_key", "spectrum_key", "structure_key", "surface_key",
+    "trajectory_key", "volume_key",
 ]  # fmt: skip
