@@ -51,6 +51,13 @@ def every_record():
             *[np.arange(5.0)] * 4, directions=np.eye(3, 20), origin=np.zeros(20),
         ),
         records.Curve("a", "b", 1, 2, "bezier", True, line, np.ones((3, 20))),
+        records.Structure(
+            3, ["0", "2"], 1e-6, 1e-4, np.array([16, 4]), line[:2], line[:2], np.arange(3.0), np.array([0, 0, 1]),
+            np.array([1, 0, 0], np.int8), 12, {"0": 1},
+        ),
+        records.Saliency(
+            3, "hessian", 20, 100, ["0"], np.arange(4), line, line, line, np.zeros(4, np.int8), np.zeros(4, np.int64)
+        ),
     ]
 
 

@@ -114,15 +114,15 @@ def kpis(found: Found, at: int) -> list[Kpi]:
     here = found.structures.get(at)
     if here is None:
         return [Kpi("Zero weights", "–", f"no structure at step {at:,}")]
-    size, small = here.size, here.share(here.small)
+    size, near = here.size, here.share(here.small)
     dead, groups = int(here.dead.sum()), len(here.dead)
     left = here.left
     sharpness = found.scene.curvature_at(at)
     return [
         Kpi("Step", f"{at:,}", f"{size:,} weights in {len(here.layers)} layers"),
         Kpi("Zero weights", f"{100 * here.share(here.zeros):.1f} %", "exact, in the optimizer's own read-out"),
-        Kpi(f"Weights ≤ {number(here.tolerance, 1)}", f"{100 * small:.1f} %", f"{round(small * size):,} of {size:,}"),
-        Kpi("Dead groups", f"{dead:,}", f"of {groups:,}; all weights ≤ {number(here.threshold, 1)}"),
+        Kpi(f"Weights ≤ {small(here.tolerance)}", f"{100 * near:.1f} %", f"{round(near * size):,} of {size:,}"),
+        Kpi("Dead groups", f"{dead:,}", f"of {groups:,}; all weights ≤ {small(here.threshold)}"),
         Kpi("Left after pruning", "–" if left is None else f"{left:,}",
             "the model could not be traced" if left is None else f"{size / max(left, 1):.2f} times smaller"),
         Kpi("Sharpness λmax", number(sharpness.sharpness, 4) if sharpness else "–",
@@ -144,7 +144,7 @@ def sparsity_card(found: Found) -> Card:
     def caption(_i: int) -> str:
         last = next(reversed(found.structures.values()))
         return (
-            f"Weights within {number(last.tolerance, 1)} of zero, or set to zero by the optimizer's own read-out, by "
+            f"Weights within {small(last.tolerance)} of zero, or set to zero by the optimizer's own read-out, by "
             f"layer at {len(found.structures)} checkpoints. {made(last)}. Click selects."
         )
 
@@ -159,7 +159,7 @@ def sparsity_card(found: Found) -> Card:
         return columns
 
     return Card(
-        "sparsity", "Zero weights over training", draw, caption, table,
+        "sparsity-over", "Zero weights over training", draw, caption, table,
         move=lambda i: move_cursor(float(step_position([scene.step(i)], scene.log)[0])),
         about="Share of zero weights by layer against the optimizer step",
     )  # fmt: skip
@@ -173,10 +173,10 @@ def norms_card(found: Found) -> Card:
 
     def caption(i: int) -> str:
         here = found.at(scene.step(i))
-        removed = ", ".join(f"{name} {count}" for name, count in here.removed.items()) or "none"
+        removed = ", ".join(f"{count} of layer {name}" for name, count in here.removed.items()) or "none"
         return (
-            f"A group is a row of a weight matrix: the weights into a neuron or filter. Grey: dead, all of its weights "
-            f"within {number(here.threshold, 1)} (dashed). Units that pruning removes: {removed}. {made(here)}."
+            f"A group is a row of a weight matrix: the weights into a neuron or filter. Open: dead, all of its weights "
+            f"within {small(here.threshold)} (dashed). Units that pruning removes: {removed}. {made(here)}."
         )
 
     def table(i: int) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def worth_card(found: Found) -> Card:
         some = "" if len(here.index) == here.size else f" of {len(here.index):,} of {here.size:,} weights, drawn by lot"
         return (
             f"At step {here.step:,}: what the loss gains without the weight, to second order{some}. {how}. "
-            f"{order(here)} {facts.evidence(here)}."
+            f"{order(here)} {made(here)}."
         )
 
     def table(i: int) -> dict[str, Any]:
@@ -273,6 +273,12 @@ def against_card(found: Found) -> Card:
                 about="Largest eigenvalue and test accuracy against the share of zero weights")  # fmt: skip
 
 
+def small(value: float) -> str:
+    """A tolerance as text: 1e−6."""
+    return f"{value:g}".replace("e-0", "e-").replace("-", "\N{MINUS SIGN}")
+
+
 def made(record: Record) -> str:
-    """Command and commit of a record."""
-    return f"Made by `{record.meta.get('command', '?')}`"
+    """The command that made a record, and how."""
+    how = facts.evidence(record)
+    return f"Made by {record.meta.get('command', 'an unknown command')}" + (f" ({how})" if how else "")

@@ -17,7 +17,7 @@ from ..style import figure as empty_figure
 Array = NDArray[np.float64]
 COLOURS = ("blue", "orange", "green", "pink", "brown")
 DASHES = ("solid", "dash", "dot", "dashdot")
-POINTS = 4000  # of a scatter; more of them are contours
+POINTS = 3000  # of a scatter; more of them are contours
 
 
 def line(number: int, theme: str) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def zeros(found: Structure) -> Array:
 
 
 def norms(found: Structure, *, layer: int | None = None, theme: str = "light", height: int = 320) -> go.Figure:
-    """Norms of the groups, sorted within their layer; dead ones grey, the threshold dashed."""
+    """Norms of the groups, sorted within their layer; dead ones open, the threshold dashed."""
     fig = empty_figure(theme, height, showlegend=True, margin={"l": 70, "r": 16, "t": 34, "b": 44})
     floor = float(found.norms[found.norms > 0].min(initial=1.0)) / 2
     shown = np.maximum(found.norms, floor)
@@ -99,7 +99,7 @@ def worth(found: Saliency, *, theme: str = "light", height: int = 320) -> go.Fig
         if not len(places):
             continue
         places = places[:: -(-len(places) // (POINTS // 2))]
-        fig.add_scattergl(
+        fig.add_scatter(
             x=size[places], y=np.abs(value[places]), mode="markers", name=f"{name}: {int(chosen.sum()):,}",
             text=[found.layers[k] for k in found.point_layers[places]], customdata=found.index[places],
             marker={"size": 3.5, "color": colour(theme, shade), "symbol": symbol, "opacity": 0.55},
