@@ -66,10 +66,10 @@ def norms(found: Structure, *, layer: int | None = None, theme: str = "light", h
         dead = found.dead[mine] == 1
         shades = np.where(dead, colour(theme, "grid"), colour(theme, COLOURS[number % len(COLOURS)]))
         fig.add_scatter(
-            x=rank, y=shown[mine], customdata=found.norms[mine], mode="lines+markers", name=name,
-            line={**line(number, theme), "width": 1}, text=["dead" if d else "" for d in dead],
+            x=rank, y=shown[mine], mode="lines+markers", name=name,
+            line={**line(number, theme), "width": 1}, text=[f"{v:.3g}{', dead' * int(d)}" for v, d in zip(found.norms[mine], dead, strict=True)],
             marker={"size": 5.5, "color": shades, "line": {"width": 0.8, "color": line(number, theme)["color"]}},
-            hovertemplate=f"{name}, %{{x}}: norm %{{customdata:.3g}} %{{text}}<extra></extra>",
+            hovertemplate=f"{name}, %{{x}}: norm %{{text}}<extra></extra>",
         )  # fmt: skip
     low, high = log_range(shown, [found.threshold])
     fig.update_layout(
@@ -101,9 +101,10 @@ def worth(found: Saliency, *, theme: str = "light", height: int = 320) -> go.Fig
         places = places[:: -(-len(places) // (POINTS // 2))]
         fig.add_scatter(
             x=size[places], y=np.abs(value[places]), mode="markers", name=f"{name}: {int(chosen.sum()):,}",
-            text=[found.layers[k] for k in found.point_layers[places]], customdata=found.index[places],
+            text=[f"{i:,} of {found.layers[k]}" for i, k in zip(found.index[places], found.point_layers[places],
+                                                               strict=True)],
             marker={"size": 3.5, "color": colour(theme, shade), "symbol": symbol, "opacity": 0.55},
-            hovertemplate="weight %{customdata:,} of %{text}: |w| %{x:.3g}, worth %{y:.3g}<extra></extra>",
+            hovertemplate="weight %{text}: |w| %{x:.3g}, worth %{y:.3g}<extra></extra>",
         )  # fmt: skip
     fig.update_layout(
         xaxis={**log_axis(*log_range(size[drawn])), "title": {"text": "|w|"}},
