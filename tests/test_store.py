@@ -58,6 +58,10 @@ def every_record():
         records.Saliency(
             3, "hessian", 20, 100, ["0"], np.arange(4), line, line, line, np.zeros(4, np.int8), np.zeros(4, np.int64)
         ),
+        records.Architecture(
+            3, "all", 1e-5, 2, ["normal"] * 4, ["skip", "conv3"] * 2, np.arange(4), np.arange(2, 6), line, np.arange(4),
+            np.array([0, 1, 1, 0]),
+        ),
     ]
 
 

@@ -67,7 +67,7 @@ def norms(found: Structure, *, layer: int | None = None, theme: str = "light", h
         shades = np.where(dead, colour(theme, "grid"), colour(theme, COLOURS[number % len(COLOURS)]))
         fig.add_scatter(
             x=rank, y=shown[mine], mode="lines+markers", name=name,
-            line={**line(number, theme), "width": 1}, text=[f"{v:.3g}{', dead' * int(d)}" for v, d in zip(found.norms[mine], dead, strict=True)],
+            line={**line(number, theme), "width": 1}, text=_words(found.norms[mine], dead),
             marker={"size": 5.5, "color": shades, "line": {"width": 0.8, "color": line(number, theme)["color"]}},
             hovertemplate=f"{name}, %{{x}}: norm %{{text}}<extra></extra>",
         )  # fmt: skip
@@ -79,6 +79,10 @@ def norms(found: Structure, *, layer: int | None = None, theme: str = "light", h
                  "line": {"color": colour(theme, "muted"), "width": 1.4, "dash": "dash"}}],
     )  # fmt: skip
     return fig
+
+
+def _words(norms: Array, dead: NDArray[np.bool_]) -> list[str]:
+    return [f"{norm:.3g}" + (", dead" if gone else "") for norm, gone in zip(norms, dead, strict=True)]
 
 
 def worth(found: Saliency, *, theme: str = "light", height: int = 320) -> go.Figure:
