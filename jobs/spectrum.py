@@ -47,10 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _grid.add_arguments(parser)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, comm: Any = None) -> int:
+    """Compute with the ranks of `comm` (all ranks of the job)."""
     from landscape.parallel import world
 
-    comm = world()
+    comm = comm or world()
     store, checkpoints = _common.open_checkpoints(args, comm)
     problem, decided = _common.open_problem(store, args, comm)
     decided |= _options(args)

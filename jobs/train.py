@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import time
 from pathlib import Path
 from typing import Any
 
-from landscape.errors import ProblemError, Stopped
+from landscape.errors import Diverged, ProblemError, Stopped
 
 from . import _common
 
@@ -33,12 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=_common.natural, metavar="B",
                         help="samples a step, 0 for all (default: 64)")  # fmt: skip
     parser.add_argument("--seed", type=_common.natural, default=0, help="of weights and mini-batches (default: 0)")
+    parser.add_argument("--comparison", metavar="NAME", help="of the comparison that the run belongs to")
     parser.add_argument("--name", help="shown in tables (default: the directory's name)")
     parser.add_argument("--out", required=True, metavar="RUN", help="directory of the new run")
     parser.add_argument("--threads", type=_common.positive, help="torch's threads")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, comm: Any = None) -> int:
+    """Train on the first rank of `comm` (all ranks of the job)."""
     import torch
 
     from landscape.loading import build_problem
@@ -46,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from landscape.progress import Progress
     from landscape.training import MiniBatches, make_optimizer
 
-    comm = world()
+    comm = comm or world()
     if comm.rank:
         return 0  # one process trains; the others have nothing to share it with
     if comm.size > 1:
@@ -78,8 +81,12 @@ def _recorder(
     return Recorder(
         args.out, problem=args.problem, problem_settings=problem_settings, model=problem.model, optimizer=optimizer,
         every=args.checkpoint_every, seed=args.seed, name=args.name, resume=True,
-        meta={"training": decided, "batch_size": batch_size},
+        meta={"training": decided, "batch_size": batch_size, **_comparison(args)},
     )  # fmt: skip
+
+
+def _comparison(args: argparse.Namespace) -> dict[str, Any]:
+    return {} if args.comparison is None else {"comparison": args.comparison}
 
 
 def _train(args: argparse.Namespace, problem: Any, optimizer: Any, recorder: Any, batches: Any, comm: Any) -> int:
@@ -91,18 +98,24 @@ def _train(args: argparse.Namespace, problem: Any, optimizer: Any, recorder: Any
     if begun >= args.steps:
         print(f"{args.out} is trained already: {begun} steps, {len(recorder.run.checkpoint_steps())} checkpoints")
         return 0
+    _note(recorder, **_comparison(args))
+    if "diverged" in recorder.run.info.meta:
+        raise _diverged(args, recorder)
     progress = Progress("train", args.steps, comm, unit="steps", run=recorder.run, skipped=begun)
     if begun:
         progress.note(f"resume: {begun} of {args.steps} steps found in {args.out}")
     else:
         recorder.log(**evaluation(problem))
+    seconds = 0.0
     try:
         with deferring() as asked:
             for step in range(begun, args.steps):
+                started = time.perf_counter()
                 loss = train_step(problem, optimizer, batches.at(step))
+                seconds += time.perf_counter() - started
                 if not math.isfinite(loss):
-                    raise ProblemError(f"training diverged: the loss is {loss} at step {step + 1}. The checkpoints "
-                                       f"before it are kept in {args.out}; try a smaller --set lr=...")  # fmt: skip
+                    _note(recorder, diverged={"step": step + 1, "loss": str(loss)})
+                    raise _diverged(args, recorder)
                 due = (step + 1) % args.checkpoint_every == 0 or step + 1 == args.steps
                 found = evaluation(problem) if due else {}
                 recorder.step(loss=loss, **found)
@@ -118,9 +131,20 @@ def _train(args: argparse.Namespace, problem: Any, optimizer: Any, recorder: Any
     except ProblemError:
         progress.close("failed")
         raise
+    _note(recorder, step_seconds=seconds / (args.steps - begun))
     progress.close()
     print(_summary(args, recorder))
     return 0
+
+
+def _note(recorder: Any, **facts: Any) -> None:
+    recorder.run.update_info(meta=recorder.run.info.meta | facts)
+
+
+def _diverged(args: argparse.Namespace, recorder: Any) -> Diverged:
+    found = recorder.run.info.meta["diverged"]
+    return Diverged(f"training diverged: the loss is {found['loss']} at step {found['step']}. The checkpoints before "
+                    f"it are kept in {args.out}; try a smaller --set lr=... in another directory")  # fmt: skip
 
 
 def _summary(args: argparse.Namespace, recorder: Any) -> str:

@@ -33,6 +33,10 @@ class ProblemError(LandscapeError):
     exit_code = MODEL_OR_DATA
 
 
+class Diverged(ProblemError):
+    """A training whose loss is no longer finite; what was recorded before is kept."""
+
+
 class ResourceError(LandscapeError):
     """Memory or disk does not suffice."""
 

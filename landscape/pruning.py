@@ -20,7 +20,7 @@ from torch import Tensor
 from .batches import tensors
 from .errors import ProblemError
 from .problem import Problem
-from .symmetries import symmetries_of
+from .symmetries import Symmetries, symmetries_of
 from .wiring import Masks, Wiring
 
 _EXACT = 1e-8  # largest relative change of the outputs, in float64, that is rounding
@@ -46,15 +46,16 @@ class Pruned:
         return f"{self.before:,} -> {self.after:,} weights ({self.before / self.after:.2f} x); units removed: {layers}"
 
 
-def prune(problem: Problem, threshold: float = 0.0) -> Pruned:
+def prune(problem: Problem, threshold: float = 0.0, symmetries: Symmetries | None = None) -> Pruned:
     """Remove the units whose incoming weights are all within `threshold` of zero, at the model's own weights.
 
-    The problem stays as it is; the smaller one has a model of its own, with the same batches.
+    The problem stays as it is; the smaller one has a model of its own, with the same batches. `symmetries` of the same
+    model, where they are known, save tracing it.
 
     Raises:
         ProblemError: the model cannot be traced; the message says why.
     """
-    symmetries = symmetries_of(problem)
+    symmetries = symmetries_of(problem) if symmetries is None else symmetries
     if not symmetries.sizes and symmetries.obstacles:
         raise ProblemError(f"nothing can be pruned: {symmetries.obstacles[0]}")
     wiring = Wiring(problem.model, symmetries)

@@ -44,6 +44,7 @@ def make_store(root: Path) -> Path:
     line = {"v": surface.v[:1], "loss": surface.loss[:1], "test_loss": surface.loss[:1] + 0.1}
     first.write(dataclasses.replace(surface, plane="pca.line1", **line))
     first.write(guest())
+    structure_records(first)
     return root
 
 
@@ -116,3 +117,22 @@ class Watch:
     def check(self) -> None:
         assert not self.elsewhere, self.elsewhere
         assert not self.complaints, self.complaints
+
+
+def structure_records(run: Run) -> None:
+    """Structures of a run of 10 weights in two layers that loses two of its four groups, and their saliency."""
+    steps = run.checkpoint_steps()
+    for step, dead in zip(steps, np.linspace(0, 2, len(steps)).astype(int), strict=True):
+        gone = np.arange(4) >= 4 - dead
+        zeros = np.array([dead * 2 / 8, 0.0])
+        run.write(records.Structure(
+            step, ["0", "2"], 1e-6, 1e-4, np.array([8, 2]), zeros, zeros, np.where(gone, 1e-7, [3.0, 2.0, 1.0, 0.5]),
+            np.array([0, 0, 0, 0]), gone.astype(np.int8), 10 - 2 * int(dead), {"0": int(dead)},
+            {"command": "landscape structure gd"},
+        ))  # fmt: skip
+    values = np.array([1.0, 2, 0.5, 0.1, 1e-7, 1e-7, 1e-7, 1e-7, 0.3, 0.4])
+    run.write(records.Saliency(
+        steps[-1], "hessian", 10, 100, ["0", "2"], np.arange(10), values, np.array([1.0] * 8 + [-1, 1]),
+        np.full(10, 0.1), (values < 1e-4).astype(np.int8), np.array([0] * 8 + [1, 1]),
+        {"command": "landscape structure gd"},
+    ))  # fmt: skip

@@ -485,3 +485,24 @@ def test_the_pages_of_the_demo_store_stand(visit: Open, host: Host, demo_store: 
     expect(kpi(page, "Barrier")).to_be_visible()
     page.go_back()
     expect(page.locator('section[data-card="surface"] .xtitle')).to_contain_text("eigenvector 1")
+
+
+# ------------------------------------------------------------------ structure
+
+
+def test_the_structure_page_follows_the_step_and_says_what_is_zero(visit: Open, address: str) -> None:
+    page = visit(address, "/run/gd/structure", graphs=4)
+    expect(kpi(page, "Zero weights")).to_have_text("40.0 %")
+    expect(kpi(page, "Dead groups")).to_have_text("2")
+    expect(kpi(page, "Left after pruning")).to_have_text("6")
+    worth = page.locator('section[data-card="worth"] .caption')
+    expect(worth).to_contain_text("A pruned weight is worth less than a kept one in 100 % of pairs")
+    expect(worth).to_contain_text("100 random signs")
+    assert page.evaluate("""() => {
+        const plot = name => document.querySelector(`section[data-card="${name}"] .js-plotly-plot`);
+        return [plot("worth").data.map(t => t.name), plot("group-norms").layout.shapes[0].y0];
+    }""") == [["kept: 5", "kept, H_ii < 0: 1", "pruned: 4"], 1e-4]
+    page.keyboard.press("Home")
+    expect(kpi(page, "Zero weights")).to_have_text("0.0 %")
+    expect(page.get_by_role("heading", name="Group norms at step 0")).to_be_visible()
+    search(page, r"/structure\?step=0$")

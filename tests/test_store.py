@@ -55,6 +55,13 @@ def every_record():
             ["modes"], line[:1], np.ones((5, 2), np.float32), np.ones((6, 2), np.float32), line,
         ),
         records.Curve("a", "b", 1, 2, "bezier", True, line, np.ones((3, 20))),
+        records.Structure(
+            3, ["0", "2"], 1e-6, 1e-4, np.array([16, 4]), line[:2], line[:2], np.arange(3.0), np.array([0, 0, 1]),
+            np.array([1, 0, 0], np.int8), 12, {"0": 1},
+        ),
+        records.Saliency(
+            3, "hessian", 20, 100, ["0"], np.arange(4), line, line, line, np.zeros(4, np.int8), np.zeros(4, np.int64)
+        ),
         records.Architecture(
             3, "all", 1e-5, 2, ["normal"] * 4, ["skip", "conv3"] * 2, np.arange(4), np.arange(2, 6), line, np.arange(4),
             np.array([0, 1, 1, 0]),

@@ -67,7 +67,7 @@ _METRICS: dict[str, tuple[Callable[[State, Settings], Tensor], tuple[str, ...]]]
     "Adamax": (_adamax, ()),
     "RMSprop": (_rmsprop, ("eps", "centered")),
     "Adagrad": (_adagrad, ("eps",)),
-    "ProxSGD": (_prox_sgd, ("metric", "beta", "delta")),
+    **dict.fromkeys(("ProxSGD", "BinaryProxSGD"), (_prox_sgd, ("metric", "beta", "delta"))),
 }
 
 

@@ -53,6 +53,8 @@ class ProxSGD(torch.optim.Optimizer):
         ValueError: a setting out of its range, or a combination without a closed form.
     """
 
+    curvature_state = ("dead",)  # kept in checkpoints too: which weights the read-out sets to zero
+
     def __init__(
         self, params: Iterable[Tensor] | Iterable[dict[str, Any]], lr: float = 0.06, lr_decay: float = 0.5,
         rho: float = 0.9, rho_decay: float = 0.5, offset: float = 4.0, metric: str = "adam", beta: float = 0.999,

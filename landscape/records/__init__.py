@@ -15,6 +15,7 @@ from .halves import Halves, halves_key
 from .path import Path, path_key
 from .run_info import RunInfo
 from .spectrum import Spectrum, spectrum_key
+from .structure import Saliency, Structure, saliency_key, structure_key
 from .surface import Surface, surface_key
 from .trajectory import Guest, Trajectory, guest_key, trajectory_key
 from .volume import Volume, volume_key
@@ -22,17 +23,19 @@ from .volume import Volume, volume_key
 KINDS: dict[str, type[Record]] = {
     kind.kind: kind
     for kind in (
-        Architecture,
-        Curve,
-        Eigenpairs,
-        Game,
-        Halves,
-        Path,
         Spectrum,
+        Eigenpairs,
+        Halves,
         Surface,
-        Guest,
-        Trajectory,
         Volume,
+        Trajectory,
+        Guest,
+        Path,
+        Curve,
+        Architecture,
+        Game,
+        Saliency,
+        Structure,
     )
 }
 
@@ -50,7 +53,9 @@ __all__ = [
     "Path",
     "Record",
     "RunInfo",
+    "Saliency",
     "Spectrum",
+    "Structure",
     "Surface",
     "Trajectory",
     "Volume",
@@ -63,7 +68,9 @@ __all__ = [
     "halves_key",
     "operator_key",
     "path_key",
+    "saliency_key",
     "spectrum_key",
+    "structure_key",
     "surface_key",
     "trajectory_key",
     "volume_key",

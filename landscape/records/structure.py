@@ -1,0 +1,104 @@
+"""Structure of a network at a checkpoint: zeros by layer, norms of groups; and what single weights are worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._record import Array, Axes, Meta, Record, operator_key
+
+
+def structure_key(step: int) -> str:
+    return f"structure-weights-{step:08d}"
+
+
+def saliency_key(operator: str, step: int) -> str:
+    return f"saliency-{operator_key(operator)}-{step:08d}"
+
+
+@dataclass(frozen=True)
+class Structure(Record):
+    """What is zero at a checkpoint. A group is a row of a weight matrix: a neuron's or a filter's incoming weights.
+
+    `zeros` are those of the optimizer's own read-out where it has one. `left` counts the weights of the network
+    without its dead units, None where the model cannot be traced.
+    """
+
+    kind: ClassVar[str] = "structure"
+    axes: ClassVar[Axes] = {
+        "weights": (("layer",), "weights"),
+        "small": (("layer",), "share of the layer's weights within the tolerance"),
+        "zeros": (("layer",), "share of the layer's weights that are exactly zero after the read-out"),
+        "norms": (("group",), "norm of a group's weights"),
+        "group_layers": (("group",), "number of the group's layer"),
+        "dead": (("group",), "1 where all of the group's weights lie within the threshold of zero"),
+    }
+    step: int
+    layers: list[str]  # (layer,)
+    tolerance: float  # of `small`
+    threshold: float  # of `dead`
+    weights: NDArray[np.int64]  # (layer,)
+    small: Array  # (layer,)
+    zeros: Array  # (layer,)
+    norms: Array  # (group,)
+    group_layers: NDArray[np.int64]  # (group,)
+    dead: NDArray[np.int8]  # (group,)
+    left: int | None = None
+    removed: dict[str, int] = field(default_factory=dict)  # layer -> units that pruning takes out
+    meta: Meta = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return structure_key(self.step)
+
+    @property
+    def size(self) -> int:
+        return int(self.weights.sum())
+
+    def share(self, values: Array) -> float:
+        """Mean of a share by layer (`small` or `zeros`) over all weights."""
+        return float(values @ self.weights / max(self.size, 1))
+
+
+@dataclass(frozen=True)
+class Saliency(Record):
+    """Weights w and the diagonal H_ii of an operator at them: w^2 H_ii / 2 is what the loss gains without the weight,
+    to second order at a minimum (LeCun, Denker & Solla 1990).
+
+    Of large networks it holds a sample of the weights, `index`. With `probes` = 0 the diagonal is exact; else it is
+    Hutchinson's mean over so many random signs, with its standard error for every weight.
+    """
+
+    kind: ClassVar[str] = "saliency"
+    axes: ClassVar[Axes] = {
+        "index": (("point",), "number of the weight"),
+        "values": (("point",), "weight"),
+        "diagonal": (("point",), "H_ii: loss per squared unit of weight"),
+        "errors": (("point",), "standard error of H_ii; 0 where it is exact"),
+        "pruned": (("point",), "1 for a weight of a dead group or that the read-out sets to zero"),
+        "point_layers": (("point",), "number of the weight's layer"),
+    }
+    step: int
+    operator: str
+    size: int
+    probes: int
+    layers: list[str]
+    index: NDArray[np.int64]  # (point,)
+    values: Array  # (point,)
+    diagonal: Array  # (point,)
+    errors: Array  # (point,)
+    pruned: NDArray[np.int8]  # (point,)
+    point_layers: NDArray[np.int64]  # (point,)
+    meta: Meta = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return saliency_key(self.operator, self.step)
+
+    @property
+    def worth(self) -> NDArray[Any]:
+        """w^2 H_ii / 2, (point,)."""
+        return self.values**2 * self.diagonal / 2
