@@ -1,4 +1,4 @@
-"""The few callbacks that join URL, slider, plots and polling; each is a line or two around a plain function."""
+"""The few callbacks that join URL, slider and plots; each is a line or two around a plain function."""
 
 from __future__ import annotations
 
@@ -42,7 +42,6 @@ def register(app: Dash, reader: Reader) -> None:
         Output("nav", "children"),
         Output("badge", "children"),
         Output("info", "data"),
-        Output("signature", "data"),
         Output("jobs", "children"),
         Input("place", "data"),
     )
@@ -73,20 +72,6 @@ def register(app: Dash, reader: Reader) -> None:
             [shell.attempt(lambda: shell.kpi_row(page.kpis(index)), no_update) for _ in kpis],
         )
 
-    @_callback(
-        app,
-        Output("changed", "data"),
-        Output("jobs", "children", allow_duplicate=True),
-        Input("tick", "n_intervals"),
-        State("place", "data"),
-        State("signature", "data"),
-        State("info", "data"),
-    )
-    def poll(_ticks: Any, _place: Any, signature: Any, info: Any) -> tuple[Any, Any]:
-        runs = [r for r in (info or {}).get("runs", []) if isinstance(r, str)]
-        now = shell.attempt(lambda: reader.signature(runs), signature)
-        return (no_update if now == signature else now), shell.attempt(lambda: progress.banner(reader, runs), [])
-
 
 def _register_browser_side(app: Dash) -> None:
     def client(name: str, *arguments: Any, **options: Any) -> None:
@@ -95,7 +80,7 @@ def _register_browser_side(app: Dash) -> None:
     client(
         "locate",
         Output("place", "data"),
-        Input("tick", "id"),
+        Input("nav", "id"),
         Input(CONTROL, "value"),
         Input("changed", "data"),
         State(CONTROL, "id"),
@@ -141,8 +126,7 @@ def show_place(reader: Reader, place: Place) -> tuple[Any, ...]:
         content,
         shell.navigation(router.navigation(module, page)),
         badge,
-        info_of(page),
-        shell.attempt(lambda: reader.signature(runs), ""),
+        {**info_of(page), "signature": shell.attempt(lambda: reader.signature(runs), "")},
         shell.attempt(lambda: progress.banner(reader, runs), []),
     )
 

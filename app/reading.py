@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from landscape import quadrature, records, smoothing
 from landscape.errors import LandscapeError, ProblemError
 from landscape.following import Following, followed
+from landscape.records import check_key
 from landscape.smoothing import Width
 from landscape.stores import run_directory
 from landscape.stores.run_directory import Run
 
+from .confined import Confined
 from .style import base_eight
 
 Array = NDArray[np.float64]
@@ -30,32 +32,38 @@ BINS = 400
 FOLLOW_LIMIT = 1 << 30  # bytes of eigenvectors that are read for a page
 
 
-def _stamp(path: Path) -> Stamp:
+PLOTTED = ("run.json", "records", "checkpoints", "metrics.jsonl")  # what the plots of a run are made of
+PARTS = (*PLOTTED, "status")
+RESTLESS = ("metrics.jsonl", "status")  # written about once a second while a job runs
+SLOWLY = 10 * 10**9  # nanoseconds: the pace at which pages follow those
+
+
+def _stamp(path: str | os.PathLike[str]) -> Stamp:
     try:
-        found = path.stat()
-    except OSError:
+        found = os.stat(path)
+    except (OSError, ValueError):
         return (0, 0)
     return (found.st_mtime_ns, found.st_size)
 
 
 @functools.lru_cache(maxsize=4096)
 def _record(root: str, key: str, stamp: Stamp) -> Any:
-    return Run(root).read(key)
+    return Confined(root).read(key)
 
 
 @functools.lru_cache(maxsize=16)
 def _following(root: str, operator: str, stamps: tuple[Stamp, ...]) -> Following:
-    return followed(Run(root), operator)
+    return followed(Confined(root), operator)
 
 
 @functools.lru_cache(maxsize=64)
 def _metrics(root: str, stamp: Stamp) -> dict[str, Array]:
-    return Run(root).metrics()
+    return Confined(root).metrics()
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=16384)
 def _run(root: str, stamp: Stamp) -> tuple[Run, records.RunInfo]:
-    run = Run(root)
+    run = Confined(root)
     return run, run.info
 
 
@@ -138,13 +146,30 @@ class Reader:
 
     def runs(self) -> list[tuple[str, Run]]:
         """Ids and runs, by id; unreadable runs are left out."""
-        return [(self.id_of(run), run) for run in run_directory.runs(self.store)]
+        found = []
+        for run_id, root in self._places():
+            with contextlib.suppress(LandscapeError):
+                found.append((run_id, _run(root, _stamp(f"{root}/run.json"))[0]))
+        return found
 
-    def id_of(self, run: Run) -> str:
-        relative = run.root.resolve()
-        if relative == self.store:
-            return THIS
-        return relative.relative_to(self.store).as_posix() if relative.is_relative_to(self.store) else run.name
+    def unreadable(self) -> dict[str, str]:
+        """What is wrong with the runs that are left out, by id."""
+        found = {}
+        for run_id, root in self._places():
+            try:
+                _run(root, _stamp(f"{root}/run.json"))
+            except LandscapeError as error:
+                found[run_id] = str(error)
+        return found
+
+    def _places(self) -> list[tuple[str, str]]:
+        """Ids and directories of the runs inside the store: a link that leads out of it is none of them."""
+        store, found = str(self.store), []
+        for directory in map(str, run_directory.run_directories(self.store)):
+            linked = os.path.islink(directory) or os.path.islink(os.path.dirname(directory))
+            if not linked or Path(directory).resolve().is_relative_to(self.store) or directory == store:
+                found.append((directory[len(store) :].lstrip("/") or THIS, directory))
+        return found
 
     def run(self, run_id: str) -> Run:
         """The run of an id.
@@ -155,12 +180,15 @@ class Reader:
         parts = run_id.split("/")
         if "\0" in run_id or len(run_id) > 1000 or any(p in ("", ".", "..") or p.startswith(".") for p in parts):
             raise ProblemError(f"'{run_id[:80]}' is no run of this store")
-        if run_id != THIS and not (self.store / run_id / "run.json").is_file():
+        if run_id != THIS and not os.path.isfile(f"{self.store}/{run_id}/run.json"):
             raise ProblemError(f"there is no run '{run_id[:80]}' in this store")
-        return run_directory.find(self.store, "." if run_id == THIS else run_id)
+        root = (self.store if run_id == THIS else self.store / run_id).resolve()
+        if not root.is_relative_to(self.store):
+            raise ProblemError(f"'{run_id[:80]}' lies outside the store")
+        return _run(str(root), _stamp(root / "run.json"))[0]
 
     def info(self, run: Run) -> records.RunInfo:
-        return _run(str(run.root), _stamp(run.root / "run.json"))[1]
+        return _run(str(run.root), _stamp(f"{run.root}/run.json"))[1]
 
     # -- records
 
@@ -221,24 +249,28 @@ class Reader:
         return found
 
     def _key_stamp(self, run: Run, key: str) -> Stamp:
-        directory = run.directory(key)
-        meta, arrays = _stamp(directory / "meta.json"), _stamp(directory / "arrays.npz")
+        directory = f"{run.root}/records/{check_key(key)}"
+        meta, arrays = _stamp(f"{directory}/meta.json"), _stamp(f"{directory}/arrays.npz")
         return (meta[0] + arrays[0], meta[1] + arrays[1])
 
     # -- live
 
+    def stamps(self, run: Run) -> dict[str, int]:
+        """When each part of a run was written last, in nanoseconds."""
+        return {name: _stamp(f"{run.root}/{name}")[0] for name in PARTS}
+
     def signature(self, run_ids: list[str]) -> str:
-        """Changes when a page of these runs would look different; costs a few directory listings."""
+        """Changes when a page of these runs, or of all, would look different; costs a few directory listings."""
+        found: list[tuple[str, list[int]]] = []
         if not run_ids:
-            return json.dumps([(i, self._run_signature(r)) for i, r in self.runs()])
-        found = []
+            found = [(run_id, self._look(run, PARTS)) for run_id, run in self.runs()]
         for run_id in run_ids:
             try:
-                found.append((run_id, self._run_signature(self.run(run_id))))
+                found.append((run_id, self._look(self.run(run_id), PLOTTED)))
             except LandscapeError:
-                found.append((run_id, ()))
-        return json.dumps(found)
+                found.append((run_id, []))
+        return hashlib.sha256(repr(found).encode("utf-8", "replace")).hexdigest()[:16]
 
-    def _run_signature(self, run: Run) -> tuple[Any, ...]:
-        places = (run.root / "records", run.root / "checkpoints", run.root / "run.json")
-        return tuple(_stamp(p)[0] for p in places)
+    def _look(self, run: Run, parts: tuple[str, ...]) -> list[int]:
+        stamps = self.stamps(run)
+        return [stamps[name] // SLOWLY if name in RESTLESS else stamps[name] for name in parts]
