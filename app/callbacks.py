@@ -12,7 +12,7 @@ from dash.development.base_component import Component
 from landscape.errors import LandscapeError
 
 from . import progress, router, shell
-from .reading import Reader
+from .reading import NotFound, Reader
 from .view import Page, Place
 
 SLIDER = {"type": "slider", "index": ALL}
@@ -34,6 +34,7 @@ def _callback(app: Dash, *places: Any) -> Callable[[Function], Function]:
 
 def register(app: Dash, reader: Reader) -> None:
     """Connect an app to the store behind `reader`."""
+    pages = router.Pages(reader)
     _register_browser_side(app)
 
     @_callback(
@@ -61,7 +62,7 @@ def register(app: Dash, reader: Reader) -> None:
     def move(values: list[Any], place: Any, info: Any) -> tuple[Any, ...]:
         cards, titles, captions, kpis = (list(group) for group in ctx.outputs_list)
         try:
-            _module, page = router.resolve(reader, place_of(place))
+            page = pages.at(place_of(place))
         except LandscapeError:
             return tuple([no_update] * len(group) for group in (cards, titles, captions, kpis))
         index = chosen(page, values, info)
@@ -112,7 +113,8 @@ def show_place(reader: Reader, place: Place) -> tuple[Any, ...]:
     except LandscapeError as error:
         module, page = None, None
         sentence = f"{str(error)[:1].upper()}{str(error)[1:]}".rstrip(".")
-        content = shell.message("Not found", f"{sentence}.", heading=html.H1)
+        title = "Not found" if isinstance(error, NotFound) else "This cannot be shown"
+        content = shell.message(title, f"{sentence}.", heading=html.H1)
         content.append(shell.link("All runs", "/", className="button"))
     except Exception:
         shell.log.exception("page %s could not be made", place.path)
@@ -134,7 +136,7 @@ def show_place(reader: Reader, place: Place) -> tuple[Any, ...]:
 def info_of(page: Page | None) -> dict[str, Any]:
     """What the scripts in the browser need to know about the page."""
     if page is None:
-        return {"title": "Not found", "runs": [], "slider": None}
+        return {"title": "Nothing to show", "runs": [], "slider": None}
     s = page.slider
     known = s and {
         "name": s.name,

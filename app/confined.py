@@ -44,7 +44,9 @@ def check(path: str | os.PathLike[str]) -> None:
         except OSError:
             return
         if size > limit:
-            raise ProblemError(f"'{path}' is damaged: {size / 2**20:,.0f} MB, where at most {limit >> 20:,} are written")
+            raise ProblemError(
+                f"'{path}' is damaged: {size / 2**20:,.0f} MB, where at most {limit >> 20:,} are written"
+            )
 
 
 class Confined(Run):
@@ -78,8 +80,10 @@ class Confined(Run):
             raise ProblemError(
                 f"record '{key}' of run '{self.name}' unpacks to {size / 2**30:,.1f} GB, too much to read for a page"
             )
-        record = super().read(key, large=large)
-        if isinstance(record, records.Record) and record.kind != key.partition("-")[0]:
+        record: records.Record = super().read(key, large=large)
+        if (arrays := record.arrays()) and not any(array.size for array in arrays.values()):
+            raise ProblemError(f"record '{key}' of run '{self.name}' is empty; compute it again")
+        if record.kind != key.partition("-")[0]:
             raise ProblemError(f"'{file.parent}' holds a {record.kind}, not what its name says; remove it")
         return record
 

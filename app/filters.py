@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-_TOKEN = re.compile(r"(\w+)(<=|>=|!=|=|<|>)(.+)", re.DOTALL)
+_TOKEN = re.compile(r"(\w+)(<=|>=|!=|==|=|<|>)(.+)", re.DOTALL)
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -20,7 +21,7 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def matches(row: Mapping[str, Any], text: str) -> bool:
-    """Whether a row satisfies every word: `name=value`, `name<number`, or a part of any of its texts."""
+    """Whether a row satisfies every word: `name=part`, `name==value`, `name<number`, or a part of any of its texts."""
     return all(_word(row, word) for word in text.split()[:20])
 
 
@@ -32,6 +33,9 @@ def _word(row: Mapping[str, Any], word: str) -> bool:
 
 
 def _compare(have: Any, sign: str, wanted: str) -> bool:
+    if sign == "==" and isinstance(have, str):
+        return wanted.lower() == have.lower()
+    sign = "=" if sign == "==" else sign
     if isinstance(have, str):
         same = wanted.lower() in have.lower()
         return same if sign == "=" else not same if sign == "!=" else False
@@ -54,6 +58,25 @@ def order(rows: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
     texts = any(isinstance(r[name], str) for r in known)
     known.sort(key=lambda r: str(r[name]).lower() if texts else r[name], reverse=key.startswith("-"))
     return known + rest
+
+
+def grouped(rows: list[dict[str, Any]], by: str, numeric: Sequence[str]) -> list[dict[str, Any]]:
+    """One row a value of a column: its number of runs, and median, smallest and largest of the numeric columns."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        value = row.get(by)
+        groups.setdefault(
+            "" if _missing(value) else f"{value:g}" if isinstance(value, float) else str(value), []
+        ).append(row)
+    found = []
+    for value, members in groups.items():
+        row = {"run": value or "–", "value": value, "count": len(members)}
+        for name in numeric:
+            known = [m[name] for m in members if not _missing(m[name])]
+            row |= {name: statistics.median(known) if known else None}
+            row |= {f"{name} from": min(known, default=None), f"{name} to": max(known, default=None)}
+        found.append(row)
+    return found
 
 
 def _missing(value: Any) -> bool:

@@ -39,8 +39,6 @@ def protect(server: flask.Flask, script_hashes: list[str], token: str = "", *, l
             return answer
         if local and not is_local(host_name(flask.request.host)):
             return refuse("this dashboard answers to localhost only; another name needs a server with --token", 403)
-        if "_dash-component-suites" in path and ".." in path.split("/"):  # for which Dash raises: it would be a 500
-            return refuse("not found")
         return None
 
     @server.after_request
@@ -53,6 +51,8 @@ def protect(server: flask.Flask, script_hashes: list[str], token: str = "", *, l
     def broken(error: Exception) -> flask.Response | HTTPException:
         if isinstance(error, HTTPException):
             return error if (error.code or 500) < 400 else refuse(error.name.lower(), error.code or 500)
+        if "_dash-component-suites" in flask.request.path:  # Dash raises for files that it does not have
+            return refuse("not found")
         if flask.request.method == "POST":  # every callback guards its own faults: what is left is the request's
             shell.log.warning("a request that is no callback's: %s: %s", type(error).__name__, str(error)[:200])
             return refuse("the request was not understood", 400)

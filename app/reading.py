@@ -136,6 +136,10 @@ def _operator(run: Run, name: str, key: str) -> str:
         return name
 
 
+class NotFound(ProblemError):
+    """A URL names what does not exist."""
+
+
 class Reader:
     """The one door between pages and disk."""
 
@@ -167,6 +171,10 @@ class Reader:
         store, found = str(self.store), []
         for directory in map(str, run_directory.run_directories(self.store)):
             linked = os.path.islink(directory) or os.path.islink(os.path.dirname(directory))
+            try:
+                directory.encode("utf-8")
+            except UnicodeEncodeError:  # such a name has no URL
+                continue
             if not linked or Path(directory).resolve().is_relative_to(self.store) or directory == store:
                 found.append((directory[len(store) :].lstrip("/") or THIS, directory))
         return found
@@ -175,16 +183,17 @@ class Reader:
         """The run of an id.
 
         Raises:
-            ProblemError: no such run, or the id leaves the store.
+            NotFound: no such run, or the id leaves the store.
+            ProblemError: it cannot be read.
         """
         parts = run_id.split("/")
         if "\0" in run_id or len(run_id) > 1000 or any(p in ("", ".", "..") or p.startswith(".") for p in parts):
-            raise ProblemError(f"'{run_id[:80]}' is no run of this store")
+            raise NotFound(f"'{run_id[:80]}' is no run of this store")
         if run_id != THIS and not os.path.isfile(f"{self.store}/{run_id}/run.json"):
-            raise ProblemError(f"there is no run '{run_id[:80]}' in this store")
+            raise NotFound(f"there is no run '{run_id[:80]}' in this store")
         root = (self.store if run_id == THIS else self.store / run_id).resolve()
         if not root.is_relative_to(self.store):
-            raise ProblemError(f"'{run_id[:80]}' lies outside the store")
+            raise NotFound(f"'{run_id[:80]}' lies outside the store")
         return _run(str(root), _stamp(root / "run.json"))[0]
 
     def info(self, run: Run) -> records.RunInfo:

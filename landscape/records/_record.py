@@ -82,7 +82,10 @@ _ADMITTED: dict[str, tuple[type, ...]] = {
 
 def fits(value: Any, annotation: str) -> bool:
     """Whether a value is of its field's type, such as 'int | None' or 'list[str]'; arrays must hold numbers."""
-    if isinstance(value, np.ndarray) and value.dtype.kind not in "biufc":
+    numbers = "biuf" if annotation.startswith("Array") else "biufc"
+    if isinstance(value, np.ndarray) and value.dtype.kind not in numbers:
+        return False
+    if isinstance(value, int) and abs(value) >= 1 << 53:  # no step, size or seed, and no float either
         return False
     names = [name.strip() for name in re.sub(r"\[.*\]", "", annotation).split("|")]
     if any(name not in _ADMITTED for name in names):
