@@ -47,7 +47,8 @@ def register(app: Dash, reader: Reader) -> None:
         Input("place", "data"),
     )
     def show(place: Any) -> tuple[Any, ...]:
-        return show_place(reader, place_of(place))
+        with reader.one_look():
+            return show_place(reader, place_of(place))
 
     @_callback(
         app,

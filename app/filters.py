@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import re
@@ -22,14 +23,23 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 
 def matches(row: Mapping[str, Any], text: str) -> bool:
     """Whether a row satisfies every word: `name=part`, `name==value`, `name<number`, or a part of any of its texts."""
-    return all(_word(row, word) for word in text.split()[:20])
+    return all(_word(row, *word) for word in _words(text))
 
 
-def _word(row: Mapping[str, Any], word: str) -> bool:
-    found = _TOKEN.fullmatch(word)
-    if found and found[1].lower() in row:
-        return _compare(row[found[1].lower()], found[2], found[3])
-    return any(word.lower() in value.lower() for value in row.values() if isinstance(value, str))
+@functools.lru_cache(maxsize=64)
+def _words(text: str) -> tuple[tuple[str, tuple[str, str, str] | None], ...]:
+    """The words of a query in small letters, each with its name, sign and value where it has them."""
+    found = []
+    for word in text.split()[:20]:
+        parts = _TOKEN.fullmatch(word)
+        found.append((word.lower(), (parts[1].lower(), parts[2], parts[3]) if parts else None))
+    return tuple(found)
+
+
+def _word(row: Mapping[str, Any], word: str, condition: tuple[str, str, str] | None) -> bool:
+    if condition and condition[0] in row:
+        return _compare(row[condition[0]], *condition[1:])
+    return any(word in value.lower() for value in row.values() if isinstance(value, str))
 
 
 def _compare(have: Any, sign: str, wanted: str) -> bool:

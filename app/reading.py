@@ -6,7 +6,8 @@ import contextlib
 import functools
 import hashlib
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -145,39 +146,48 @@ class Reader:
 
     def __init__(self, store: str | os.PathLike[str]) -> None:
         self.store = Path(store).resolve()
+        self._look = threading.local()
 
     # -- runs
 
     def runs(self) -> list[tuple[str, Run]]:
         """Ids and runs, by id; unreadable runs are left out."""
-        found = []
-        for run_id, root in self._places():
-            with contextlib.suppress(LandscapeError):
-                found.append((run_id, _run(root, _stamp(f"{root}/run.json"))[0]))
-        return found
+        return [(run_id, run) for run_id, run in self._survey()[0].items()]
 
     def unreadable(self) -> dict[str, str]:
         """What is wrong with the runs that are left out, by id."""
-        found = {}
-        for run_id, root in self._places():
-            try:
-                _run(root, _stamp(f"{root}/run.json"))
-            except LandscapeError as error:
-                found[run_id] = str(error)
-        return found
+        return self._survey()[1]
 
-    def _places(self) -> list[tuple[str, str]]:
-        """Ids and directories of the runs inside the store: a link that leads out of it is none of them."""
-        store, found = str(self.store), []
-        for directory in map(str, run_directory.run_directories(self.store)):
-            linked = os.path.islink(directory) or os.path.islink(os.path.dirname(directory))
+    @contextlib.contextmanager
+    def one_look(self) -> Iterator[None]:
+        """Inside, and in this thread, the store is listed and dated once, however often it is asked for."""
+        before = getattr(self._look, "kept", None)
+        self._look.kept = {} if before is None else before
+        try:
+            yield
+        finally:
+            self._look.kept = before
+
+    def _survey(self) -> tuple[dict[str, Run], dict[str, str]]:
+        """The runs inside the store and what is wrong with the others, both by id; links are not followed."""
+        kept: dict[str, Any] = getattr(self._look, "kept", None) or {}
+        if "survey" in kept:
+            found: tuple[dict[str, Run], dict[str, str]] = kept["survey"]
+            return found
+        readable: dict[str, Run] = {}
+        wrong: dict[str, str] = {}
+        for directory in run_directory.run_directories(str(self.store), links=False):
+            run_id = directory[len(str(self.store)) :].lstrip("/") or THIS
             try:
-                directory.encode("utf-8")
+                run_id.encode("utf-8")
+                readable[run_id] = _run(directory, _stamp(f"{directory}/run.json"))[0]
             except UnicodeEncodeError:  # such a name has no URL
                 continue
-            if not linked or Path(directory).resolve().is_relative_to(self.store) or directory == store:
-                found.append((directory[len(store) :].lstrip("/") or THIS, directory))
-        return found
+            except LandscapeError as error:
+                wrong[run_id] = str(error)
+        if getattr(self._look, "kept", None) is not None:
+            self._look.kept["survey"] = (readable, wrong)
+        return readable, wrong
 
     def run(self, run_id: str) -> Run:
         """The run of an id.
@@ -266,20 +276,28 @@ class Reader:
 
     def stamps(self, run: Run) -> dict[str, int]:
         """When each part of a run was written last, in nanoseconds."""
-        return {name: _stamp(f"{run.root}/{name}")[0] for name in PARTS}
+        kept: dict[str, Any] | None = getattr(self._look, "kept", None)
+        root = str(run.root)
+        if kept is not None and root in kept:
+            found: dict[str, int] = kept[root]
+            return found
+        found = {name: _stamp(f"{root}/{name}")[0] for name in PARTS}
+        if kept is not None:
+            kept[root] = found
+        return found
 
     def signature(self, run_ids: list[str]) -> str:
         """Changes when a page of these runs, or of all, would look different; costs a few directory listings."""
         found: list[tuple[str, list[int]]] = []
         if not run_ids:
-            found = [(run_id, self._look(run, PARTS)) for run_id, run in self.runs()]
+            found = [(run_id, self._dates(run, PARTS)) for run_id, run in self.runs()]
         for run_id in run_ids:
             try:
-                found.append((run_id, self._look(self.run(run_id), PLOTTED)))
+                found.append((run_id, self._dates(self.run(run_id), PLOTTED)))
             except LandscapeError:
                 found.append((run_id, []))
         return hashlib.sha256(repr(found).encode("utf-8", "replace")).hexdigest()[:16]
 
-    def _look(self, run: Run, parts: tuple[str, ...]) -> list[int]:
+    def _dates(self, run: Run, parts: tuple[str, ...]) -> list[int]:
         stamps = self.stamps(run)
         return [stamps[name] // SLOWLY if name in RESTLESS else stamps[name] for name in parts]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 from collections import Counter
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from dash import html
@@ -17,7 +17,7 @@ from landscape.stores.run_directory import Run
 
 from . import facts, progress
 from .reading import THIS, Reader
-from .style import number
+from .style import number, thin
 
 Row = dict[str, Any]
 STAMPED = ("run.json", "records", "checkpoints", "metrics.jsonl", "status")
@@ -121,22 +121,20 @@ def sparkline(loss: np.ndarray[Any, Any], width: int = 96, height: int = 24) -> 
     """The loss on a log axis as an inline picture."""
     with np.errstate(invalid="ignore", divide="ignore"):
         y = np.log10(loss)
-    x = np.arange(len(y))
+    x = np.arange(len(y), dtype=np.float64)
     good = np.isfinite(y)
     if good.sum() < 2:
         return html.Span("–")
     x, y = x[good], y[good]
-    if len(x) > 96:
-        keep = np.unique(np.linspace(0, len(x) - 1, 96).astype(int))
-        x, y = x[keep], y[keep]
+    x, y = thin(x, y, 48)
     across = 2 + (width - 4) * (x - x[0]) / max(x[-1] - x[0], 1)
     down = 2 + (height - 4) * (y.max() - y) / max(y.max() - y.min(), 1e-12)
-    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across, down, strict=True))
+    points = " ".join(f"{a:.0f},{b:.1f}" for a, b in zip(across, down, strict=True))
     svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"><polyline points="{points}" '
-        f'fill="none" stroke="#3B86D8" stroke-width="1.6" stroke-linejoin="round"/></svg>'
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}'><polyline points='{points}' "
+        f"fill='none' stroke='#3B86D8' stroke-width='1.6' stroke-linejoin='round'/></svg>"
     )
-    source = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+    source = "data:image/svg+xml," + quote(svg, safe=" ='/:,.")
     return html.Img(
         src=source,
         alt=f"loss from {number(float(10 ** y[0]))} to {number(float(10 ** y[-1]))}",

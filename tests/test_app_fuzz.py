@@ -318,10 +318,10 @@ def test_nothing_outside_of_the_store_is_read(store: Path, outside: Path, caplog
 
 # ------------------------------------------------------------------ hostile URLs
 
-VALUES = ("", "nan", "-1", "1e308", "9" * 60, "../../etc/passwd", "%00", "\x00", "<script>", "'; drop", "\N{SNOWMAN}", "hessian[",
-          "pca", "log", "[]", "{}", "a" * 3000)  # fmt: skip
-NAMES = ("step", "t", "x", "op", "width", "view", "show", "points", "of", "origin", "axis", "slice", "q", "sort", "group", "page",
-         "shape", "kind", "theme", "token")  # fmt: skip
+VALUES = ("", "nan", "-1", "1e308", "9" * 60, "../../etc/passwd", "%00", "\x00", "<script>", "'; drop", "\N{SNOWMAN}",
+          "hessian[", "pca", "log", "[]", "{}", "a" * 3000)  # fmt: skip
+NAMES = ("step", "t", "x", "op", "width", "view", "show", "points", "of", "origin", "axis", "slice", "q", "sort",
+         "group", "page", "shape", "kind", "theme", "token")  # fmt: skip
 
 
 @pytest.mark.parametrize("page", PAGES)

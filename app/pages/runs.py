@@ -20,7 +20,7 @@ from ..view import Page, Place, href
 from .path import paths_of
 
 NAME, ORDER = "Runs", 0
-ROWS = 50
+ROWS = 40
 COLUMNS = (  # name in the URL, title, is a number
     ("run", "Run", False),
     ("problem", "Problem", False),

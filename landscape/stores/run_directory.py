@@ -275,28 +275,32 @@ def _is_step(name: str) -> bool:
 # ------------------------------------------------------------------ many runs
 
 
-def run_directories(store: str | os.PathLike[str]) -> list[FilePath]:
+def run_directories(store: str | os.PathLike[str], *, links: bool = True) -> list[str]:
     """Where the runs of a store lie: the directory itself, or those one or two levels below it, by name.
 
-    A run's own folders are not searched, nor what lies below a run that is not the store itself.
+    A run's own folders are not searched, nor what lies below a run that is not the store itself. Without `links` no
+    linked directory is one.
     """
-    root = FilePath(store)
-    found = [root] if (root / "run.json").is_file() else []
-    for place in _folders(root, ("records", "checkpoints", "resume", "status") if found else ()):
+    root = os.fspath(store)
+    found = [root] if os.path.isfile(f"{root}/run.json") else []
+    for place in _folders(root, links, ("records", "checkpoints", "resume", "status") if found else ()):
         if os.path.isfile(f"{place}/run.json"):
-            found.append(FilePath(place))
+            found.append(place)
         else:
-            found += [FilePath(inner) for inner in _folders(place) if os.path.isfile(f"{inner}/run.json")]
+            found += [inner for inner in _folders(place, links) if os.path.isfile(f"{inner}/run.json")]
     return found
 
 
-def _folders(place: str | os.PathLike[str], skipped: tuple[str, ...] = ()) -> list[str]:
+def _folders(place: str, links: bool, skipped: tuple[str, ...] = ()) -> list[str]:
     try:
         with os.scandir(place) as entries:
-            found = [e.path for e in entries if not e.name.startswith(".") and e.name not in skipped and e.is_dir()]
+            return sorted(
+                e.path
+                for e in entries
+                if not e.name.startswith(".") and e.name not in skipped and e.is_dir(follow_symlinks=links)
+            )
     except OSError:
         return []
-    return sorted(found)
 
 
 def runs(store: str | os.PathLike[str]) -> list[Run]:
