@@ -17,11 +17,13 @@ pytestmark = pytest.mark.browser
 DESKTOP = {"width": 1440, "height": 1000}
 WIDTHS = (390, 3840)
 GRAPHS = {
-    "/": 0, "/?group=optimizer": 0, "/run/gd": 4, "/run/gd/spectrum": 4, "/run/gd/surface/pca": 4, "/run/gd/volume": 2, "/path/gd/sweep%2Fadam": 3, "/run/bare": 1, "/run/hurt": 3, "/run/nobody": 0,
+    "/": 0, "/run/gd": 4, "/run/gd/spectrum": 4, "/run/gd/surface/pca": 4, "/run/gd/volume": 2,
+    "/path/gd/sweep%2Fadam": 3, "/run/hurt": 3, "/run/nobody": 0,
 }  # fmt: skip
-LOOK = """() => axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations.map(
-    v => v.id + ": " + v.nodes.slice(0, 4).map(n => n.html.slice(0, 200)
-    + " " + n.failureSummary.slice(0, 200)).join(" | ")))"""
+WIDE = "() => document.documentElement.scrollWidth"
+# Inside a plot, which is one image to a screen reader, there is nothing to find in thousands of nodes.
+LOOK = """() => axe.run({exclude: [[".js-plotly-plot"]]}, {resultTypes: ["violations"]}).then(r => r.violations.map(
+    v => v.id + ": " + v.nodes.map(n => n.html.slice(0, 200) + " " + n.failureSummary.slice(0, 200)).join(" | ")))"""
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.mark.timeout(600)
 def test_every_page_is_accessible_and_fits_in_both_themes(address: str) -> None:
     source = Path(axe.AXE_FILE_PATH).read_text(encoding="utf-8")
     found: list[str] = []
@@ -68,7 +71,7 @@ def overflows(page: Any, path: str) -> list[str]:
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         until = time.monotonic() + 20  # plots take the new width in their own time
-        while (wide := page.evaluate("() => document.documentElement.scrollWidth")) > width and time.monotonic() < until:
+        while (wide := page.evaluate(WIDE)) > width and time.monotonic() < until:
             time.sleep(0.1)
         if wide > width:
             found.append(f"{path} is {wide} pixels wide in a window of {width}")
