@@ -28,7 +28,7 @@ COPY pyproject.toml README.md LICENSE /src/
 COPY landscape /src/landscape
 COPY app /src/app
 COPY jobs /src/jobs
-RUN pip install --no-cache-dir "/src[mpi]"
+RUN pip install --no-cache-dir "/src[mpi,serve]"
 
 # Matplotlib and friends write caches below HOME; /store is where runs are mounted.
 RUN useradd --create-home --uid 1000 landscape \
@@ -40,8 +40,8 @@ VOLUME /store
 EXPOSE 8050
 
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 \
-    CMD ["python3", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8050/health', timeout=8)"]
+    CMD ["python3", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8050/healthz', timeout=8)"]
 
-# Inside a container only 0.0.0.0 can be reached from outside; publish it to 127.0.0.1 as above.
+# Inside a container only 0.0.0.0 can be reached from outside; publish it to 127.0.0.1 as above. The log shows the token.
 ENTRYPOINT ["landscape"]
-CMD ["dashboard", "/store", "--host", "0.0.0.0", "--port", "8050"]
+CMD ["dashboard", "/store", "--host", "0.0.0.0", "--port", "8050", "--production"]

@@ -1,4 +1,4 @@
-"""The few callbacks that join URL, slider, plots and polling; each is a line or two around a plain function."""
+"""The few callbacks that join URL, slider and plots; each is a line or two around a plain function."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dash.development.base_component import Component
 from landscape.errors import LandscapeError
 
 from . import progress, router, shell
-from .reading import Reader
+from .reading import NotFound, Reader
 from .view import Page, Place
 
 SLIDER = {"type": "slider", "index": ALL}
@@ -34,6 +34,7 @@ def _callback(app: Dash, *places: Any) -> Callable[[Function], Function]:
 
 def register(app: Dash, reader: Reader) -> None:
     """Connect an app to the store behind `reader`."""
+    pages = router.Pages(reader)
     _register_browser_side(app)
 
     @_callback(
@@ -42,12 +43,12 @@ def register(app: Dash, reader: Reader) -> None:
         Output("nav", "children"),
         Output("badge", "children"),
         Output("info", "data"),
-        Output("signature", "data"),
         Output("jobs", "children"),
         Input("place", "data"),
     )
     def show(place: Any) -> tuple[Any, ...]:
-        return show_place(reader, place_of(place))
+        with reader.one_look():
+            return show_place(reader, place_of(place))
 
     @_callback(
         app,
@@ -62,7 +63,7 @@ def register(app: Dash, reader: Reader) -> None:
     def move(values: list[Any], place: Any, info: Any) -> tuple[Any, ...]:
         cards, titles, captions, kpis = (list(group) for group in ctx.outputs_list)
         try:
-            _module, page = router.resolve(reader, place_of(place))
+            page = pages.at(place_of(place))
         except LandscapeError:
             return tuple([no_update] * len(group) for group in (cards, titles, captions, kpis))
         index = chosen(page, values, info)
@@ -73,20 +74,6 @@ def register(app: Dash, reader: Reader) -> None:
             [shell.attempt(lambda: shell.kpi_row(page.kpis(index)), no_update) for _ in kpis],
         )
 
-    @_callback(
-        app,
-        Output("changed", "data"),
-        Output("jobs", "children", allow_duplicate=True),
-        Input("tick", "n_intervals"),
-        State("place", "data"),
-        State("signature", "data"),
-        State("info", "data"),
-    )
-    def poll(_ticks: Any, _place: Any, signature: Any, info: Any) -> tuple[Any, Any]:
-        runs = [r for r in (info or {}).get("runs", []) if isinstance(r, str)]
-        now = shell.attempt(lambda: reader.signature(runs), signature)
-        return (no_update if now == signature else now), shell.attempt(lambda: progress.banner(reader, runs), [])
-
 
 def _register_browser_side(app: Dash) -> None:
     def client(name: str, *arguments: Any, **options: Any) -> None:
@@ -95,7 +82,7 @@ def _register_browser_side(app: Dash) -> None:
     client(
         "locate",
         Output("place", "data"),
-        Input("tick", "id"),
+        Input("nav", "id"),
         Input(CONTROL, "value"),
         Input("changed", "data"),
         State(CONTROL, "id"),
@@ -127,7 +114,8 @@ def show_place(reader: Reader, place: Place) -> tuple[Any, ...]:
     except LandscapeError as error:
         module, page = None, None
         sentence = f"{str(error)[:1].upper()}{str(error)[1:]}".rstrip(".")
-        content = shell.message("Not found", f"{sentence}.", heading=html.H1)
+        title = "Not found" if isinstance(error, NotFound) else "This cannot be shown"
+        content = shell.message(title, f"{sentence}.", heading=html.H1)
         content.append(shell.link("All runs", "/", className="button"))
     except Exception:
         shell.log.exception("page %s could not be made", place.path)
@@ -141,8 +129,7 @@ def show_place(reader: Reader, place: Place) -> tuple[Any, ...]:
         content,
         shell.navigation(router.navigation(module, page)),
         badge,
-        info_of(page),
-        shell.attempt(lambda: reader.signature(runs), ""),
+        {**info_of(page), "signature": shell.attempt(lambda: reader.signature(runs), "")},
         shell.attempt(lambda: progress.banner(reader, runs), []),
     )
 
@@ -150,7 +137,7 @@ def show_place(reader: Reader, place: Place) -> tuple[Any, ...]:
 def info_of(page: Page | None) -> dict[str, Any]:
     """What the scripts in the browser need to know about the page."""
     if page is None:
-        return {"title": "Not found", "runs": [], "slider": None}
+        return {"title": "Nothing to show", "runs": [], "slider": None}
     s = page.slider
     known = s and {
         "name": s.name,

@@ -66,8 +66,8 @@ def _file(text: str, kind: str, name: str) -> flask.Response:
     return response
 
 
-def refuse(sentence: str) -> flask.Response:
-    return flask.Response(sentence + "\n", status=404, content_type="text/plain; charset=utf-8")
+def refuse(sentence: str, status: int = 404) -> flask.Response:
+    return flask.Response(sentence + "\n", status=status, content_type="text/plain; charset=utf-8")
 
 
 def csv_text(table: Table, comments: Sequence[str]) -> str:

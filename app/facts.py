@@ -38,6 +38,11 @@ def learning_rate(info: records.RunInfo) -> float | None:
     return positive(info.settings.get("lr"))
 
 
+def figure(value: object) -> float | None:
+    """A number that a file may or may not hold where one belongs."""
+    return float(value) if isinstance(value, (int, float)) and abs(value) < 1e300 else None
+
+
 @dataclass(frozen=True)
 class Curvature:
     """Extremes of one operator at one step, from eigenpairs where they exist, else from the spectrum's Ritz values."""

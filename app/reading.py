@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
+import hashlib
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from numpy.typing import NDArray
 from landscape import quadrature, records, smoothing
 from landscape.errors import LandscapeError, ProblemError
 from landscape.following import Following, followed
+from landscape.records import check_key
 from landscape.smoothing import Width
 from landscape.stores import run_directory
 from landscape.stores.run_directory import Run
 
+from .confined import Confined
 from .style import base_eight
 
 Array = NDArray[np.float64]
@@ -30,32 +33,38 @@ BINS = 400
 FOLLOW_LIMIT = 1 << 30  # bytes of eigenvectors that are read for a page
 
 
-def _stamp(path: Path) -> Stamp:
+PLOTTED = ("run.json", "records", "checkpoints", "metrics.jsonl")  # what the plots of a run are made of
+PARTS = (*PLOTTED, "status")
+RESTLESS = ("metrics.jsonl", "status")  # written about once a second while a job runs
+SLOWLY = 10 * 10**9  # nanoseconds: the pace at which pages follow those
+
+
+def _stamp(path: str | os.PathLike[str]) -> Stamp:
     try:
-        found = path.stat()
-    except OSError:
+        found = os.stat(path)
+    except (OSError, ValueError):
         return (0, 0)
     return (found.st_mtime_ns, found.st_size)
 
 
 @functools.lru_cache(maxsize=4096)
 def _record(root: str, key: str, stamp: Stamp) -> Any:
-    return Run(root).read(key)
+    return Confined(root).read(key)
 
 
 @functools.lru_cache(maxsize=16)
 def _following(root: str, operator: str, stamps: tuple[Stamp, ...]) -> Following:
-    return followed(Run(root), operator)
+    return followed(Confined(root), operator)
 
 
 @functools.lru_cache(maxsize=64)
 def _metrics(root: str, stamp: Stamp) -> dict[str, Array]:
-    return Run(root).metrics()
+    return Confined(root).metrics()
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=16384)
 def _run(root: str, stamp: Stamp) -> tuple[Run, records.RunInfo]:
-    run = Run(root)
+    run = Confined(root)
     return run, run.info
 
 
@@ -128,39 +137,77 @@ def _operator(run: Run, name: str, key: str) -> str:
         return name
 
 
+class NotFound(ProblemError):
+    """A URL names what does not exist."""
+
+
 class Reader:
     """The one door between pages and disk."""
 
     def __init__(self, store: str | os.PathLike[str]) -> None:
         self.store = Path(store).resolve()
+        self._look = threading.local()
 
     # -- runs
 
     def runs(self) -> list[tuple[str, Run]]:
         """Ids and runs, by id; unreadable runs are left out."""
-        return [(self.id_of(run), run) for run in run_directory.runs(self.store)]
+        return [(run_id, run) for run_id, run in self._survey()[0].items()]
 
-    def id_of(self, run: Run) -> str:
-        relative = run.root.resolve()
-        if relative == self.store:
-            return THIS
-        return relative.relative_to(self.store).as_posix() if relative.is_relative_to(self.store) else run.name
+    def unreadable(self) -> dict[str, str]:
+        """What is wrong with the runs that are left out, by id."""
+        return self._survey()[1]
+
+    @contextlib.contextmanager
+    def one_look(self) -> Iterator[None]:
+        """Inside, and in this thread, the store is listed and dated once, however often it is asked for."""
+        before = getattr(self._look, "kept", None)
+        self._look.kept = {} if before is None else before
+        try:
+            yield
+        finally:
+            self._look.kept = before
+
+    def _survey(self) -> tuple[dict[str, Run], dict[str, str]]:
+        """The runs inside the store and what is wrong with the others, both by id; links are not followed."""
+        kept: dict[str, Any] = getattr(self._look, "kept", None) or {}
+        if "survey" in kept:
+            found: tuple[dict[str, Run], dict[str, str]] = kept["survey"]
+            return found
+        readable: dict[str, Run] = {}
+        wrong: dict[str, str] = {}
+        for directory in run_directory.run_directories(str(self.store), links=False):
+            run_id = directory[len(str(self.store)) :].lstrip("/") or THIS
+            try:
+                run_id.encode("utf-8")
+                readable[run_id] = _run(directory, _stamp(f"{directory}/run.json"))[0]
+            except UnicodeEncodeError:  # such a name has no URL
+                continue
+            except LandscapeError as error:
+                wrong[run_id] = str(error)
+        if getattr(self._look, "kept", None) is not None:
+            self._look.kept["survey"] = (readable, wrong)
+        return readable, wrong
 
     def run(self, run_id: str) -> Run:
         """The run of an id.
 
         Raises:
-            ProblemError: no such run, or the id leaves the store.
+            NotFound: no such run, or the id leaves the store.
+            ProblemError: it cannot be read.
         """
         parts = run_id.split("/")
         if "\0" in run_id or len(run_id) > 1000 or any(p in ("", ".", "..") or p.startswith(".") for p in parts):
-            raise ProblemError(f"'{run_id[:80]}' is no run of this store")
-        if run_id != THIS and not (self.store / run_id / "run.json").is_file():
-            raise ProblemError(f"there is no run '{run_id[:80]}' in this store")
-        return run_directory.find(self.store, "." if run_id == THIS else run_id)
+            raise NotFound(f"'{run_id[:80]}' is no run of this store")
+        if run_id != THIS and not os.path.isfile(f"{self.store}/{run_id}/run.json"):
+            raise NotFound(f"there is no run '{run_id[:80]}' in this store")
+        root = (self.store if run_id == THIS else self.store / run_id).resolve()
+        if not root.is_relative_to(self.store):
+            raise NotFound(f"'{run_id[:80]}' lies outside the store")
+        return _run(str(root), _stamp(root / "run.json"))[0]
 
     def info(self, run: Run) -> records.RunInfo:
-        return _run(str(run.root), _stamp(run.root / "run.json"))[1]
+        return _run(str(run.root), _stamp(f"{run.root}/run.json"))[1]
 
     # -- records
 
@@ -221,24 +268,36 @@ class Reader:
         return found
 
     def _key_stamp(self, run: Run, key: str) -> Stamp:
-        directory = run.directory(key)
-        meta, arrays = _stamp(directory / "meta.json"), _stamp(directory / "arrays.npz")
+        directory = f"{run.root}/records/{check_key(key)}"
+        meta, arrays = _stamp(f"{directory}/meta.json"), _stamp(f"{directory}/arrays.npz")
         return (meta[0] + arrays[0], meta[1] + arrays[1])
 
     # -- live
 
+    def stamps(self, run: Run) -> dict[str, int]:
+        """When each part of a run was written last, in nanoseconds."""
+        kept: dict[str, Any] | None = getattr(self._look, "kept", None)
+        root = str(run.root)
+        if kept is not None and root in kept:
+            found: dict[str, int] = kept[root]
+            return found
+        found = {name: _stamp(f"{root}/{name}")[0] for name in PARTS}
+        if kept is not None:
+            kept[root] = found
+        return found
+
     def signature(self, run_ids: list[str]) -> str:
-        """Changes when a page of these runs would look different; costs a few directory listings."""
+        """Changes when a page of these runs, or of all, would look different; costs a few directory listings."""
+        found: list[tuple[str, list[int]]] = []
         if not run_ids:
-            return json.dumps([(i, self._run_signature(r)) for i, r in self.runs()])
-        found = []
+            found = [(run_id, self._dates(run, PARTS)) for run_id, run in self.runs()]
         for run_id in run_ids:
             try:
-                found.append((run_id, self._run_signature(self.run(run_id))))
+                found.append((run_id, self._dates(self.run(run_id), PLOTTED)))
             except LandscapeError:
-                found.append((run_id, ()))
-        return json.dumps(found)
+                found.append((run_id, []))
+        return hashlib.sha256(repr(found).encode("utf-8", "replace")).hexdigest()[:16]
 
-    def _run_signature(self, run: Run) -> tuple[Any, ...]:
-        places = (run.root / "records", run.root / "checkpoints", run.root / "run.json")
-        return tuple(_stamp(p)[0] for p in places)
+    def _dates(self, run: Run, parts: tuple[str, ...]) -> list[int]:
+        stamps = self.stamps(run)
+        return [stamps[name] // SLOWLY if name in RESTLESS else stamps[name] for name in parts]

@@ -195,7 +195,7 @@ def topology_table(surface: Draw) -> list[Component]:
         found = minima(surface())
     except Missing:
         return []
-    names = ("", "Loss", "Barrier", "Pass at loss", "at u", "at v", "")
+    names = ("Extremum", "Loss", "Barrier", "Pass at loss", "at u", "at v", "Remark")
     head = html.Tr([html.Th(name, className="num" if 0 < i < 6 else "") for i, name in enumerate(names)])
     rows = []
     for index, pair in enumerate(bars.shown(found), start=1):

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from landscape import plugins
-from landscape.errors import LandscapeError
 
-from .reading import Reader
+from .reading import NotFound, Reader
 from .view import Page, Place
 
 PACKAGE = f"{__package__}.pages"
@@ -19,7 +18,7 @@ def modules() -> list[Any]:
     return sorted((plugins.load(PACKAGE, name) for name in plugins.names(PACKAGE)), key=lambda m: m.ORDER)
 
 
-class NoPage(LandscapeError):
+class NoPage(NotFound):
     """The URL names nothing that exists."""
 
 
@@ -33,6 +32,30 @@ def resolve(reader: Reader, place: Place) -> tuple[Any, Page]:
         if module.match(place.parts):
             return module, module.build(reader, place)
     raise NoPage(f"there is no page '{place.path[:80]}'")
+
+
+class Pages:
+    """The pages that were scrubbed last, kept while their files do not change: a slider's step reads nothing again."""
+
+    def __init__(self, reader: Reader, most: int = 8) -> None:
+        self._reader, self._most = reader, most
+        self._kept: dict[tuple[str, str, str], tuple[str, Page]] = {}
+
+    def at(self, place: Place) -> Page:
+        """The page of a place.
+
+        Raises:
+            LandscapeError: as `resolve`.
+        """
+        key = (place.path, repr(sorted(place.query.items())), place.theme)
+        kept = self._kept.pop(key, None)
+        if kept is None or kept[0] != self._reader.signature(list(kept[1].runs)):
+            _module, page = resolve(self._reader, place)
+            kept = (self._reader.signature(list(page.runs)), page)
+        self._kept[key] = kept  # the last one is the newest
+        while len(self._kept) > self._most:
+            self._kept.pop(next(iter(self._kept)), None)
+        return kept[1]
 
 
 def navigation(here: Any, page: Page | None) -> list[tuple[str, str | None, bool]]:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import getpass
+import importlib.util
 import os
+import secrets
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import flask
 from dash import Dash
-from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from landscape.errors import EnvironmentProblem, ProblemError
 
-from . import callbacks, downloads, shell
+from . import callbacks, downloads, guard, live, shell
+from .production import Production
 from .reading import Reader
 
 DEFAULT_PORT = 8050
@@ -40,11 +42,13 @@ INDEX = """<!doctype html>
 </html>"""
 
 
-def make_app(store: str | os.PathLike[str], **options: Any) -> Dash:
+def make_app(store: str | os.PathLike[str], *, token: str = "", local: bool = False, **options: Any) -> Dash:
     """The dashboard of a store as a Dash app; `.server` is the WSGI application.
 
     Args:
         store: a directory of runs, or one run.
+        token: what a reader has to know; empty: nothing.
+        local: answer only to names of this machine.
         options: passed to `dash.Dash`, e.g. `requests_pathname_prefix` behind a proxy.
 
     Raises:
@@ -62,6 +66,7 @@ def make_app(store: str | os.PathLike[str], **options: Any) -> Dash:
         assets_folder=str(Path(__file__).parent / "assets"),
         assets_ignore="theme.js",  # loaded in the head, before the first paint
         serve_locally=True,
+        compress=importlib.util.find_spec("flask_compress") is not None,
         suppress_callback_exceptions=True,  # components come and go with the page
         update_title="",
         title="Landscape",
@@ -72,55 +77,9 @@ def make_app(store: str | os.PathLike[str], **options: Any) -> Dash:
     reader = Reader(root)
     callbacks.register(app, reader)
     downloads.register(app.server, reader)
-    _add_health(app.server)
-    _add_headers(app)
+    live.register(app.server, reader)
+    guard.protect(app.server, app.csp_hashes(), token, local=local)
     return app
-
-
-def _add_health(server: flask.Flask) -> None:
-    @server.get("/health")
-    def health() -> flask.Response:
-        return flask.Response("OK\n", content_type="text/plain")
-
-
-def _add_headers(app: Dash) -> None:
-    scripts = " ".join(["'self'", *app.csp_hashes()])
-    policy = "; ".join(
-        [
-            "default-src 'self'",
-            f"script-src {scripts}",
-            "style-src 'self' 'unsafe-inline'",
-            "img-src 'self' data: blob:",
-            "worker-src blob:",
-            "connect-src 'self'",
-            "object-src 'none'",
-            "base-uri 'self'",
-            "form-action 'self'",
-            "frame-ancestors 'none'",
-        ]
-    )
-    headers = {
-        "Content-Security-Policy": policy,
-        "X-Content-Type-Options": "nosniff",
-        "X-Frame-Options": "DENY",
-        "Referrer-Policy": "no-referrer",
-        "Cross-Origin-Opener-Policy": "same-origin",
-    }
-
-    def secure(response: flask.Response) -> flask.Response:
-        for name, value in headers.items():
-            response.headers.setdefault(name, value)
-        return response
-
-    app.server.after_request(secure)
-    app.server.before_request(refuse_traversal)
-
-
-def refuse_traversal() -> flask.Response | None:
-    """Answer 404 to component paths with '..', for which dash raises, which would be a 500."""
-    path = flask.request.path
-    bad = "_dash-component-suites" in path and ".." in path.split("/")
-    return downloads.refuse("not found") if bad else None
 
 
 # ------------------------------------------------------------------ running it
@@ -170,23 +129,34 @@ def serve(
     host: str = "127.0.0.1",
     port: int | None = None,
     *,
-    ready: Callable[[BaseWSGIServer], None] | None = None,
+    token: bool | None = None,
+    production: bool = False,
+    ready: Callable[[Any], None] | None = None,
     **options: Any,
 ) -> None:
     """Serve the dashboard until interrupted; the address is printed once the port is ours.
 
     Args:
+        store: a directory of runs, or one run.
+        host: the address to listen on.
         port: None takes 8050 or the next free port; 0 takes any.
+        token: ask readers for a secret; None: where others may reach the port (see `reachable`).
+        production: with Waitress instead of werkzeug's server.
         ready: called with the server before it starts, e.g. to stop it from a test.
 
     Raises:
-        EnvironmentProblem: an explicitly given port is taken.
+        EnvironmentProblem: an explicitly given port is taken, or the production server is not installed.
         ProblemError: the store is no directory.
     """
-    app = make_app(store, **options)
+    secret = secret_token() if token or (token is None and reachable(host, os.environ)) else ""
+    app = make_app(store, token=secret, local=not secret and guard.is_local(host), **options)
     with bind(host, port) as listener:
-        server = make_server(host, 0, app.server, threaded=True, request_handler=Quiet, fd=listener.fileno())
-        _announce(store, host, listener.getsockname()[1], port)
+        server: Any = (
+            Production(app.server, listener)
+            if production
+            else make_server(host, 0, app.server, threaded=True, request_handler=Quiet, fd=listener.fileno())
+        )
+        _announce(store, host, listener.getsockname()[1], port, secret)
         if ready is not None:
             ready(server)
         try:
@@ -196,16 +166,34 @@ def serve(
             server.server_close()
 
 
-def _announce(store: str | os.PathLike[str], host: str, port: int, asked: int | None) -> None:
+def reachable(host: str, environment: Mapping[str, str]) -> bool:
+    """Whether others may reach a port on this host: it is no loopback address, or the machine is a shared one.
+
+    Every user of a login node or of a batch job's node can open 127.0.0.1 of it; a shell that came by ssh, or inside a
+    batch job, is taken for one there.
+    """
+    shared = ("SSH_CONNECTION", "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
+    return not guard.is_local(host) or any(environment.get(name) for name in shared)
+
+
+def secret_token() -> str:
+    """LANDSCAPE_TOKEN where it is set (a command line would show it to every user), else a new random one."""
+    return os.environ.get("LANDSCAPE_TOKEN") or secrets.token_urlsafe(18)
+
+
+def _announce(store: str | os.PathLike[str], host: str, port: int, asked: int | None, secret: str) -> None:
     runs = len(Reader(store).runs())
     local = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-    lines = [f"Serving {Path(store)} ({runs} run{'s' * (runs != 1)}), read-only: http://{local}:{port}/"]
+    query = f"?token={secret}" if secret else ""
+    lines = [f"Serving {Path(store)} ({runs} run{'s' * (runs != 1)}), read-only: http://{local}:{port}/{query}"]
     if asked is None and port != DEFAULT_PORT:
         lines.append(f"(port {DEFAULT_PORT} was taken)")
     lines.append(
         f"From another machine:  ssh -N -L {port}:127.0.0.1:{port} {_user()}@{socket.gethostname()}"
-        f"   then open http://127.0.0.1:{port}/"
+        f"   then open http://127.0.0.1:{port}/{query}"
     )
+    if secret:
+        lines.append("Who opens it needs the token of that address; --no-token asks for none.")
     lines.append("Stop with Ctrl-C.")
     print("\n".join(lines), file=sys.stdout, flush=True)
 

@@ -44,13 +44,18 @@ def frame() -> html.Div:
                 className="top",
             ),
             html.Nav(id="nav", className="side", **{"aria-label": "Pages"}),
-            html.Main([html.Div(id="jobs", **{"aria-live": "polite"}), html.Div(id="page")], id="main"),
+            html.Main(
+                [
+                    html.Div(id="lost", className="job warn", role="status"),
+                    html.Div(id="jobs", **{"aria-live": "polite"}),
+                    html.Div(id="page"),
+                ],
+                id="main",
+            ),
             dcc.Store(id="place"),
             dcc.Store(id="info"),
-            dcc.Store(id="signature"),
             dcc.Store(id="address"),
             dcc.Store(id="changed"),
-            dcc.Interval(id="tick", interval=2500),
         ],
         className="frame",
     )

@@ -64,12 +64,15 @@ def heat_card(scene: Scene, *, span: str = "", height: int = 300) -> Card:
 
     def draw(i: int) -> Any:
         need_spectra(scene)
-        steps = np.array(scene.series.steps, dtype=np.float64)
-        sharpness = np.array([getattr(scene.curvature_at(s), "sharpness", np.nan) for s in scene.series.steps])
+        found = {c.step: c.sharpness for c in scene.curvature}
+        sharpness = np.array([found.get(s, np.nan) for s in scene.series.steps])
+        steps, heat, sharpness = spectrum_over.columns(
+            np.array(scene.series.steps, dtype=np.float64), scene.series.heat(scene.width), sharpness
+        )
         return spectrum_over.figure(
             steps,
             scene.series.grid,
-            scene.series.heat(scene.width),
+            heat,
             sharpness=sharpness,
             threshold=limit,
             label=facts.threshold_text(scene.threshold),
@@ -84,6 +87,8 @@ def heat_card(scene: Scene, *, span: str = "", height: int = 300) -> Card:
             f"Density of the {operator_name(scene.operator)} at {len(scene.series.steps)} checkpoints; "
             "asinh axis, linear inside ±λ₀ = ±10⁻³; white: λmax."
         )
+        if (stride := spectrum_over.stride(len(scene.series.steps))) > 1:
+            text += f" A column is the largest density, and the largest λmax, of {stride} checkpoints."
         return text + damage_text(scene)
 
     def table(_i: int) -> dict[str, Any]:

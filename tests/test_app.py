@@ -215,7 +215,7 @@ def client(store: Path) -> Any:
 
 
 def test_health_headers_and_language(client: Any) -> None:
-    assert client.get("/health").get_data(as_text=True) == "OK\n"
+    assert client.get("/healthz").get_data(as_text=True) == "OK\n"
     page = client.get("/run/gd")
     assert '<html lang="en">' in page.get_data(as_text=True)
     policy = page.headers["Content-Security-Policy"]

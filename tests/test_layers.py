@@ -118,8 +118,8 @@ ROOMS = (
     # One benchmark never imports another either; it finds rivals by name.
     Room(
         ("landscape.jobs.benches*",),
-        (*ENGINE, *FIGURES, *EVIDENCE, "landscape.launch", "landscape.jobs._*", "landscape.jobs.benches._*"),
-        ("torch", "numpy", "scipy"),
+        (*ENGINE, *STORES, *FIGURES, *EVIDENCE, "landscape.launch", "landscape.jobs._*", "landscape.jobs.benches._*"),
+        ("torch", "numpy", "scipy", "sklearn", "playwright"),
     ),
     # One job never imports another; files whose name starts with _ are shared by all of them.
     Room(

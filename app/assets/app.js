@@ -93,6 +93,53 @@
     },
   });
 
+  // Ask what changed on disk: often while something happens, seldom while nothing does, never while nobody looks.
+  const OFTEN = 2500, SELDOM = 10000, QUIET = 60000, PATIENCE = 15000;
+  let cursor = "", news = Date.now(), waiting_poll = null, asking = false;
+
+  async function poll() {
+    clearTimeout(waiting_poll);
+    if (asking) return;
+    asking = true;
+    try {
+      if (info && !document.hidden) await ask(info);
+    } finally {
+      asking = false;
+      const pace = Date.now() - news < QUIET || document.querySelector("#jobs .job") ? OFTEN : SELDOM;
+      waiting_poll = document.hidden ? null : setTimeout(poll, pace);
+    }
+  }
+
+  async function ask(page) {
+    const prefix = JSON.parse(document.getElementById("_dash-config").textContent).requests_pathname_prefix;
+    const query = new URLSearchParams([...page.runs.map((run) => ["runs", run]), ["seen", cursor]]);
+    let answer = null;
+    try {
+      answer = await fetch(`${prefix}live?${query}`, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+      if (!answer.ok) throw new Error(String(answer.status));
+    } catch (error) {
+      return lose(answer);
+    }
+    lose(null, true);
+    if (answer.status === 204) return;
+    const found = await answer.json();
+    if (page !== info) return;  // the reader went on meanwhile
+    cursor = found.cursor;
+    news = Date.now();
+    set("jobs", { children: found.jobs });
+    if (found.signature !== page.signature) set("changed", { data: found.signature });
+  }
+
+  function lose(answer, again) {
+    const place = document.getElementById("lost");
+    if (!place) return;
+    if (again) { place.textContent = ""; return; }
+    if (place.textContent) return;
+    place.textContent = answer && answer.status === 401
+      ? "The server was started anew with another token: open the address that it printed."
+      : `Lost the server at ${new Date().toLocaleTimeString()}. What is on the screen stands; trying again.`;
+  }
+
   function follow(event) {
     const link = event.target.closest && event.target.closest("a[href]");
     if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
@@ -166,12 +213,13 @@
   });
 
   window.addEventListener("popstate", go);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) poll(); });
+  setTimeout(poll, OFTEN);
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", (event) => {
     let chosen = null;
     try { chosen = localStorage.getItem("landscape-theme"); } catch (error) { chosen = null; }
     if (!chosen) theme(event.matches ? "dark" : "light", false);
   });
-  document.addEventListener("visibilitychange", () => set("tick", { disabled: document.hidden }));
   new MutationObserver(show_theme).observe(document.body, { childList: true, subtree: false });
   const waiting = setInterval(() => {
     if (document.getElementById("theme-button")) { show_theme(); clearInterval(waiting); }

@@ -37,9 +37,13 @@ def link(run: str | None, page: Page | None = None) -> str | None:
 # ------------------------------------------------------------------ which paths exist
 
 
-def paths_of(reader: Reader, run: run_directory.Run) -> list[tuple[str, str]]:
-    """(key, id of the other run) of every path that starts at a run."""
-    names = {r.name: run_id for run_id, r in reversed(reader.runs())}
+def paths_of(
+    reader: Reader, run: run_directory.Run, runs: list[tuple[str, run_directory.Run]] | None = None
+) -> list[tuple[str, str]]:
+    """(key, id of the other run) of every path that starts at a run; `runs` are those of the store where known."""
+    if not run.keys("path"):
+        return []
+    names = {r.name: run_id for run_id, r in reversed(reader.runs() if runs is None else runs)}
     cleaned = {re.sub(r"[^A-Za-z0-9._+-]", "_", name): run_id for name, run_id in names.items()}
     found = []
     for key in run.keys("path"):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from landscape import quadrature
 
-from ..style import CEILING, FLOOR, asinh_axis, colour, log_axis, note
+from ..style import CEILING, FLOOR, asinh_axis, colour, log_axis, note, packed
 from ..style import figure as empty_figure
 
 Array = NDArray[np.float64]
@@ -94,20 +94,24 @@ def figure(
 def move(grid: Array, density: Array | None, *, eigenvalues: Array = NOTHING, message: str = "") -> Patch:
     """What another step changes: the curve's heights, the ticks, and the sentence where there is no curve."""
     patch = Patch()
-    patch["data"][0]["y"] = _curve(grid, density)["y"]
+    patch["data"][0]["y"] = packed(_heights(grid, density))
     for name, value in _ticks(eigenvalues).items():
-        patch["data"][1][name] = value
+        patch["data"][1][name] = packed(value) if isinstance(value, np.ndarray) else value
     patch["layout"]["annotations"][0]["text"] = message
     patch["layout"]["annotations"][0]["visible"] = density is None
     return patch
 
 
 def _curve(grid: Array, density: Array | None) -> dict[str, Any]:
-    heights = np.full(len(grid), np.nan) if density is None else np.maximum(density, FLOOR)
     texts = [f"{v:.3g}" for v in quadrature.from_asinh(grid)]
-    return {"x": np.round(grid, 4).astype(np.float32), "y": heights.astype(np.float32), "text": texts}
+    return {"x": np.round(grid, 4).astype(np.float32), "y": _heights(grid, density), "text": texts}
+
+
+def _heights(grid: Array, density: Array | None) -> NDArray[np.float32]:
+    heights = np.full(len(grid), np.nan) if density is None else np.maximum(density, FLOOR)
+    return heights.astype(np.float32)
 
 
 def _ticks(eigenvalues: Array) -> dict[str, Any]:
     u = quadrature.to_asinh(eigenvalues)
-    return {"x": u, "y": np.full(len(u), FLOOR * 1.45), "text": [f"{v:.5g}" for v in eigenvalues]}
+    return {"x": u.astype(np.float32), "y": np.full(len(u), FLOOR * 1.45), "text": [f"{v:.5g}" for v in eigenvalues]}

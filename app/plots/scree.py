@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from landscape import quadrature, records
 from landscape.sampling import Sampling
 
-from ..style import asinh_axis, colour, note
+from ..style import asinh_axis, colour, note, packed
 from ..style import figure as empty_figure
 
 Array = NDArray[np.float64]
@@ -71,16 +71,21 @@ def figure(
     return fig
 
 
-def move(
-    pairs: records.Eigenpairs | None, *, top: int, message: str = "", sampling: Sampling | None = None
-) -> Patch:
+def move(pairs: records.Eigenpairs | None, *, top: int, message: str = "", sampling: Sampling | None = None) -> Patch:
     patch = Patch()
     for i, line in enumerate(_lines(pairs, top, sampling)):
         for name, value in line.items():
-            patch["data"][i][name] = value
+            patch["data"][i][name] = _compact(value)
     patch["layout"]["annotations"][0]["text"] = message
     patch["layout"]["annotations"][0]["visible"] = pairs is None
     return patch
+
+
+def _compact(value: Any) -> Any:
+    """Arrays of a patch as plotly.js reads them, which is a third of their digits."""
+    if isinstance(value, dict):
+        return {k: _compact(v) for k, v in value.items()}
+    return packed(value) if isinstance(value, np.ndarray) and value.dtype.kind in "fi" else value
 
 
 def _index_ticks(top: int, low: int) -> tuple[list[float], list[str]]:

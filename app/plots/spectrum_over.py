@@ -12,6 +12,24 @@ from ..style import figure as empty_figure
 Array = NDArray[np.float64]
 
 
+COLUMNS = 320  # a card is some 700 pixels wide
+
+
+def stride(count: int) -> int:
+    """Checkpoints a column of the picture."""
+    return max(1, -(-count // COLUMNS))
+
+
+def columns(steps: Array, heat: NDArray[np.uint8], sharpness: Array) -> tuple[Array, NDArray[np.uint8], Array]:
+    """Steps (column,), heat (grid, column) and sharpness (column,): the largest of a column's checkpoints."""
+    if stride(len(steps)) == 1:
+        return steps, heat, sharpness
+    starts = np.arange(0, len(steps), stride(len(steps)))
+    sizes = np.diff([*starts, len(steps)])
+    middles = np.add.reduceat(steps, starts) / sizes
+    return middles, np.maximum.reduceat(heat, starts, axis=1), np.fmax.reduceat(sharpness, starts)
+
+
 def figure(
     steps: Array,
     grid: Array,
@@ -50,7 +68,7 @@ def figure(
             mode="lines",
             line={"color": "white", "width": 1.4},
             text=[f"{v:.4g}" for v in sharpness],
-            hovertemplate="step %{customdata:,}: λmax %{text}<extra></extra>",
+            hovertemplate="step %{customdata:,.0f}: λmax %{text}<extra></extra>",
         )
     top = float(np.arcsinh(threshold / 1e-3)) if threshold is not None else None
     ends = edges(grid)

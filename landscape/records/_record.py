@@ -64,9 +64,33 @@ class Record:
     def build(cls, arrays: dict[str, NDArray[Any]], values: dict[str, Any]) -> Self:
         """Inverse of `arrays()` and `values_dict()`; unknown entries of newer formats are ignored."""
         given: dict[str, Any] = {**values, **arrays}
-        known = {f.name: f.type for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        known = {f.name: str(f.type) for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
         numbers = {k: np.nan for k, v in given.items() if v is None and known.get(k) == "float"}  # NaN is null in JSON
-        return cls(**{k: v for k, v in {**given, **numbers}.items() if k in known})
+        fields = {k: v for k, v in {**given, **numbers}.items() if k in known}
+        for name, value in fields.items():
+            if not fits(value, known[name]):
+                raise ValueError(f"{cls.kind}.{name} must be {known[name]}, got {type(value).__name__}")
+        return cls(**fields)
+
+
+# What a field's annotation admits when it is read; annotations with other names in them are not checked.
+_ADMITTED: dict[str, tuple[type, ...]] = {
+    "str": (str,), "int": (int,), "float": (int, float), "bool": (bool,), "None": (type(None),), "Meta": (dict,),
+    "dict": (dict,), "list": (list,), "Array": (np.ndarray,), "NDArray": (np.ndarray,),
+}  # fmt: skip
+
+
+def fits(value: Any, annotation: str) -> bool:
+    """Whether a value is of its field's type, such as 'int | None' or 'list[str]'; arrays must hold numbers."""
+    numbers = "biuf" if annotation.startswith("Array") else "biufc"
+    if isinstance(value, np.ndarray) and value.dtype.kind not in numbers:
+        return False
+    if isinstance(value, int) and abs(value) >= 1 << 53:  # no step, size or seed, and no float either
+        return False
+    names = [name.strip() for name in re.sub(r"\[.*\]", "", annotation).split("|")]
+    if any(name not in _ADMITTED for name in names):
+        return True
+    return isinstance(value, tuple(kind for name in names for kind in _ADMITTED[name]))
 
 
 def check_key(key: str) -> str:

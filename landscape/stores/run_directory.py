@@ -31,6 +31,7 @@ from safetensors.numpy import save_file
 from .. import records
 from ..errors import ProblemError
 from ..records import check_key, operator_key
+from ..records._record import fits
 from .files import new_directory, to_json, write_text, writing
 
 FORMAT = 1
@@ -72,9 +73,12 @@ class Run:
     def info(self) -> records.RunInfo:
         try:
             values = json.loads((self.root / "run.json").read_text(encoding="utf-8"))
-            known = {f.name for f in dataclasses.fields(records.RunInfo)}
-            return records.RunInfo(**{k: v for k, v in values.items() if k in known})
-        except (OSError, ValueError, TypeError) as error:
+            known = {f.name: str(f.type) for f in dataclasses.fields(records.RunInfo)}
+            given = {k: v for k, v in values.items() if k in known}
+            if wrong := [name for name, value in given.items() if not fits(value, known[name])]:
+                raise TypeError(f"{wrong[0]} must be {known[wrong[0]]}")
+            return records.RunInfo(**given)
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ProblemError(f"'{self.root / 'run.json'}' cannot be read: {error}") from error
 
     def update_info(self, **changes: Any) -> None:
@@ -134,11 +138,11 @@ class Run:
             values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise ProblemError(f"run '{self.name}' has no record '{key}'") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ProblemError(f"'{file}' is damaged ({error}); remove its directory and compute it again") from error
-        if not isinstance(values, dict) or values.get("kind") not in records.KINDS:
+        if not isinstance(values, dict) or str(values.get("kind")) not in records.KINDS:
             raise ProblemError(f"'{file}' is no record of this software; remove its directory and compute it again")
-        if values.get("format", 0) > FORMAT:
+        if values.get("format", 0) not in range(FORMAT + 1):
             raise ProblemError(f"'{file}' was written by a newer version (format {values['format']}); update landscape")
         return values
 
@@ -173,7 +177,7 @@ class Run:
         """Steps at which a record such as ('spectrum', 'hessian') or ('surface', 'pca') exists, ascending."""
         prefix = f"{kind}-{operator_key(name)}-"
         tails = [k[len(prefix):] for k in self.keys(kind) if k.startswith(prefix)]
-        return sorted(int(tail) for tail in tails if tail.isdigit())
+        return sorted(int(tail) for tail in tails if _is_step(tail))
 
     # -- parts of a record that is being computed
 
@@ -215,7 +219,8 @@ class Run:
         except OSError:
             text = ""
         for line in text.splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # the last line may be half-written
+            # The last line may be half-written, and any line may hold anything.
+            with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 row = json.loads(line)
                 rows[int(row["step"])] = row
         ordered = [rows[s] for s in sorted(rows)]
@@ -245,7 +250,7 @@ class Run:
     def statuses(self) -> dict[str, dict[str, Any]]:
         found = {}
         for file in sorted((self.root / "status").glob("[!.]*.json")):
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, RecursionError):
                 value = json.loads(file.read_text(encoding="utf-8"))
                 if isinstance(value, dict):
                     found[file.stem] = value
@@ -258,7 +263,7 @@ class Run:
             entries = [e.name for e in os.scandir(self.root / "checkpoints")]
         except OSError:
             return []
-        return sorted(int(n) for n in entries if n.isdigit())
+        return sorted(int(n) for n in entries if _is_step(n))
 
     def checkpoint_directory(self, step: int) -> FilePath:
         return self.root / "checkpoints" / f"{step:08d}"
@@ -266,27 +271,59 @@ class Run:
     def checkpoint_meta(self, step: int) -> dict[str, Any]:
         try:
             value = json.loads((self.checkpoint_directory(step) / "meta.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return value if isinstance(value, dict) else {}
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) else math.nan
+    try:
+        return float(value) if isinstance(value, (int, float)) else math.nan
+    except OverflowError:  # an integer beyond all floats
+        return math.nan
+
+
+def _is_step(name: str) -> bool:
+    return name.isascii() and name.isdigit() and len(name) <= 15
 
 
 # ------------------------------------------------------------------ many runs
 
 
+def run_directories(store: str | os.PathLike[str], *, links: bool = True) -> list[str]:
+    """Where the runs of a store lie: the directory itself, or those one or two levels below it, by name.
+
+    A run's own folders are not searched, nor what lies below a run that is not the store itself. Without `links` no
+    linked directory is one.
+    """
+    root = os.fspath(store)
+    found = [root] if os.path.isfile(f"{root}/run.json") else []
+    for place in _folders(root, links, ("records", "checkpoints", "resume", "status") if found else ()):
+        if os.path.isfile(f"{place}/run.json"):
+            found.append(place)
+        else:
+            found += [inner for inner in _folders(place, links) if os.path.isfile(f"{inner}/run.json")]
+    return found
+
+
+def _folders(place: str, links: bool, skipped: tuple[str, ...] = ()) -> list[str]:
+    try:
+        with os.scandir(place) as entries:
+            return sorted(
+                e.path
+                for e in entries
+                if not e.name.startswith(".") and e.name not in skipped and e.is_dir(follow_symlinks=links)
+            )
+    except OSError:
+        return []
+
+
 def runs(store: str | os.PathLike[str]) -> list[Run]:
-    """All readable runs of a store: the directory itself, or those one or two levels below it, by name."""
-    root = FilePath(store)
-    candidates = [root, *sorted(root.glob("[!.]*")), *sorted(root.glob("[!.]*/[!.]*"))] if root.is_dir() else []
+    """All readable runs of a store, as `run_directories` finds them."""
     found = []
-    for directory in candidates:
-        if (directory / "run.json").is_file():
-            with contextlib.suppress(ProblemError):
-                found.append(Run(directory))
+    for directory in run_directories(store):
+        with contextlib.suppress(ProblemError):
+            found.append(Run(directory))
     return found
 
 
