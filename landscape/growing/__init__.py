@@ -1,0 +1,1 @@
+"""Networks that grow while they train: neurons split, neurons and layers are added, under a budget."""
