@@ -1,0 +1,119 @@
+"""Firefly descent: of all ways to grow a little, the steepest few (Wu, Liu, Stone & Liu, NeurIPS 2020).
+
+1. All candidates on: minimise the loss over moves and new weights, strengths at most eps.
+2. Score each by its integrated gradient along the joint ray from nothing to what was found.
+3. Keep the most negative scores, as many as the budget allows.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .candidates import Candidates, Choice, Loss
+
+PENALTY_OF_NEW = 1e-2  # of new weights relative to moves, as in the published code
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a growth changed, and by how much it was to change and changed the loss."""
+
+    chosen: list[Choice]
+    predicted: float  # sum of the chosen scores
+    before: float  # mean loss
+    after: float
+    joint: float  # change of the loss with all candidates on, which all scores together predict
+    total: float  # the sum of all scores
+    origins: dict[str, Tensor] = field(default_factory=dict)  # layer -> (units,) which unit it was, -1: new
+
+    @property
+    def measured(self) -> float:
+        return self.after - self.before
+
+    def event(self) -> dict[str, Any]:
+        """As JSON values, for the events of a run."""
+        layers: dict[str, dict[str, int]] = {}
+        for choice in self.chosen:
+            mine = layers.setdefault(choice.layer, {"split": 0, "unit": 0, "layer": 0})
+            mine[choice.kind] += 1
+        return {"kind": "growth", "method": "firefly", "layers": layers, "predicted": self.predicted,
+                "measured": self.measured, "before": self.before, "after": self.after,
+                "origins": {name: rows.tolist() for name, rows in self.origins.items()}}  # fmt: skip
+
+
+class Tuner:
+    """Step 1: RMSprop on moves and new weights, projected to strength eps after each step."""
+
+    def __init__(
+        self, candidates: Candidates, lr: float = 1e-3, penalty: float = 1e-2, momentum: float = 0.1,
+        alpha: float = 0.9,
+    ) -> None:  # fmt: skip
+        self.candidates, self.penalty = candidates, penalty
+        self.optimizer = torch.optim.RMSprop(list(candidates.weights.values()), lr, alpha, momentum=momentum)
+
+    def step(self, loss: Loss) -> float:
+        """One step on the loss of a batch; returns that loss, without the penalty."""
+        weights = self.candidates.weights
+        value = self.candidates.loss(loss)
+        sizes = [w.square().sum() * (1 if key.endswith("/split") else PENALTY_OF_NEW) for key, w in weights.items()]
+        total = value + self.penalty * torch.stack(sizes).sum()
+        for w, g in zip(weights.values(), torch.autograd.grad(total, list(weights.values()), allow_unused=True),
+                        strict=True):  # fmt: skip
+            w.grad = g
+        self.optimizer.step()
+        self.candidates.project()
+        return float(value.detach())
+
+
+def mean(losses: Sequence[Loss]) -> float:
+    with torch.no_grad():
+        return float(sum(loss() for loss in losses)) / len(losses)
+
+
+def pick(candidates: Candidates, scores: dict[str, Tensor], budget: int) -> list[Choice]:
+    """The best of the candidates, of negative score, at most `budget`."""
+    return [choice for choice in candidates.choices(scores)[:budget] if choice.score < 0]
+
+
+def finish(candidates: Candidates, scores: dict[str, Tensor], budget: int, losses: Sequence[Loss]) -> Report:
+    """Step 3, in place on the candidates' model."""
+    chosen = pick(candidates, scores, budget)
+    before, joint = mean(losses), mean([lambda loss=loss: candidates.loss(loss).detach() for loss in losses])  # type: ignore[misc]
+    origins = candidates.apply(chosen)
+    total = float(sum(s.sum() for s in scores.values()))
+    return Report(chosen, sum(c.score for c in chosen), before, mean(losses), joint - before, total, origins)
+
+
+def grow(
+    model: nn.Module, losses: Any, *, budget: int | None = None, ratio: float = 0.35, steps: int = 200,
+    points: int = 3, lr: float = 1e-3, penalty: float = 1e-2, **candidates: Any,
+) -> tuple[nn.Module, Report]:  # fmt: skip
+    """(grown copy of the model, report).
+
+    Args:
+        losses: model -> list of losses, one a mini-batch, each a function of nothing.
+        budget: candidates to keep; None: `ratio` of all units of hidden layers, at least one.
+        steps: of the candidates' optimisation, over the losses in turn.
+        points: midpoints of the integrated gradients.
+        candidates: settings of `Candidates`: eps, units, layers, splits, start, spread, seed.
+
+    Raises:
+        ProblemError: no layer of the model can grow.
+    """
+    grown = copy.deepcopy(model).eval()
+    for weight in grown.parameters():
+        weight.requires_grad_(True)
+    all_losses: list[Loss] = list(losses(grown))
+    found = Candidates(grown, **candidates)
+    tuner = Tuner(found, lr, penalty)
+    for step in range(steps):
+        tuner.step(all_losses[step % len(all_losses)])
+    scores = found.scores(all_losses, points)
+    wanted = budget if budget is not None else max(1, round(ratio * sum(h.units for h in found.hidden.values())))
+    return grown, finish(found, scores, wanted, all_losses)

@@ -1,0 +1,121 @@
+"""Firefly: what the grown network computes, its scores, and growing without forgetting."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from landscape.growing.candidates import Candidates, Choice
+from landscape.growing.chains import Residual
+from landscape.growing.firefly import grow
+
+Built = tuple[nn.Sequential, Tensor, Tensor]
+
+
+def perceptron() -> Built:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3, bias=False), nn.Softplus(), nn.Linear(3, 2))
+    return model.double().eval(), torch.randn(30, 5, dtype=torch.float64), torch.randn(30, 2, dtype=torch.float64)
+
+
+def convolutional() -> Built:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.Tanh(), nn.MaxPool2d(2),
+        nn.Sequential(nn.Conv2d(3, 2, 3, bias=False), nn.Tanh()), nn.Flatten(), nn.Linear(8, 2),
+    ).double()  # fmt: skip
+    x = torch.randn(10, 1, 8, 8, dtype=torch.float64)
+    for _ in range(3):
+        model(x)
+    return model.eval(), x, torch.randn(10, 2, dtype=torch.float64)
+
+
+BUILDS = pytest.mark.parametrize("build", [perceptron, convolutional])
+
+
+def candidates(model: nn.Module, **settings: object) -> Candidates:
+    return Candidates(model, **{"eps": 0.3, "units": 2, "layers": 2, "start": 0.3, "spread": 0.5} | settings)  # type: ignore[arg-type]
+
+
+def everything(found: Candidates) -> list[Choice]:
+    return [Choice(*key.rpartition("/")[::-2], i, -1.0) for key, w in found.weights_of_strength().items()
+            for i in range(len(w))]  # fmt: skip
+
+
+@BUILDS
+def test_the_grown_network_is_the_one_with_all_candidates_on(build: Callable[[], Built]) -> None:
+    model, x, _ = build()
+    first = candidates(model)
+    first.apply(everything(first))  # the second growth widens what residual layers pass through, and those themselves
+    for seed in (1, 2):
+        found = candidates(model, seed=seed)
+        with torch.no_grad():
+            wanted = found.loss(lambda: model(x))
+            small = model(x)
+            found.apply(everything(found))
+            torch.testing.assert_close(model(x), wanted, rtol=1e-12, atol=1e-12)
+        assert float((wanted - small).abs().max()) > 1e-3
+    assert any(isinstance(m, Residual) for m in model.modules())
+
+
+@BUILDS
+def test_at_strength_zero_the_grown_network_computes_what_the_small_one_did(build: Callable[[], Built]) -> None:
+    model, x, _ = build()
+    before, names = model(x), dict(model.named_parameters())
+    found = candidates(model, eps=0.0)
+    origins = found.apply(everything(found))
+    assert float((model(x) - before).abs().max()) <= 1e-13
+    for h in found.hidden.values():
+        assert origins[h.name].tolist() == [*range(h.units // 2 - 1), *range(h.units // 2 - 1), -1, -1]
+    assert all(dict(model.named_parameters())[name] is weight for name, weight in names.items())
+
+
+def test_scores_sum_to_the_joint_change_and_each_predicts_its_own() -> None:
+    model, x, y = perceptron()
+    found = candidates(model, eps=0.05, layers=1)
+
+    def loss() -> Tensor:
+        return (model(x) - y).square().mean()
+
+    joint = float(found.loss(loss).detach() - loss().detach())
+    gaps = []
+    for points in (1, 3, 12):
+        scores = found.scores([loss], points)
+        gaps.append(abs(float(sum(s.sum() for s in scores.values())) - joint) / abs(joint))
+    assert gaps[2] < gaps[1] < gaps[0]
+    assert gaps[2] < 1e-3
+    best = found.choices(scores)[0]
+    alone = copy.deepcopy(found)
+    before = float(loss().detach())
+    measured = []
+    for choice in (best, found.choices(scores)[-1]):
+        gates = {key: torch.zeros_like(g) for key, g in found.gates(0.0).items()}
+        gates[f"{choice.layer}/{choice.kind}"][choice.index] = 1
+        measured.append(float(alone_loss(found, loss, gates)) - before)
+    assert measured[0] < 0 < measured[1]
+    assert alone.choices(scores)[0] == best
+
+
+def alone_loss(found: Candidates, loss: Callable[[], Tensor], gates: dict[str, Tensor]) -> Tensor:
+    return found.loss(loss, gates).detach()
+
+
+def test_growing_keeps_the_budget_lowers_the_loss_as_predicted_and_leaves_the_model() -> None:
+    model, x, y = perceptron()
+    state = {n: t.clone() for n, t in model.state_dict().items()}
+
+    def losses(net: nn.Module) -> list[Callable[[], Tensor]]:
+        return [lambda: (net(x[:15]) - y[:15]).square().mean(), lambda: (net(x[15:]) - y[15:]).square().mean()]
+
+    grown, report = grow(model, losses, budget=3, steps=40, eps=0.02, units=3, layers=1, spread=0.5)
+    assert all(torch.equal(t, state[n]) for n, t in model.state_dict().items())
+    assert len(report.chosen) == 3
+    assert report.measured == pytest.approx(report.predicted, rel=0.2)
+    assert report.measured < 0
+    with torch.no_grad():
+        assert report.after == pytest.approx(float((grown(x) - y).square().mean()), rel=1e-12)
+    assert report.total == pytest.approx(report.joint, rel=0.02)
