@@ -1,4 +1,4 @@
-"""Splitting products of all neurons at once, their eigenpairs, and the choice under a budget: against exact matrices."""
+"""Splitting products of all neurons at once, their eigenpairs, the choice under a budget: against exact matrices."""
 
 from __future__ import annotations
 

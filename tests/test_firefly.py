@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from landscape.growing.candidates import Candidates, Choice
 from landscape.growing.chains import Residual
+from landscape.growing.continual import TaskNetwork, grow_for_task
 from landscape.growing.firefly import grow
 
 Built = tuple[nn.Sequential, Tensor, Tensor]
@@ -58,7 +59,7 @@ def test_the_grown_network_is_the_one_with_all_candidates_on(build: Callable[[],
             small = model(x)
             found.apply(everything(found))
             torch.testing.assert_close(model(x), wanted, rtol=1e-12, atol=1e-12)
-        assert float((wanted - small).abs().max()) > 1e-3
+        assert float((wanted - small).detach().abs().max()) > 1e-3
     assert any(isinstance(m, Residual) for m in model.modules())
 
 
@@ -119,3 +120,27 @@ def test_growing_keeps_the_budget_lowers_the_loss_as_predicted_and_leaves_the_mo
     with torch.no_grad():
         assert report.after == pytest.approx(float((grown(x) - y).square().mean()), rel=1e-12)
     assert report.total == pytest.approx(report.joint, rel=0.02)
+
+
+def test_a_new_task_grows_what_it_lacks_and_moves_no_other() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(60, 6), torch.randint(3, (60,))
+    net = TaskNetwork(6, 3)
+    first = net.add(torch.randn(4, 7))
+    net.begin(first, first)
+    net.learn(0, x, y, 20)
+    old = net(x, 0).detach()
+    net.begin(torch.arange(4), torch.arange(0))
+    net.learn(1, x[:, torch.randperm(6)], y, 20)
+    before = float(nn.functional.cross_entropy(net(x, 1), y))
+    for kinds, budget in ((("copy",), 2), (("split",), 3), (("new",), 3)):
+        units = len(net.units.weight)
+        report = grow_for_task(net, 1, x, y, budget, kinds=kinds, steps=20)
+        added = report["copy"] + 2 * report["split"] + report["new"]
+        assert 0 < added == len(net.units.weight) - units <= budget
+        assert report["predicted"] < 0
+        assert report["measured"] < 0
+    assert float(nn.functional.cross_entropy(net(x, 1), y)) < before
+    net.learn(1, x, y, 20)
+    assert torch.equal(net(x, 0), old)
+    assert set(net.owned[1].tolist()) == set(range(4, len(net.units.weight)))

@@ -61,7 +61,7 @@ PROBLEMS = (
     "landscape.checkpoints", "landscape.game", "landscape.payoffs", "landscape.modes", "landscape.problems",
     "landscape.problems.*", "landscape.optimizers", "landscape.optimizers.*", "landscape.regularizers",
     "landscape.regularizers.*", "landscape.groupings",
-    "landscape.groupings.*",
+    "landscape.groupings.*", "landscape.growing", "landscape.growing.*",
 )  # fmt: skip
 OPERATORS = ("landscape.operators", "landscape.operators.*")
 BROWSER = ("landscape.app", "landscape.app.*")
@@ -97,7 +97,7 @@ ROOMS = (
     Room(("landscape.mpi",), RANKS, ("mpi4py", "numpy", "torch"), ("torch.nn",)),
     Room(RANKS, RANKS, ("numpy", "torch"), ("torch.nn",)),
     Room(OPERATORS, OPERATORS, ("torch",)),
-    Room(PROBLEMS, (*PROBLEMS, *KRYLOV), ("torch", "numpy", "safetensors", "sklearn")),
+    Room(PROBLEMS, (*PROBLEMS, *KRYLOV), ("torch", "numpy", "scipy", "safetensors", "sklearn")),
     Room(
         FIGURES,
         (*RECORDS, *FOLLOWING, *FIGURES),

@@ -35,7 +35,7 @@ def flops(model: nn.Module, inputs: Tensor) -> dict[str, int]:
 
 
 def split_costs(model: nn.Module, sample: Tensor) -> dict[str, float]:
-    """Operations that one more unit of each hidden layer costs: its share of its own layer and of the one that reads it.
+    """Operations that one more unit of each hidden layer costs: its share of its own layer and of its reader.
 
     Args:
         sample: inputs of one sample (1, ...).

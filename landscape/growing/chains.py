@@ -91,8 +91,8 @@ def chains_of(model: nn.Module) -> list[Chain]:
              if isinstance(module, nn.Sequential) and id(module) not in inside]  # fmt: skip
     if not any(chain.hidden for chain in found):
         raise ProblemError(
-            "no layer of this model can grow; it needs an nn.Sequential with a Linear or Conv2d (groups=1), at most one "
-            "BatchNorm, an elementwise activation and another Linear or Conv2d, one after the other"
+            "no layer of this model can grow; it needs an nn.Sequential with a Linear or Conv2d (groups=1), at most "
+            "one BatchNorm, an elementwise activation and another Linear or Conv2d, one after the other"
         )
     return found
 
@@ -163,7 +163,7 @@ def theta_map(layer: nn.Linear | nn.Conv2d, h: Tensor, theta: Tensor) -> Tensor:
 
 
 def per_unit(values: Tensor, like: Tensor) -> Tensor:
-    """(units,) in the shape that multiplies activations (n, units, ...) of a convolution or (..., units) of the rest."""
+    """(units,) in the shape that multiplies activations (n, units, ...) of a convolution, else (..., units)."""
     return values.view(-1, 1, 1) if like.ndim == 4 else values
 
 

@@ -1,8 +1,8 @@
 """Smallest eigenpairs of all splitting matrices at once, without building one.
 
 The splitting matrix of neuron i is S_i = E[ dL/dphi_i phi''(z_i) h h^T ] (Liu, Wu & Wang 2019), h with 1 appended where
-the layer has a bias. With two vectors a neuron and the forward pass phi(z_i) + c_i^2 phi''(z_i) (y_i . h) (v_i . h), c_i
-the factor of a frozen BatchNorm, the gradient by y_i at y = 0 is S_i v_i: every neuron of every layer in one backward
+the layer has a bias. With two vectors a neuron and the forward pass phi(z_i) + c_i^2 phi''(z_i) (y_i . h) (v_i . h),
+c_i the factor of a frozen BatchNorm, the gradient by y_i at y = 0 is S_i v_i: all neurons of all layers in one backward
 (Wang, Li, Wu, Chandra & Liu 2019). Two solvers on that product: the published Rayleigh-quotient descent, and Lanczos.
 """
 
@@ -82,8 +82,8 @@ def rayleigh_descent(
 ) -> dict[str, Pairs]:  # fmt: skip
     """Minimise R_i = v_i . S_i v_i / v_i . v_i by RMSprop on mini-batches, as published (their defaults).
 
-    The gradient is 2 (S v |v|^2 - v v.Sv) / |v|^4; rows are normalised after every step. The value is the mean of R over
-    the last epoch, the vector the normalised mean of that epoch's.
+    The gradient is 2 (S v |v|^2 - v v.Sv) / |v|^4; rows are normalised after every step. The value is the mean of R
+    over the last epoch, the vector the normalised mean of that epoch's.
 
     Args:
         losses: one a mini-batch of an epoch.

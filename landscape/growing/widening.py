@@ -1,7 +1,7 @@
 """More units in a layer, in place: copies of old ones that share the old out-weights, new ones, and a residual layer.
 
-At zero displacement and zero new out-weights the network's function is what it was. Layers must be widened from the last
-to the first: a layer's own moves and out-weights are written in the coordinates that it had before.
+At zero displacement and zero new out-weights the network's function is what it was. Layers must be widened from the
+last to the first: a layer's own moves and out-weights are written in the coordinates that it had before.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def widen(chain: Chain, h: Hidden, grown: Widening, readers: Tensor | None) -> T
 
 def _producer(h: Hidden, grown: Widening) -> None:
     layer, biased = h.producer, h.producer.bias is not None
-    weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone() if biased else None
+    weight, bias = layer.weight.detach().clone(), None if layer.bias is None else layer.bias.detach().clone()
     moves = (grown.moves[:, :-1] if biased else grown.moves).reshape(-1, *weight.shape[1:])
     new = (grown.fresh_in[:, :-1] if biased else grown.fresh_in).reshape(-1, *weight.shape[1:])
     old = weight[grown.split]
