@@ -98,7 +98,7 @@ def _members(args: argparse.Namespace) -> tuple[list[Member], Any]:
     torch.manual_seed(0)
     problem = build_problem(args.problem, dict(args.problem_set))
     for optimizer in chosen:
-        make_optimizer(optimizer.name, problem.model, optimizer.settings)
+        make_optimizer(optimizer.name, problem.model, optimizer.settings, problem)
     return [Member(o, seed, args.out) for seed in range(args.seeds) for o in chosen], problem
 
 
@@ -189,6 +189,7 @@ def _has_metric(run: Any, step: int, problem: Any) -> bool:
     from landscape.curvature import check_checkpoint
 
     try:
+        Checkpoint(run, step).fit(problem)
         check_checkpoint("preconditioned", problem, Checkpoint(run, step))
     except ProblemError:
         return False

@@ -85,8 +85,10 @@ def _structures(
 
         with comm.together():
             mine = comm.share([c for c in checkpoints if c.step in todo])
-            symmetries = symmetries_of(problem) if mine else None
+            known: dict[int, Any] = {}  # by size: a network that grew is traced again
             for checkpoint in _common.usable(mine, Comm(), progress.note):
+                checkpoint.load_into(problem)
+                symmetries = known[problem.size] = known.get(problem.size) or symmetries_of(problem)
                 _one(args, store, comm, problem, checkpoint, symmetries, chosen)
                 counter.add()
                 update()
@@ -103,7 +105,6 @@ def _one(
     from landscape.evidence import evidence
     from landscape.structure import structure
 
-    checkpoint.load_into(problem)
     found = structure(
         problem, checkpoint.step, checkpoint.state(), checkpoint.optimizer_state(), tolerance=args.tolerance,
         threshold=args.threshold, read_out_at=args.threshold, symmetries=symmetries,

@@ -61,7 +61,8 @@ PROBLEMS = (
     "landscape.checkpoints", "landscape.game", "landscape.payoffs", "landscape.modes", "landscape.problems",
     "landscape.problems.*", "landscape.optimizers", "landscape.optimizers.*", "landscape.regularizers",
     "landscape.regularizers.*", "landscape.groupings",
-    "landscape.groupings.*", "landscape.growing", "landscape.growing.*",
+    "landscape.groupings.*", "landscape.fitting", "landscape.symmetries", "landscape.axes", "landscape.axis_rules",
+    "landscape.wiring", "landscape.growing", "landscape.growing.*",
 )  # fmt: skip
 OPERATORS = ("landscape.operators", "landscape.operators.*")
 BROWSER = ("landscape.app", "landscape.app.*")
