@@ -12,7 +12,11 @@ from torch import Tensor, nn
 from landscape.growing.candidates import Candidates, Choice
 from landscape.growing.chains import Residual
 from landscape.growing.continual import TaskNetwork, grow_for_task
-from landscape.growing.firefly import grow
+from landscape.growing.embedding import Widening, embed
+from landscape.growing.firefly import grow_model
+from landscape.loading import build_problem
+from landscape.optimizers._growing import Growing
+from landscape.training import MiniBatches, make_optimizer, train_step
 
 Built = tuple[nn.Sequential, Tensor, Tensor]
 
@@ -69,7 +73,7 @@ def test_at_strength_zero_the_grown_network_computes_what_the_small_one_did(buil
     before, names = model(x), dict(model.named_parameters())
     found = candidates(model, eps=0.0)
     origins = found.apply(everything(found))
-    assert float((model(x) - before).abs().max()) <= 1e-13
+    assert float((model(x) - before).detach().abs().max()) <= 1e-13
     for h in found.hidden.values():
         assert origins[h.name].tolist() == [*range(h.units // 2 - 1), *range(h.units // 2 - 1), -1, -1]
     assert all(dict(model.named_parameters())[name] is weight for name, weight in names.items())
@@ -112,7 +116,7 @@ def test_growing_keeps_the_budget_lowers_the_loss_as_predicted_and_leaves_the_mo
     def losses(net: nn.Module) -> list[Callable[[], Tensor]]:
         return [lambda: (net(x[:15]) - y[:15]).square().mean(), lambda: (net(x[15:]) - y[15:]).square().mean()]
 
-    grown, report = grow(model, losses, budget=3, steps=40, eps=0.02, units=3, layers=1, spread=0.5)
+    grown, report = grow_model(model, losses, budget=3, steps=40, eps=0.02, units=3, layers=1, spread=0.5)
     assert all(torch.equal(t, state[n]) for n, t in model.state_dict().items())
     assert len(report.chosen) == 3
     assert report.measured == pytest.approx(report.predicted, rel=0.2)
@@ -144,3 +148,30 @@ def test_a_new_task_grows_what_it_lacks_and_moves_no_other() -> None:
     net.learn(1, x, y, 20)
     assert torch.equal(net(x, 0), old)
     assert set(net.owned[1].tolist()) == set(range(4, len(net.units.weight)))
+
+
+def test_training_grows_and_its_event_maps_the_small_network_into_the_grown_one() -> None:
+    problem = build_problem("digits_mlp", {"hidden": [3, 4], "seed": 0}).to(dtype=torch.float64)
+    optimizer = make_optimizer("firefly", problem.model, {
+        "inner": "sgd", "lr": 0.1, "every": 2, "rounds": 1, "number": 4, "units": 3, "tune": 5, "spread": 0.3,
+        "eps": 0.05,
+    }, problem)  # fmt: skip
+    assert isinstance(optimizer, Growing)
+    batches = MiniBatches(problem, 64, 0)
+    for step in range(2):
+        train_step(problem, optimizer, batches.at(step))
+    before, state = problem.evaluate(problem.weights())["loss"], problem.state()
+    found = optimizer.grown()
+    assert found is not None
+    wider, growth = found
+    assert growth.before == pytest.approx(before, rel=1e-12)
+    assert abs(growth.identity) <= 1e-12
+    assert growth.measured == pytest.approx(wider.evaluate(wider.weights())["loss"] - before, abs=1e-12)
+    assert growth.measured < 0
+    assert growth.predicted == pytest.approx(growth.measured, rel=0.2)
+    wider.load(embed(state, [Widening.of(w) for w in growth.event()["widenings"]]))
+    assert wider.evaluate(wider.weights())["loss"] == pytest.approx(before, rel=1e-12)
+    train_step(problem, optimizer, batches.at(2))
+    assert problem.size == wider.size > sum(t.numel() for t in state.values())
+    assert optimizer.events[0]["method"] == "firefly"
+    assert len(optimizer.events[0]["rows"]) == 4

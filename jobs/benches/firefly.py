@@ -116,9 +116,9 @@ def _toys(args: argparse.Namespace, losses: dict[str, Losses], used: list[list[s
 
 
 def _firefly(toys: Any, i: int, seed: int, picked: list[str]) -> nn.Sequential:
-    from landscape.growing.firefly import grow
+    from landscape.growing.firefly import grow_model
 
-    grown, report = grow(
+    grown, report = grow_model(
         toys.model(i), lambda model: [toys.loss(i, model)], budget=1, steps=200, lr=1e-2, penalty=0.0, eps=0.1,
         units=20, start=0.1, spread=1.0, seed=seed,
     )  # fmt: skip

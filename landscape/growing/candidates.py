@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .chains import Chain, Hidden, Residual, chains_of, frozen, hidden_of, linear_map, running, theta_map
-from .widening import Widening, widen
+from .widening import Additions, widen
 
 Loss = Callable[[], Tensor]
 KINDS = ("split", "unit", "layer")
@@ -191,10 +191,10 @@ class Candidates:
                     found[h.name] = origins[id(h.producer)]
         return found
 
-    def _widening(self, h: Hidden, mine: dict[str, Tensor]) -> Widening:
+    def _widening(self, h: Hidden, mine: dict[str, Tensor]) -> Additions:
         w = {what: self.weights[f"{h.name}/{what}"].detach()
              for what in ("split", "unit_in", "unit", "layer_in", "layer")}  # fmt: skip
-        return Widening(
+        return Additions(
             split=mine["split"], moves=w["split"][mine["split"]],
             fresh_in=w["unit_in"][mine["unit"]], fresh_out=_columns(w["unit"][mine["unit"]]),
             layer_in=w["layer_in"][mine["layer"]], layer_out=w["layer"][mine["layer"]].T,

@@ -7,7 +7,7 @@ units apart (pooling, flatten, dropout), and the layer that reads it. Its unit i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ProblemError
+from .embedding import Cut, Widening
 
 SURROGATE = 3.0  # beta of the softplus whose second derivative stands for ReLU's, as in the published code
 _PRODUCERS = (nn.Linear, nn.Conv2d)
@@ -142,6 +143,30 @@ def _simple(module: nn.Linear | nn.Conv2d) -> bool:
 def is_activation(module: nn.Module) -> bool:
     """Whether a module is one of torch's elementwise activations, or a module of a user's that is named so."""
     return isinstance(module, (*_ACTIVATIONS, RadialBasis)) or getattr(module, "elementwise", False) is True
+
+
+def changes_of(small: nn.Module, grown: nn.Module, origins: Mapping[str, Tensor]) -> list[Widening]:
+    """How the small model's tensors stand in the grown one; origins: layer -> (units,) old unit of each, -1 for new."""
+    names = {id(module): name for name, module in small.named_modules()}
+    found = []
+    for chain in chains_of(small):
+        for h in chain.hidden:
+            if h.name in origins:
+                found.append(_widening(chain, h, names, origins[h.name].tolist()))
+    return found
+
+
+def _widening(chain: Chain, h: Hidden, names: Mapping[int, str], sources: list[int]) -> Widening:
+    state = {id(m): dict(m.named_parameters(recurse=False)) | dict(m.named_buffers(recurse=False))
+             for m in chain.modules}  # fmt: skip
+    produced = [Cut(f"{names[id(m)]}.{leaf}".removeprefix("."), 0)
+                for m in chain.modules[h.at : h.activation] for leaf, t in state[id(m)].items() if t.ndim]  # fmt: skip
+    read = [Cut(f"{names[id(h.reader)]}.weight", 1, h.places)]
+    for module in chain.modules[h.activation : h.read_at]:
+        if isinstance(module, Residual):
+            read.append(Cut(f"{names[id(module)]}.inner.0.weight", 1))
+            produced.append(Cut(f"{names[id(module)]}.inner.2.weight", 0))
+    return Widening(h.name, sources, [1 / sources.count(s) for s in sources], produced, read)
 
 
 # ---------------------------------------------------------------------- what layers compute

@@ -8,14 +8,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..problem import Problem
 from .candidates import Candidates, Choice, Loss
+from .chains import changes_of
+from .embedding import embed
+from .growth import Growth
+
+Losses = Callable[[nn.Module], list[Loss]]  # one a mini-batch, of a model
+Fits = Callable[[nn.Module], bool]
 
 PENALTY_OF_NEW = 1e-2  # of new weights relative to moves, as in the published code
 
@@ -35,16 +42,6 @@ class Report:
     @property
     def measured(self) -> float:
         return self.after - self.before
-
-    def event(self) -> dict[str, Any]:
-        """As JSON values, for the events of a run."""
-        layers: dict[str, dict[str, int]] = {}
-        for choice in self.chosen:
-            mine = layers.setdefault(choice.layer, {"split": 0, "unit": 0, "layer": 0})
-            mine[choice.kind] += 1
-        return {"kind": "growth", "method": "firefly", "layers": layers, "predicted": self.predicted,
-                "measured": self.measured, "before": self.before, "after": self.after,
-                "origins": {name: rows.tolist() for name, rows in self.origins.items()}}  # fmt: skip
 
 
 class Tuner:
@@ -81,18 +78,19 @@ def pick(candidates: Candidates, scores: dict[str, Tensor], budget: int) -> list
     return [choice for choice in candidates.choices(scores)[:budget] if choice.score < 0]
 
 
-def finish(candidates: Candidates, scores: dict[str, Tensor], budget: int, losses: Sequence[Loss]) -> Report:
+def finish(
+    candidates: Candidates, scores: dict[str, Tensor], chosen: list[Choice], losses: Sequence[Loss]
+) -> Report:
     """Step 3, in place on the candidates' model."""
-    chosen = pick(candidates, scores, budget)
     before, joint = mean(losses), mean([lambda loss=loss: candidates.loss(loss).detach() for loss in losses])  # type: ignore[misc]
     origins = candidates.apply(chosen)
     total = float(sum(s.sum() for s in scores.values()))
     return Report(chosen, sum(c.score for c in chosen), before, mean(losses), joint - before, total, origins)
 
 
-def grow(
-    model: nn.Module, losses: Any, *, budget: int | None = None, ratio: float = 0.35, steps: int = 200,
-    points: int = 3, lr: float = 1e-3, penalty: float = 1e-2, **candidates: Any,
+def grow_model(
+    model: nn.Module, losses: Losses, *, budget: int | None = None, ratio: float = 0.35, steps: int = 200,
+    points: int = 3, lr: float = 1e-3, penalty: float = 1e-2, fits: Fits | None = None, **candidates: Any,
 ) -> tuple[nn.Module, Report]:  # fmt: skip
     """(grown copy of the model, report).
 
@@ -101,19 +99,68 @@ def grow(
         budget: candidates to keep; None: `ratio` of all units of hidden layers, at least one.
         steps: of the candidates' optimisation, over the losses in turn.
         points: midpoints of the integrated gradients.
+        fits: whether a grown copy is small enough; candidates go, the worst first, until it is.
         candidates: settings of `Candidates`: eps, units, layers, splits, start, spread, seed.
 
     Raises:
         ProblemError: no layer of the model can grow.
     """
     grown = copy.deepcopy(model).eval()
-    for weight in grown.parameters():
-        weight.requires_grad_(True)
-    all_losses: list[Loss] = list(losses(grown))
+    all_losses = losses(grown)
     found = Candidates(grown, **candidates)
     tuner = Tuner(found, lr, penalty)
     for step in range(steps):
         tuner.step(all_losses[step % len(all_losses)])
     scores = found.scores(all_losses, points)
     wanted = budget if budget is not None else max(1, round(ratio * sum(h.units for h in found.hidden.values())))
-    return grown, finish(found, scores, wanted, all_losses)
+    chosen = pick(found, scores, wanted)
+    while chosen and fits is not None and not fits(_tried(found, chosen)):
+        chosen = chosen[:-1]
+    return grown, finish(found, scores, chosen, all_losses)
+
+
+def _tried(candidates: Candidates, chosen: Sequence[Choice]) -> nn.Module:
+    """A grown copy, the candidates' own model untouched."""
+    other = copy.deepcopy(candidates)
+    other.apply(chosen)
+    return other.model
+
+
+def grow(problem: Problem, *, eps: float = 1e-2, **settings: Any) -> tuple[Problem, Growth] | None:
+    """The problem with a grown network of its own, and what was done; None where no candidate gains.
+
+    Args:
+        settings: of `grow_model`, without losses: the problem's batches are the mini-batches.
+
+    Raises:
+        ProblemError: no layer of the model can grow.
+    """
+    model, report = grow_model(problem.model, _losses(problem), eps=eps, **settings)
+    if not report.chosen:
+        return None
+    grown = problem.with_model(model)
+    changes = changes_of(problem.model, model, report.origins)
+    exact = grown.to(dtype=torch.float64)
+    after = exact.evaluate(exact.weights())["loss"]
+    start = problem.to(dtype=torch.float64)
+    before = start.evaluate(start.weights())["loss"]
+    exact.load(embed(start.state(), changes))
+    identity = exact.evaluate(exact.weights())["loss"] - before
+    rows = [{"layer": c.layer, "unit": c.index, "what": c.kind, "predicted": c.score} for c in report.chosen]
+    return grown, Growth("firefly", eps, rows, changes, before, report.predicted, after - before, identity,
+                         problem.size, grown.size)  # fmt: skip
+
+
+def _losses(problem: Problem) -> Losses:
+    """The mean losses of a problem's batches, weighted so that their mean is that of all samples."""
+
+    def of(model: nn.Module) -> list[Loss]:
+        other = problem.with_model(model)
+        share = len(problem.batches) / problem.samples
+
+        def loss(batch: Any) -> Loss:
+            return lambda: other.training_loss(batch) * (problem.count(batch) * share)
+
+        return [loss(batch) for batch in problem.batches]
+
+    return of

@@ -16,7 +16,7 @@ from .chains import Chain, Hidden, Residual
 
 
 @dataclass(frozen=True)
-class Widening:
+class Additions:
     """What one hidden layer gets; rows of theta are weights and, where there is one, the bias.
 
     Args:
@@ -53,7 +53,7 @@ def new_layer(h: Hidden, activation: nn.Module, theta: Tensor, out: Tensor) -> R
 
 
 @torch.no_grad()
-def widen(chain: Chain, h: Hidden, grown: Widening, readers: Tensor | None) -> Tensor:
+def widen(chain: Chain, h: Hidden, grown: Additions, readers: Tensor | None) -> Tensor:
     """Widen a hidden layer in place.
 
     Args:
@@ -80,7 +80,7 @@ def widen(chain: Chain, h: Hidden, grown: Widening, readers: Tensor | None) -> T
     return torch.cat([torch.arange(units), split.cpu(), torch.full((count,), -1)])
 
 
-def _producer(h: Hidden, grown: Widening) -> None:
+def _producer(h: Hidden, grown: Additions) -> None:
     layer, biased = h.producer, h.producer.bias is not None
     weight, bias = layer.weight.detach().clone(), None if layer.bias is None else layer.bias.detach().clone()
     moves = (grown.moves[:, :-1] if biased else grown.moves).reshape(-1, *weight.shape[1:])
