@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .growing.residual import insert_missing
+
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 PRODUCERS = (nn.Linear, *CONVOLUTIONS)
 
@@ -27,7 +29,7 @@ def fit(model: nn.Module, state: Mapping[str, Tensor]) -> bool:
     stay as they are. Weights that were tied stay tied.
     """
     parts: dict[int, nn.Parameter] = {}
-    changed = False
+    changed = insert_missing(model, state)
     for name, tensor in model.state_dict(keep_vars=True).items():
         owner = model.get_submodule(name.rpartition(".")[0])
         known = isinstance(owner, (*PRODUCERS, nn.modules.batchnorm._NormBase))

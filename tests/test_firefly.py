@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from landscape.growing.candidates import Candidates, Choice
-from landscape.growing.chains import Residual
 from landscape.growing.continual import TaskNetwork, grow_for_task
-from landscape.growing.embedding import Widening, embed
+from landscape.growing.embedding import change_of, embed
 from landscape.growing.firefly import grow_model
+from landscape.growing.residual import Residual
 from landscape.loading import build_problem
 from landscape.optimizers._growing import Growing
 from landscape.training import MiniBatches, make_optimizer, train_step
@@ -136,7 +136,7 @@ def test_a_new_task_grows_what_it_lacks_and_moves_no_other() -> None:
     old = net(x, 0).detach()
     net.begin(torch.arange(4), torch.arange(0))
     net.learn(1, x[:, torch.randperm(6)], y, 20)
-    before = float(nn.functional.cross_entropy(net(x, 1), y))
+    before = float(nn.functional.cross_entropy(net(x, 1), y).detach())
     for kinds, budget in ((("copy",), 2), (("split",), 3), (("new",), 3)):
         units = len(net.units.weight)
         report = grow_for_task(net, 1, x, y, budget, kinds=kinds, steps=20)
@@ -154,7 +154,7 @@ def test_training_grows_and_its_event_maps_the_small_network_into_the_grown_one(
     problem = build_problem("digits_mlp", {"hidden": [3, 4], "seed": 0}).to(dtype=torch.float64)
     optimizer = make_optimizer("firefly", problem.model, {
         "inner": "sgd", "lr": 0.1, "every": 2, "rounds": 1, "number": 4, "units": 3, "tune": 5, "spread": 0.3,
-        "eps": 0.05,
+        "eps": 0.05, "layers": 2,
     }, problem)  # fmt: skip
     assert isinstance(optimizer, Growing)
     batches = MiniBatches(problem, 64, 0)
@@ -169,7 +169,7 @@ def test_training_grows_and_its_event_maps_the_small_network_into_the_grown_one(
     assert growth.measured == pytest.approx(wider.evaluate(wider.weights())["loss"] - before, abs=1e-12)
     assert growth.measured < 0
     assert growth.predicted == pytest.approx(growth.measured, rel=0.2)
-    wider.load(embed(state, [Widening.of(w) for w in growth.event()["widenings"]]))
+    wider.load(embed(state, [change_of(w) for w in growth.event()["widenings"]]))
     assert wider.evaluate(wider.weights())["loss"] == pytest.approx(before, rel=1e-12)
     train_step(problem, optimizer, batches.at(2))
     assert problem.size == wider.size > sum(t.numel() for t in state.values())

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .chains import Chain, Hidden, Residual, chains_of, frozen, hidden_of, linear_map, running, theta_map
+from .chains import Chain, Hidden, chains_of, frozen, hidden_of, linear_map, running, theta_map
+from .residual import Residual
 from .widening import Additions, widen
 
 Loss = Callable[[], Tensor]

@@ -15,24 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ProblemError
-from .embedding import Cut, Widening
+from .embedding import Change, Cut, Widening
+from .residual import Insertion, Residual
 
 SURROGATE = 3.0  # beta of the softplus whose second derivative stands for ReLU's, as in the published code
 _PRODUCERS = (nn.Linear, nn.Conv2d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _KEEP_UNITS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity)
 _ACTIVATIONS = (nn.Tanh, nn.Sigmoid, nn.Softplus, nn.SiLU, nn.GELU, nn.ReLU, nn.ELU, nn.Softsign)
-
-
-class Residual(nn.Module):
-    """A layer added as an identity: h + U phi(V h + c), with U = 0 where it was before (Wu et al. 2020)."""
-
-    def __init__(self, inner: nn.Sequential) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, h: Tensor) -> Tensor:
-        return h + self.inner(h)  # type: ignore[no-any-return]
 
 
 class RadialBasis(nn.Module):
@@ -145,15 +135,17 @@ def is_activation(module: nn.Module) -> bool:
     return isinstance(module, (*_ACTIVATIONS, RadialBasis)) or getattr(module, "elementwise", False) is True
 
 
-def changes_of(small: nn.Module, grown: nn.Module, origins: Mapping[str, Tensor]) -> list[Widening]:
+def changes_of(small: nn.Module, grown: nn.Module, origins: Mapping[str, Tensor]) -> list[Change]:
     """How the small model's tensors stand in the grown one; origins: layer -> (units,) old unit of each, -1 for new."""
     names = {id(module): name for name, module in small.named_modules()}
-    found = []
+    found: list[Change] = []
     for chain in chains_of(small):
         for h in chain.hidden:
             if h.name in origins:
                 found.append(_widening(chain, h, names, origins[h.name].tolist()))
-    return found
+    known = small.state_dict()
+    new = {name: list(t.shape) for name, t in grown.state_dict().items() if name not in known}
+    return [*found, Insertion(new)] if new else found
 
 
 def _widening(chain: Chain, h: Hidden, names: Mapping[int, str], sources: list[int]) -> Widening:
@@ -166,7 +158,7 @@ def _widening(chain: Chain, h: Hidden, names: Mapping[int, str], sources: list[i
         if isinstance(module, Residual):
             read.append(Cut(f"{names[id(module)]}.inner.0.weight", 1))
             produced.append(Cut(f"{names[id(module)]}.inner.2.weight", 0))
-    return Widening(h.name, sources, [1 / sources.count(s) for s in sources], produced, read)
+    return Widening(h.name, sources, [1.0 if s < 0 else 1 / sources.count(s) for s in sources], produced, read)
 
 
 # ---------------------------------------------------------------------- what layers compute

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..checkpoints import Checkpoint, RunLike
 from ..errors import ProblemError
+from .residual import Insertion
 
 GROWN = "grow"  # kind of the event
 
@@ -93,7 +94,15 @@ class Widening:
         return cls(values["layer"], values["sources"], values["weights"], produced, read)
 
 
-def embed(state: Mapping[str, Tensor], widenings: Sequence[Widening]) -> dict[str, Tensor]:
+Change = Widening | Insertion
+
+
+def change_of(values: Mapping[str, Any]) -> Change:
+    """From the JSON values of an event."""
+    return Insertion(values["tensors"]) if "tensors" in values else Widening.of(values)
+
+
+def embed(state: Mapping[str, Tensor], widenings: Sequence[Change]) -> dict[str, Tensor]:
     """The state of a small network as that of the wider one, widenings in the order in which they were made."""
     found = dict(state)
     for widening in widenings:
@@ -104,16 +113,16 @@ def embed(state: Mapping[str, Tensor], widenings: Sequence[Widening]) -> dict[st
 # ---------------------------------------------------------------------- checkpoints of a run
 
 
-def growths(run: RunLike) -> list[tuple[int, list[Widening]]]:
+def growths(run: RunLike) -> list[tuple[int, list[Change]]]:
     """(step, widenings) of every growth of a run, in order; checkpoints from that step on are of the wider network."""
-    return [(int(e["step"]), [Widening.of(w) for w in e["widenings"]])
+    return [(int(e["step"]), [change_of(w) for w in e["widenings"]])
             for e in run.events() if e["event"] == GROWN and e.get("widenings")]  # fmt: skip
 
 
 class Embedded(Checkpoint):
     """A checkpoint of a run in the weights that its network had at a later step."""
 
-    def __init__(self, checkpoint: Checkpoint, widenings: Sequence[Widening]) -> None:
+    def __init__(self, checkpoint: Checkpoint, widenings: Sequence[Change]) -> None:
         super().__init__(checkpoint.run, checkpoint.step)
         self.widenings = widenings
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..problem import Problem
-from .candidates import Candidates, Choice, Loss
+from .candidates import KINDS, Candidates, Choice, Loss
 from .chains import changes_of
 from .embedding import embed
 from .growth import Growth
@@ -42,6 +42,21 @@ class Report:
     @property
     def measured(self) -> float:
         return self.after - self.before
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The chosen candidates as JSON values; new units by their number in the grown layer."""
+        new = {name: (rows < 0).nonzero().squeeze(1).tolist() for name, rows in self.origins.items()}
+        found = []
+        for c in self.chosen:
+            unit = new[c.layer].pop(0) if c.kind == "unit" else c.index
+            weights = [0.5, 0.5] if c.kind == "split" else []
+            found.append({"layer": c.layer, "unit": unit, "what": c.kind, "weights": weights, "predicted": c.score})
+        return found
+
+    def told(self) -> str:
+        """How many of each kind, in words."""
+        split, new, layer = (sum(c.kind == kind for c in self.chosen) for kind in KINDS)
+        return f"firefly chose {split} splits, {new} new units and {layer} units of new layers"
 
 
 class Tuner:
@@ -146,9 +161,8 @@ def grow(problem: Problem, *, eps: float = 1e-2, **settings: Any) -> tuple[Probl
     before = start.evaluate(start.weights())["loss"]
     exact.load(embed(start.state(), changes))
     identity = exact.evaluate(exact.weights())["loss"] - before
-    rows = [{"layer": c.layer, "unit": c.index, "what": c.kind, "predicted": c.score} for c in report.chosen]
-    return grown, Growth("firefly", eps, rows, changes, before, report.predicted, after - before, identity,
-                         problem.size, grown.size)  # fmt: skip
+    return grown, Growth("firefly", eps, report.rows(), changes, before, report.predicted, after - before, identity,
+                         problem.size, grown.size, notes=[report.told()])  # fmt: skip
 
 
 def _losses(problem: Problem) -> Losses:

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import ProblemError
 from ..fitting import fitted
 from ..problem import Problem
-from .embedding import GROWN, Widening
+from .embedding import GROWN, Change, Widening
 from .splits import Split
 from .units import Layer
 
@@ -38,7 +38,7 @@ class Growth:
     method: str
     eps: float
     rows: list[dict[str, Any]]
-    widenings: list[Widening]
+    widenings: Sequence[Change]
     before: float
     predicted: float
     measured: float

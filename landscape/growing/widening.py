@@ -6,13 +6,13 @@ last to the first: a layer's own moves and out-weights are written in the coordi
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from .chains import Chain, Hidden, Residual
+from .chains import Chain, Hidden
+from .residual import Residual, insert, residual
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,14 @@ class Additions:
 
 def new_layer(h: Hidden, activation: nn.Module, theta: Tensor, out: Tensor) -> Residual:
     """A residual layer on the activations of a hidden layer: linear, or 3 x 3 and 1 x 1 convolutions."""
-    inner: nn.Linear | nn.Conv2d
-    outer: nn.Linear | nn.Conv2d
-    if isinstance(h.producer, nn.Linear):
-        inner, outer = nn.Linear(h.units, len(theta)), nn.Linear(len(theta), h.units, bias=False)
-    else:
-        inner = nn.Conv2d(h.units, len(theta), 3, padding=1)
-        outer = nn.Conv2d(len(theta), h.units, 1, bias=False)
-    made = nn.Sequential(inner, copy.deepcopy(activation), outer).to(h.producer.weight)
-    _set(inner, "weight", theta[:, :-1].reshape(inner.weight.shape))
-    _set(inner, "bias", theta[:, -1])
-    _set(outer, "weight", out.reshape(outer.weight.shape))
-    return Residual(made)
+    taps = [3, 3] if isinstance(h.producer, nn.Conv2d) else []
+    added = residual(activation, [len(theta), h.units, *taps], h.producer.weight)
+    first, last = added.inner[0], added.inner[-1]
+    assert isinstance(first, (nn.Linear, nn.Conv2d)) and isinstance(last, (nn.Linear, nn.Conv2d))  # noqa: PT018
+    _set(first, "weight", theta[:, :-1].reshape(first.weight.shape))
+    _set(first, "bias", theta[:, -1])
+    _set(last, "weight", out.reshape(last.weight.shape))
+    return added
 
 
 @torch.no_grad()
@@ -68,7 +64,7 @@ def widen(chain: Chain, h: Hidden, grown: Additions, readers: Tensor | None) -> 
         owner, key = chain.owners[h.activation]
         activation = chain.modules[h.activation]
         added = new_layer(h, activation, grown.layer_in, grown.layer_out)
-        owner._modules[key] = nn.Sequential(activation, added).train(activation.training)
+        insert(owner, key, added)
         _follow(added, units, split, count)
     for module in chain.modules[h.activation + 1 : h.read_at]:
         if isinstance(module, Residual):
