@@ -33,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=_common.natural, metavar="B",
                         help="samples a step, 0 for all (default: 64)")  # fmt: skip
     parser.add_argument("--seed", type=_common.natural, default=0, help="of weights and mini-batches (default: 0)")
+    parser.add_argument("--norms", action="store_true",
+                        help="record norms of gradient and update of every step: shows what came before a spike")  # fmt: skip
     parser.add_argument("--name", help="shown in tables (default: the directory's name)")
     parser.add_argument("--out", required=True, metavar="RUN", help="directory of the new run")
     parser.add_argument("--threads", type=_common.positive, help="torch's threads")
@@ -85,13 +87,14 @@ def _recorder(
 def _train(args: argparse.Namespace, problem: Any, optimizer: Any, recorder: Any, batches: Any, comm: Any) -> int:
     from landscape.cli import deferring
     from landscape.progress import Progress
-    from landscape.training import evaluation, train_step
+    from landscape.training import Norms, evaluation, train_step
 
     begun = recorder.steps
     if begun >= args.steps:
         print(f"{args.out} is trained already: {begun} steps, {len(recorder.run.checkpoint_steps())} checkpoints")
         return 0
     progress = Progress("train", args.steps, comm, unit="steps", run=recorder.run, skipped=begun)
+    measure = Norms(problem.model) if args.norms else dict
     if begun:
         progress.note(f"resume: {begun} of {args.steps} steps found in {args.out}")
     else:
@@ -105,7 +108,7 @@ def _train(args: argparse.Namespace, problem: Any, optimizer: Any, recorder: Any
                                        f"before it are kept in {args.out}; try a smaller --set lr=...")  # fmt: skip
                 due = (step + 1) % args.checkpoint_every == 0 or step + 1 == args.steps
                 found = evaluation(problem) if due else {}
-                recorder.step(loss=loss, **found)
+                recorder.step(loss=loss, **measure(), **found)
                 progress.update(step + 1, loss=loss)
                 stopped = asked()
                 if stopped is not None:

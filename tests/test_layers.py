@@ -45,11 +45,11 @@ RECORDS = tuple(
     f"landscape.{name}"
     for name in (
         "records", "records.*", "quadrature", "rules", "bounds", "smoothing", "sampling", "stability", "overlaps",
-        "completeness", "shares", "rounding", "quadratic", "topology",
+        "completeness", "shares", "rounding", "quadratic", "topology", "sharpening", "outliers", "events", "replicates",
     )
 )
 STORES = ("landscape.stores", "landscape.stores.*")
-FOLLOWING = ("landscape.following",)
+FOLLOWING = ("landscape.following", "landscape.subspaces")
 FIGURES = tuple(f"landscape.{name}" for name in (
     "video", "encoding", "films", "films.*", "motion", "figures", "figures.*", "drawing", "scales", "relief", "paper",
     "vtk",
