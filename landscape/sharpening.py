@@ -47,3 +47,11 @@ def first_above(values: ArrayLike, threshold: float | None) -> int:
     y = np.asarray(values, dtype=np.float64)
     above = y > (math.inf if threshold is None else threshold)
     return int(above.argmax()) if above.any() else len(y)
+
+
+def at_the_edge_since(ratio: ArrayLike, low: float = 0.8, high: float = 1.25) -> int | None:
+    """Index from which sharpness / threshold (n,) stays within [low, high] to the end, for three values or more."""
+    r = np.asarray(ratio, dtype=np.float64)
+    outside = np.flatnonzero(~((r >= low) & (r <= high)))
+    first = int(outside[-1]) + 1 if len(outside) else 0
+    return first if len(r) - first >= 3 else None

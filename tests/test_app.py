@@ -74,7 +74,7 @@ def test_the_key_numbers_are_those_of_the_records(store: Path) -> None:
     share = 100 * e.values[0] / 4
     assert f"{share:.0f} % of 2/η = 4.00, stable" in text
     assert f"{losses[steps[3]]:.3g}"[:4] in text
-    assert "none < −0.001: minimum" in text
+    assert "no eigenvalue below −0.001: minimum to this accuracy" in text
     assert f"checkpoint 4 of {len(steps)}" in text
 
 

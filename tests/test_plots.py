@@ -249,7 +249,7 @@ def test_a_saddle_is_called_one_only_beyond_three_residuals() -> None:
         **{**e.__dict__, "lowest_values": np.array([-0.02, 0.0]), "lowest_residuals": np.array([0.005, 0.0])}
     )
     assert not facts.curvature(step, None, doubtful).saddle
-    assert facts.curvature(step, None, doubtful).saddle_text == "none < −0.01: minimum"
+    assert facts.curvature(step, None, doubtful).saddle_text == "no eigenvalue below −0.01: minimum to this accuracy"
     assert facts.curvature(step, None, certain).saddle_text.endswith("saddle")
     assert facts.curvature(step, None, certain).saddle_text.startswith("at least 1 of")
 
@@ -259,7 +259,7 @@ def test_a_share_of_negative_eigenvalues_is_told_as_the_band_that_it_is_known_to
     found = facts.curvature(60, spectrum, None)
     assert found.negative_low <= found.negative <= found.negative_high
     wide = facts.Curvature(0, lowest=-1.0, negative=0.058, negative_low=0.0381, negative_high=0.0776, size=2410)
-    assert wide.saddle_text == "92 to 187 of 2,410 < −0.001: saddle"
+    assert wide.saddle_text == "92 to 187 of 2,410 below −0.001: saddle"
     assert wide.negative_percent == "3.8 to 7.8 %"
     sure = facts.Curvature(0, lowest=-1.0, negative=0.1, negative_low=0.1, negative_high=0.1, size=50)
     assert (sure.negative_counts, sure.negative_percent) == ("5", "10 %")
