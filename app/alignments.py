@@ -103,7 +103,10 @@ def matrix_card(scene: Scene) -> Card:
 
     def table(_i: int) -> dict[str, Any]:
         found = need()
-        return {"step": found.steps, **{f"overlap with step {s}": c for s, c in zip(found.steps, found.matrix.T, strict=True)}}
+        return {
+            "step": found.steps,
+            **{f"overlap with step {s}": c for s, c in zip(found.steps, found.matrix.T, strict=True)},
+        }
 
     def url(choice: int) -> str:
         kept = {name: scene.place.query.get(name, "") for name in ("op", "x", "view")}

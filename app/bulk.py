@@ -58,8 +58,9 @@ def card(scene: Scene, *, span: str = "") -> Card:
     def caption(i: int) -> str:
         found, k = at(scene, scene.step(i)), classes(scene)
         text = f"Step {scene.step(i):,}: " + (
-            "no clear edge. " if found is None else f"{found.text} outliers above the bulk edge {number(found.edge)}"
-            f"{f'; K = {k}' if k else ''}. "
+            "no clear edge. "
+            if found is None
+            else f"{found.text} outliers above the bulk edge {number(found.edge)}{f'; K = {k}' if k else ''}. "
         )
         return text + (
             "The edge is where the number of eigenvalues per factor e jumps (change point of the largest likelihood, "

@@ -19,6 +19,7 @@ from landscape import quadrature, replicates
 from . import edge, facts, layers, shell
 from .common import Scene
 from .plots import comparison as plot
+from .spectra import operator_name
 from .style import number
 from .view import Card, Missing, href
 
@@ -53,8 +54,8 @@ class Run:
         return {
             "train loss": self._last("train_loss", "loss"),
             "test loss": self._last("test_loss"),
-            "test accuracy %": 100 * self._last("test_accuracy"),
-            "train accuracy %": 100 * self._last("train_accuracy", "accuracy"),
+            "test acc. %": 100 * self._last("test_accuracy"),
+            "train acc. %": 100 * self._last("train_accuracy", "accuracy"),
             "λmax": c.sharpness if c else math.nan,
             "trace / n": c.trace / c.size if c and c.size else math.nan,
             "top-10 sum": float(pairs.values[:10].sum()) if pairs is not None and len(pairs.values) >= 10 else math.nan,
@@ -75,14 +76,14 @@ class Run:
 
 def results(runs: Sequence[Run]) -> html.Section:
     """One row a run: losses, accuracies and curvature at its last step."""
-    columns = [name for name in runs[0].numbers if any(math.isfinite(r.numbers[name]) for r in runs)]
-    head = ["Run", "Step", *columns[:4], *columns[4:], "negative", "threshold"]
+    *columns, last = _columns(runs)
+    head = ["Run", "Step", *columns, "negative", "threshold", last]
     body = []
     for r in runs:
         c = r.curvature
+        negative = "–" if c is None or not math.isfinite(c.negative) else f"{c.negative_counts} of {c.size:,}"
         cells = [shell.link(r.name, href("run", r.scene.run_id)), "–" if c is None else f"{c.step:,}"]
-        cells += [_cell(r.numbers[name]) for name in columns]
-        cells += ["–" if c is None or not math.isfinite(c.negative) else f"{c.negative_counts} of {c.size:,}", _limit(r)]
+        cells += [*(_cell(r.numbers[name]) for name in columns), negative, _limit(r), _cell(r.numbers[last])]
         body.append(html.Tr([html.Td(cell, className="num" if i else "") for i, cell in enumerate(cells)]))
     titles = [html.Th(text, className="num" if i else "") for i, text in enumerate(head)]
     table = html.Table([html.Thead(html.Tr(titles)), html.Tbody(body)], className="runs narrow")
@@ -95,8 +96,15 @@ def results(runs: Sequence[Run]) -> html.Section:
             html.P(f"{_flattest(runs)}{WARNING}", className="caption"),
         ],
         className="card wide",
-        **{"data-table": "results"},
+        id="results",
     )
+
+
+def _columns(runs: Sequence[Run]) -> list[str]:
+    """Numbers that some run has; the last one, which rescaling does not change, always."""
+    *names, last = runs[0].numbers
+    known = [n for n in names if any(math.isfinite(r.numbers[n]) for r in runs)]
+    return [n for n in known if n != "train acc. %" or "test acc. %" not in known] + [last]
 
 
 def _flattest(runs: Sequence[Run]) -> str:
@@ -125,7 +133,7 @@ def seeds(runs: Sequence[Run]) -> list[Component]:
     groups = [g for g in replicates.groups([r.scene.info for r in runs]) if len(g) > 1]
     if not groups:
         return []
-    columns = [n for n in runs[0].numbers if any(math.isfinite(runs[i].numbers[n]) for g in groups for i in g)]
+    columns = [n for n in _columns(runs) if any(math.isfinite(runs[i].numbers[n]) for g in groups for i in g)]
     body = []
     for group in groups:
         cells = []
@@ -140,7 +148,7 @@ def seeds(runs: Sequence[Run]) -> list[Component]:
     table = html.Table([html.Thead(head), html.Tbody(body)], className="runs narrow")
     text = "Mean ± half the 95 % interval of Student's t over seeds."
     section = [html.Div(html.H2("Over seeds"), className="head"), html.Div(table, className="table-wrap", tabIndex="0")]
-    return [html.Section([*section, html.P(text, className="caption")], className="card wide", **{"data-table": "seeds"})]
+    return [html.Section([*section, html.P(text, className="caption")], className="card wide", id="seeds")]
 
 
 def settings(runs: Sequence[Run]) -> html.Section:
@@ -150,14 +158,15 @@ def settings(runs: Sequence[Run]) -> html.Section:
         body: Component = html.P("All recorded settings are the same, the seed too.", className="caption")
     else:
         head = html.Tr([html.Th("Setting"), *(html.Th(r.name) for r in runs)])
-        rows = [
-            html.Tr([html.Td(name), *(html.Td("–" if v is None else v if isinstance(v, str) else json.dumps(v)) for v in values)])
-            for name, values in found.items()
-        ]
+        rows = [html.Tr([html.Td(name), *(html.Td(_setting(v)) for v in values)]) for name, values in found.items()]
         table = html.Table([html.Thead(head), html.Tbody(rows)], className="runs narrow")
         body = html.Div(table, className="table-wrap", tabIndex="0")
     title = html.Div(html.H2("What differs in the settings"), className="head")
-    return html.Section([title, body], className="card wide", **{"data-table": "settings"})
+    return html.Section([title, body], className="card wide", id="settings")
+
+
+def _setting(value: Any) -> str:
+    return "–" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 def csv_columns(runs: Sequence[Run]) -> dict[str, Any]:
@@ -192,31 +201,35 @@ def _sharpness(runs: Sequence[Run], log: bool, theme: str) -> Card:
         return known
 
     def caption(_i: int) -> str:
-        other = sorted({r.stability.operator for r in runs if len(r.stability.limit)} - {"hessian"})
+        other = [r for r in runs if len(r.stability.limit) and r.stability.operator != r.scene.operator]
         none = [r.name for r in runs if not len(r.stability.limit)]
-        text = "Thin: each optimizer's own threshold; below, the ratio to it"
-        text += f" (of the {', '.join(other)} where the threshold is one of it)" if other else ""
-        return f"{text}. " + (f"No threshold known for {', '.join(none)}." if none else "")
+        text = "Thin: each optimizer's own threshold; below, the ratio to it."
+        named = "; ".join(f"{r.name}: of the {operator_name(r.stability.operator)}" for r in other)
+        text += f" Where the threshold is not the Hessian's, the ratio is that operator's ({named})." if other else ""
+        return text + (f" No threshold known for {', '.join(none)}." if none else "")
 
     def table(_i: int) -> dict[str, Any]:
         return {k: v for line in lines() for k, v in (
             (f"step of {line.name}", line.steps), (f"λmax of {line.name}", line.sharpness),
-            (f"threshold of {line.name}", line.limit if line.limit is not None else []))}  # fmt: skip
+            (f"step of the ratio of {line.name}", line.ratio_steps), (f"ratio of {line.name}", line.ratio))
+            if v is not None}  # fmt: skip
 
     return Card("compare-sharpness", "Sharpness of each run", lambda _i: plot.figure(lines(), log=log, theme=theme),
                 caption, table, span="wide", about="Sharpness of every run against the optimizer step")  # fmt: skip
 
 
 def _line(r: Run) -> plot.Line | None:
-    """Of the operator that the run's threshold belongs to, else of the chosen one."""
-    s = r.stability
-    if len(s.limit):
-        name = r.name if s.operator == "hessian" else f"{r.name} ({s.operator})"
-        return plot.Line(name, s.steps, s.sharpness, s.limit)
+    """Sharpness of the chosen operator, and the ratio of that operator to whose sharpness the threshold belongs."""
     known = [c for c in r.scene.curvature if math.isfinite(c.sharpness)]
     if not known:
         return None
-    return plot.Line(r.name, np.array([float(c.step) for c in known]), np.array([c.sharpness for c in known]))
+    s = r.stability
+    same = len(s.limit) > 0 and s.operator == r.scene.operator
+    return plot.Line(
+        r.name, np.array([float(c.step) for c in known]), np.array([c.sharpness for c in known]),
+        limit=float(s.limit[-1]) if same else None,
+        ratio_steps=s.steps if len(s.limit) else None, ratio=s.ratio if len(s.limit) else None,
+    )  # fmt: skip
 
 
 def _spectra(runs: Sequence[Run], theme: str) -> Card:
@@ -248,8 +261,8 @@ def _spectra(runs: Sequence[Run], theme: str) -> Card:
 
 def _scatter(runs: Sequence[Run], theme: str) -> Card:
     def what() -> str:
-        tested = any(math.isfinite(r.numbers["test accuracy %"]) for r in runs)
-        return "test accuracy %" if tested else "train accuracy %"
+        tested = any(math.isfinite(r.numbers["test acc. %"]) for r in runs)
+        return "test acc. %" if tested else "train acc. %"
 
     def columns() -> tuple[Array, Array]:
         return (np.array([r.numbers["λmax"] for r in runs]), np.array([r.numbers[what()] for r in runs]))
@@ -258,8 +271,8 @@ def _scatter(runs: Sequence[Run], theme: str) -> Card:
         x, y = columns()
         _need([1 for a in x if math.isfinite(a)])
         if not np.isfinite(y).any():
-            raise Missing("None of these runs has an accuracy; record one with", "recorder.step(loss=loss, test_accuracy=a)")
-        return plot.scatter([r.name for r in runs], x, y, what=what(), theme=theme)
+            raise Missing("None of these runs has an accuracy; record it with", "recorder.step(test_accuracy=...)")
+        return plot.scatter([r.name for r in runs], x, y, what=what().replace("acc.", "accuracy"), theme=theme)
 
     def table(_i: int) -> dict[str, Any]:
         x, y = columns()

@@ -14,6 +14,7 @@ from landscape import sharpening, stability
 from . import facts
 from .common import Scene
 from .plots import edge as plot
+from .spectra import operator_name
 from .style import move_cursor, number, step_position
 from .view import Card, Kpi, Missing
 
@@ -60,18 +61,14 @@ def stability_of(scene: Scene) -> Stability:
         if operator in scene.operators:
             series, pairs = scene.reader.series(scene.run, operator), scene.reader.eigenpairs(scene.run, operator)
             found = facts.over_training(series, pairs) if operator != scene.operator else scene.curvature
-            known = [(c, t) for c in found if (t := _threshold(scene, operator, c.step)).value and np.isfinite(c.sharpness)]
+            limits = [(c, stability.threshold(scene.info, operator, c.step)) for c in found if np.isfinite(c.sharpness)]
+            known = [(c.step, c.sharpness, t.value) for c, t in limits if t.value is not None]
             if known:
-                columns = [np.array(column, dtype=np.float64) for column in zip(
-                    *((c.step, c.sharpness, t.value) for c, t in known), strict=True)]  # fmt: skip
-                return Stability(operator, *columns, formula=known[-1][1].formula)
+                steps, sharpness, limit = (np.array(column, dtype=np.float64) for column in zip(*known, strict=True))
+                return Stability(operator, steps, sharpness, limit, limits[-1][1].formula)
         reason = reason or stability.threshold(scene.info, operator, scene.steps[-1] if scene.steps else None).formula
     nothing = np.empty(0)
     return Stability(scene.operator, nothing, nothing, nothing, "", reason)
-
-
-def _threshold(scene: Scene, operator: str, step: int) -> stability.Threshold:
-    return stability.threshold(scene.info, operator, step)
 
 
 def missing(scene: Scene, found: Stability) -> Missing:
@@ -84,7 +81,7 @@ def missing(scene: Scene, found: Stability) -> Missing:
         )
     if scene.operators and found.reason and stability.threshold(scene.info, scene.operator, 1).value is None:
         return Missing(f"No ratio can be given: {found.reason}.")
-    return Missing("No eigenvalues of this run yet. Compute the largest with", scene.command("spectrum", "--eigenpairs"))
+    return Missing("No eigenvalues of this run yet. Compute some with", scene.command("spectrum", "--eigenpairs"))
 
 
 # ------------------------------------------------------------------ words
@@ -103,7 +100,8 @@ def edge_text(found: Stability) -> str:
     if since is not None:
         return f"at the edge since step {int(found.steps[since]):,}"
     last = float(found.ratio[-1])
-    return "below the edge at the end" if last < 0.8 else "beyond it at the end" if last > 1.25 else "near it at the end"
+    where = "below the edge" if last < 0.8 else "beyond the edge" if last > 1.25 else "near the edge"
+    return f"{where} at the end"
 
 
 def kpi(scene: Scene, index: int) -> Kpi:
@@ -119,8 +117,8 @@ def kpi(scene: Scene, index: int) -> Kpi:
 def slope_kpi(scene: Scene) -> Kpi:
     found = stability_of(scene)
     if not len(found.ratio):
-        known = [(c.step, c.sharpness) for c in scene.curvature]
-        rate = sharpening.slope(*zip(*known, strict=True)) if known else None
+        known = scene.curvature
+        rate = sharpening.slope([c.step for c in known], [c.sharpness for c in known])
     else:
         rate = found.slope
     if rate is None:
@@ -151,7 +149,7 @@ def card(scene: Scene, *, span: str = "") -> Card:
         found = need()
         noise = " With mini-batches, staying below the threshold is expected." if scene.full_batch is False else ""
         return (
-            f"λmax of the {found.operator} over {found.formula}: {edge_text(found)} (the ratio stays within 0.8 to 1.25). "
+            f"λmax of the {operator_name(found.operator)} over {found.formula}: {edge_text(found)} (0.8 to 1.25 of it). "
             f"Progressive sharpening: {slope_text(found.slope)}.{noise}"
         )
 

@@ -44,7 +44,7 @@ def layers(scene: Scene) -> Layers | None:
         if block is None or block["base"] != base:
             continue
         series, pairs = scene.reader.series(scene.run, operator), scene.reader.eigenpairs(scene.run, operator)
-        metas = {r.step: r.meta for r in (*series.spectra.values(), *pairs.values())}
+        metas = {step: r.meta for records in (series.spectra, pairs) for step, r in records.items()}
         place = next((m["layer"] for m in metas.values() if isinstance(m.get("layer"), int)), None)
         found.append((place, _natural(block["layer"]), block["layer"], facts.over_training(series, pairs), metas))
     if any(f[0] is not None for f in found):  # other blocks overlap with the layers
@@ -93,7 +93,7 @@ def cards(scene: Scene) -> list[Card]:
         best = int(np.nanargmax(column))
         text = (
             f"Largest eigenvalue of each layer's diagonal block of the Hessian. Sharpest at step {found.steps[at]:,}: "
-            f"{found.names[best]} (λmax {number(float(column[best]), 4)})."
+            f"layer {found.names[best]} (λmax {number(float(column[best]), 4)})."
         )
         value = normalised(found, at)
         if np.isfinite(value):
@@ -105,10 +105,11 @@ def cards(scene: Scene) -> list[Card]:
         at = found.nearest(scene.step(i))
         trace = found.trace[:, at]
         if not np.isfinite(trace).all() or not trace.sum() > 0:
-            return f"Not every block has a trace at step {found.steps[at]:,}: it needs the density, without --eigenpairs."
+            return f"Not every block has a trace at step {found.steps[at]:,}: that needs densities, not --eigenpairs alone."
         best = int(trace.argmax())
         return (
-            f"Step {found.steps[at]:,}: {100 * trace[best] / trace.sum():.0f} % of the trace lies in {found.names[best]}; "
+            f"Step {found.steps[at]:,}: {100 * trace[best] / trace.sum():.0f} % of the trace lies in layer "
+            f"{found.names[best]}; "
             f"the blocks' traces add up to the whole one, {number(float(trace.sum()))}."
         )
 

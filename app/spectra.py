@@ -54,7 +54,8 @@ def need_spectra(scene: Scene) -> None:
 
 def operator_name(operator: str) -> str:
     """The operator as people write it."""
-    return {"hessian": "Hessian", "gauss_newton": "Gauss-Newton matrix", "fisher": "Fisher matrix"}.get(
+    return {"hessian": "Hessian", "gauss_newton": "Gauss-Newton matrix", "fisher": "Fisher matrix",
+            "preconditioned": "preconditioned Hessian"}.get(
         operator, operator.replace("_", " ")
     )
 
@@ -92,8 +93,8 @@ def heat_card(scene: Scene, *, span: str = "", height: int = 300) -> Card:
 
     def caption(_i: int) -> str:
         if ridges is not None:
-            text = f"Density of the {operator_name(scene.operator)} at {len(ridges)} steps, log heights from 10⁻⁴ to 10; "
-            return f"{text}orange: the one nearest to the selected step.{damage_text(scene)}"
+            text = f"Density of the {operator_name(scene.operator)} at {len(ridges)} steps, log heights; "
+            return f"{text}each from 10⁻⁴ to 10; orange: the one nearest to the selected step.{damage_text(scene)}"
         text = (
             f"Density of the {operator_name(scene.operator)} at {len(scene.series.steps)} checkpoints; "
             "asinh axis, linear inside ±λ₀ = ±10⁻³; white: λmax."
@@ -181,7 +182,8 @@ def density_card(scene: Scene, *, height: int = 300) -> Card:
         text += (f"; ticks: {count} extreme eigenvalues" if count else "") + "; shaded: negative curvature."
         if scene.pin is None:
             return text
-        return f"{text} Grey: step {scene.step(scene.pin):,}{'' if pinned() is not None else ', which has no spectrum'}."
+        lacking = "" if pinned() is not None else ", which has no spectrum"
+        return f"{text} Grey: step {scene.step(scene.pin):,}{lacking}."
 
     def table(i: int) -> dict[str, Any]:
         need_spectra(scene)

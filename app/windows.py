@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -62,7 +63,7 @@ def _norms(scene: Scene, where: tuple[float, float]) -> plot.Panel:
     happened = [e for e in first if e is not None]
     return plot.Panel(
         "norms", curves, event=min(happened, key=lambda e: e.step, default=None), limits=limits,
-        missing="no norms recorded: landscape train --norms, or recorder.step(loss=loss, grad_norm=..., update_norm=...)",
+        missing="no norms recorded: train with --norms, or recorder.step(grad_norm=..., update_norm=...)",
     )  # fmt: skip
 
 
@@ -123,7 +124,7 @@ def _sparse(scene: Scene, where: tuple[float, float]) -> str:
     have = {*scene.series.steps, *scene.pairs}
     inside = [s for s in scene.steps if where[0] <= s <= where[1]]
     lacking = [s for s in inside if s not in have]
-    gap = max((b - a for a, b in zip(inside, inside[1:], strict=False)), default=scene.info.every)
+    gap = max((b - a for a, b in itertools.pairwise(inside)), default=scene.info.every)
     text = f"Checkpoints every {gap:,} steps: order unknown; "
     if lacking:
         job = scene.command("spectrum", f"--checkpoints {lacking[0]}:{lacking[-1]}:{max(scene.info.every, 1)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,7 +49,9 @@ def band(values: ArrayLike, memory: int = MEMORY, sigmas: float = SIGMAS) -> Arr
     return found
 
 
-def first(what: str, steps: ArrayLike, values: ArrayLike, limit: ArrayLike, window: tuple[float, float]) -> Event | None:
+def first(
+    what: str, steps: ArrayLike, values: ArrayLike, limit: ArrayLike, window: tuple[float, float]
+) -> Event | None:
     """The first upward crossing of a limit (n,) or number by values (n,) at steps (n,) inside a window.
 
     A value that lies above already at the first measurement of the window is no crossing there: the first one is
@@ -66,11 +69,11 @@ def first(what: str, steps: ArrayLike, values: ArrayLike, limit: ArrayLike, wind
 def ordered(events: Sequence[Event]) -> bool:
     """Whether the order is known: the brackets (after, step] of no two events overlap."""
     found = sorted(events, key=lambda e: (e.step, e.after))
-    return all(later.after >= earlier.step for earlier, later in zip(found, found[1:], strict=False))
+    return all(later.after >= earlier.step for earlier, later in itertools.pairwise(found))
 
 
 def sentence(events: Sequence[Event]) -> str:
-    """'the update norm ... at step 3,982, the loss rose at step 3,991', earliest first; empty where nothing happened."""
+    """'the update norm rose at step 3,982, the loss rose at step 3,991', earliest first; empty where nothing did."""
     found = sorted(events, key=lambda e: (e.step, e.after))
     words = [
         f"{e.what} at step {e.step:,}" if e.gap <= 1 else f"{e.what} between steps {e.after:,} and {e.step:,}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -126,7 +127,7 @@ class Norms:
 
 
 def _norm(tensors: Iterable[Tensor]) -> float:
-    return float(sum((t.double().square().sum().item() for t in tensors), 0.0)) ** 0.5
+    return math.sqrt(sum(float(t.double().square().sum()) for t in tensors))
 
 
 def evaluation(problem: Problem) -> dict[str, float]:

@@ -74,7 +74,8 @@ def tabs(scene: Scene, view: str) -> list[Any]:
     found.append(shell.tabs("Steps", [("linear", url(x=""), not scene.log), ("log", url(x="log"), scene.log)]))
     if not view:
         ridge = scene.place.query.get("as") == "ridge"
-        found.append(shell.tabs("Picture", [("heatmap", url(**{"as": ""}), not ridge), ("ridgeline", url(**{"as": "ridge"}), ridge)]))
+        pictures = [("heatmap", url(**{"as": ""}), not ridge), ("ridgeline", url(**{"as": "ridge"}), ridge)]
+        found.append(shell.tabs("Picture", pictures))
         found.append(width_control(scene, url(width="")))
     return found
 
@@ -110,7 +111,7 @@ def negative_kpi(c: facts.Curvature | None) -> Kpi:
     if c is None or not np.isfinite(c.negative):
         return Kpi("Negative share", "–", "no spectrum at this step")
     hint = f"{c.negative_counts} of {c.size:,} < −{number(c.tau, 1)}"
-    return Kpi("Negative share", c.negative_percent, hint, amount=c.negative)
+    return Kpi("Negative share", c.negative_percent, hint)
 
 
 def effort_kpi(scene: Scene, step: int) -> Kpi:
@@ -187,8 +188,11 @@ def scree_card(scene: Scene) -> Card:
         caption,
         table,
         move=lambda i: scree.move(
-            scene.pairs.get(scene.step(i)), top=top(), message=message(scene.step(i)),
-            sampling=scene.sampling_at(scene.step(i)), bulk=bulk.at(scene, scene.step(i)),
+            scene.pairs.get(scene.step(i)),
+            top=top(),
+            message=message(scene.step(i)),
+            sampling=scene.sampling_at(scene.step(i)),
+            bulk=bulk.at(scene, scene.step(i)),
         ),
         about="Largest and smallest eigenvalues with residual bounds",
     )

@@ -31,12 +31,17 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
 
 @dataclass(frozen=True)
 class Line:
-    """One run: its sharpness (step,) with the threshold (step,) that holds for the same operator, where one is known."""
+    """One run: its sharpness (step,), the threshold of this sharpness, and its ratio to its own threshold.
+
+    The ratio has steps of its own, since the threshold may be that of another operator's sharpness.
+    """
 
     name: str
     steps: Array
     sharpness: Array
-    limit: Array | None = None
+    limit: float | None = None
+    ratio_steps: Array | None = None
+    ratio: Array | None = None
 
 
 def style(number: int, theme: str) -> dict[str, Any]:
@@ -53,24 +58,32 @@ def figure(lines: Sequence[Line], *, log: bool = False, theme: str = "light", he
         look = style(number, theme)
         x = step_position(run.steps, log)
         keep = np.isfinite(run.sharpness) & (run.sharpness > 0)
-        common = {"x": x[keep], "customdata": run.steps[keep], "mode": "lines", "legendgroup": str(number), "line": look}
+        common = {
+            "x": x[keep],
+            "customdata": run.steps[keep],
+            "mode": "lines",
+            "legendgroup": str(number),
+            "line": look,
+        }
         fig.add_scatter(
             **common, y=run.sharpness[keep], name=run.name,
             hovertemplate="step %{customdata:,}: λmax %{y:.4g}<extra>" + run.name + "</extra>",
         )  # fmt: skip
-        if run.limit is None:
+        if run.limit is not None:
+            fig.add_scatter(
+                x=x[[0, -1]], y=[run.limit] * 2, mode="lines", legendgroup=str(number), showlegend=False,
+                hoverinfo="skip", line={"color": look["color"], "width": 0.9, "dash": look["dash"]}, opacity=0.7,
+            )  # fmt: skip
+        if run.ratio is None or run.ratio_steps is None:
             continue
-        ratios.append(run.sharpness[keep] / run.limit[keep])
+        ratios.append(run.ratio)
         fig.add_scatter(
-            x=x, y=run.limit, mode="lines", legendgroup=str(number), showlegend=False, hoverinfo="skip",
-            line={"color": look["color"], "width": 0.9, "dash": look["dash"]}, opacity=0.7,
-        )  # fmt: skip
-        fig.add_scatter(
-            **common, y=ratios[-1], yaxis="y2", showlegend=False,
+            x=step_position(run.ratio_steps, log), y=run.ratio, customdata=run.ratio_steps, mode="lines", line=look,
+            legendgroup=str(number), yaxis="y2", showlegend=False,
             hovertemplate="step %{customdata:,}: %{y:.3g} of its threshold<extra>" + run.name + "</extra>",
         )  # fmt: skip
     every = np.concatenate([run.steps for run in lines])
-    values = [run.sharpness for run in lines] + [run.limit for run in lines if run.limit is not None]
+    values = [run.sharpness for run in lines] + [np.array([run.limit]) for run in lines if run.limit is not None]
     fig.update_layout(
         xaxis={**step_axis(every, log), "anchor": "y2" if ratios else "y"},
         yaxis={**log_axis(*log_range(*values)), "domain": [0.45 if ratios else 0, 1], "anchor": "x",
@@ -118,8 +131,10 @@ def scatter(
                 hovertemplate="λmax %{x:.4g}, %{y:.2f} %<extra>" + name + "</extra>",
             )  # fmt: skip
     low, high = log_range(sharpness, pad=0.18)
+    known = accuracy[np.isfinite(accuracy)]
+    room = np.array([known.max() + 0.12 * max(float(np.ptp(known)), 0.1)]) if len(known) else known  # for the names
     fig.update_layout(
         xaxis={**log_axis(low, high), "title": {"text": "sharpness λ<sub>max</sub> at the end"}},
-        yaxis={**linear_axis(accuracy), "title": {"text": what}},
+        yaxis={**linear_axis(accuracy, room), "title": {"text": what}},
     )
     return fig

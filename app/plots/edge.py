@@ -33,7 +33,11 @@ def figure(
         hovertemplate="step %{customdata:,}: λmax %{y:.4g}<extra></extra>",
     )  # fmt: skip
     fig.add_scatter(
-        x=x, y=limit, mode="lines", hoverinfo="skip", line={"color": colour(theme, "muted"), "width": 1.4, "dash": "dash"}
+        x=x,
+        y=limit,
+        mode="lines",
+        hoverinfo="skip",
+        line={"color": colour(theme, "muted"), "width": 1.4, "dash": "dash"},
     )
     fig.add_scatter(
         **curve, y=ratio, yaxis="y2", line={"color": colour(theme, "blue"), "width": 1.7},

@@ -51,9 +51,8 @@ def figure(
     )  # fmt: skip
     if log:
         steps = np.unique(np.round(np.expm1(np.linspace(low, high, 6) * np.log(10))))
-        fig.update_layout(
-            xaxis={"tickmode": "array", "tickvals": step_position(steps, True), "ticktext": [f"{s:,.0f}" for s in steps]}
-        )
+        texts = [f"{s:,.0f}" for s in steps]
+        fig.update_layout(xaxis={"tickmode": "array", "tickvals": step_position(steps, True), "ticktext": texts})
     gap = 0.045
     share = (1 - gap * (len(panels) - 1)) / len(panels)
     for k, panel in enumerate(panels):
@@ -101,7 +100,7 @@ def _panel(
         line = {"color": colour(theme, "orange"), "width": 1.4, "dash": "dot"}
         fig.add_shape(type="line", xref="x", x0=at, x1=at, yref=f"{axis} domain", y0=0, y1=1, line=line)
         fig.add_annotation(
-            note(f"{panel.event.step:,}", theme, x=at, xref="x", y=1, yref=f"{axis} domain", xanchor="left", yanchor="top")
+            note(f"{panel.event.step:,}", theme, x=at, xref="x", xanchor="left", yanchor="top", y=1, yref=place["yref"])
         )
 
 

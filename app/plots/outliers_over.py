@@ -53,6 +53,6 @@ def figure(
             line = {"color": colour(theme, "muted"), "width": 1, "dash": "dash"}
             fig.add_shape(type="line", xref="x domain", x0=0, x1=1, yref="y", y0=k, y1=k, line=line)
             fig.add_annotation(
-                note(f"{text} = {k}", theme, x=1, xref="x domain", y=k, yref="y", xanchor="right", yanchor=yanchor)
+                note(f"{text} = {k}", theme, x=0.01, xref="x domain", y=k, yref="y", xanchor="left", yanchor=yanchor)
             )
     return fig

@@ -68,7 +68,11 @@ def chosen(steps: list[int], most: int = MOST) -> list[int]:
         return steps
     wanted = np.linspace(math.log1p(steps[0]), math.log1p(steps[-1]), most)
     places = np.log1p(np.array(steps, dtype=np.float64))
-    return [steps[i] for i in dict.fromkeys(int(np.abs(places - w).argmin()) for w in wanted)]
+    free, found = list(range(len(steps))), []
+    for w in wanted:
+        found.append(min(free, key=lambda i: abs(places[i] - w)))
+        free.remove(found[-1])
+    return [steps[i] for i in sorted(found)]
 
 
 def move(steps: list[int], selected: int, theme: str) -> Patch:
