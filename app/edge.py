@@ -149,7 +149,8 @@ def card(scene: Scene, *, span: str = "") -> Card:
         found = need()
         noise = " With mini-batches, staying below the threshold is expected." if scene.full_batch is False else ""
         return (
-            f"λmax of the {operator_name(found.operator)} over {found.formula}: {edge_text(found)} (0.8 to 1.25 of it). "
+            f"λmax of the {operator_name(found.operator)} over {found.formula}: "
+            f"{edge_text(found)} (0.8 to 1.25 of it). "
             f"Progressive sharpening: {slope_text(found.slope)}.{noise}"
         )
 

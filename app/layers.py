@@ -105,7 +105,7 @@ def cards(scene: Scene) -> list[Card]:
         at = found.nearest(scene.step(i))
         trace = found.trace[:, at]
         if not np.isfinite(trace).all() or not trace.sum() > 0:
-            return f"Not every block has a trace at step {found.steps[at]:,}: that needs densities, not --eigenpairs alone."
+            return f"Not every block has a trace at step {found.steps[at]:,}: that needs their densities."
         best = int(trace.argmax())
         return (
             f"Step {found.steps[at]:,}: {100 * trace[best] / trace.sum():.0f} % of the trace lies in layer "

@@ -22,6 +22,7 @@ MOST = 60  # eigenvalues from the top that are looked at
 _LEAST_BULK = 3  # gaps below the edge: fewer do not make a bulk
 _CLEAR = 4.0  # log-likelihood by which one rate must be worse than two; chance gives less in 95 of 100 cases
 _NEAR = 2.0  # counts within this of the best one are possible (an interval of about 95 %)
+_NOISE = 1e-6  # of the largest eigenvalue: below it the sign is rounding, and gaps mean nothing
 _SMALLEST = 1e-6  # gap: equal eigenvalues would make one count infinitely likely
 
 
@@ -47,7 +48,7 @@ def outliers(values: Array) -> Outliers | None:
     A matrix whose largest eigenvalues are all outliers, or all bulk, shows none: take more eigenvalues.
     """
     values = np.asarray(values, dtype=np.float64)
-    values = values[np.isfinite(values) & (values > 0)][:MOST]
+    values = values[np.isfinite(values) & (values > _NOISE * np.max(values, initial=0.0))][:MOST]
     gaps = np.maximum(-np.diff(np.log(values)), _SMALLEST)
     m = len(gaps)
     places = np.arange(1, m - _LEAST_BULK + 1)
