@@ -2,6 +2,7 @@
 
     RUN/run.json                         RunInfo
     RUN/metrics.jsonl                    one JSON object a training step: {"step": .., "loss": .., ...}
+    RUN/events.jsonl                     one JSON object a change of structure: {"step": .., "event": .., ...}
     RUN/checkpoints/000100/              weights.safetensors, optimizer.safetensors, meta.json
     RUN/records/<key>/                   meta.json (JSON fields), arrays.npz, vectors.safetensors (large fields)
     RUN/resume/000100/                   the full state to go on training from: state.safetensors, state.json
@@ -222,6 +223,20 @@ class Run:
         columns = {n: np.array([_number(row.get(n)) for row in ordered], dtype=np.float64) for n in names}
         columns.setdefault("step", np.empty(0))
         return columns
+
+    def events(self) -> list[dict[str, Any]]:
+        """What happened to the network's structure while it trained, in order: {"step": .., "event": .., ...}."""
+        try:
+            text = (self.root / "events.jsonl").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return []
+        found = []
+        for line in text.splitlines():
+            with contextlib.suppress(ValueError):  # the last line may be half-written
+                row = json.loads(line)
+                if isinstance(row, dict) and isinstance(row.get("step"), int) and isinstance(row.get("event"), str):
+                    found.append(row)
+        return found
 
     def write_status(self, job: str, status: dict[str, Any]) -> None:
         """Progress of a job for other processes: state, done, total, rate, eta_s, updated, ..."""
