@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="samples a step, 0 for all (default: 64)")  # fmt: skip
     parser.add_argument("--seed", type=_common.natural, default=0, help="of weights and mini-batches (default: 0)")
     parser.add_argument("--norms", action="store_true",
-                        help="record norms of gradient and update of every step: what came before a spike?")  # fmt: skip
+                        help="record norms of gradient and update of every step, to see what came first")  # fmt: skip
     parser.add_argument("--name", help="shown in tables (default: the directory's name)")
     parser.add_argument("--out", required=True, metavar="RUN", help="directory of the new run")
     parser.add_argument("--threads", type=_common.positive, help="torch's threads")

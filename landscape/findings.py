@@ -58,6 +58,8 @@ def numbers(
     }  # fmt: skip
     if problem.sampling:
         meta["sampling"] = problem.sampling
+    loss = problem.batch_loss if problem.loss is None else problem.loss
+    meta["loss"] = getattr(loss, "__name__", type(loss).__name__)
     if problem.block:
         meta["weights"] = [weight for weight, _, _ in problem.named_slices()]
     labels = subsets.classes(problem.batches)

@@ -28,7 +28,8 @@ def numbered(weights: Any, step: int, pairs: records.Eigenpairs) -> records.Eige
     assert pairs.vectors is not None
     norm = float(np.linalg.norm(slope))
     found = {"norm": norm, "cosines": (pairs.vectors @ slope / norm).tolist()}
-    return dataclasses.replace(pairs, meta={"gradient": found, "classes": softmax_run.CLASSES})
+    return dataclasses.replace(pairs, meta={"gradient": found, "classes": softmax_run.CLASSES,
+                                            "loss": "cross_entropy", "samples": 1797})  # fmt: skip
 
 
 def blocks(step: int, weights: Any) -> list[records.Spectrum]:
@@ -150,6 +151,13 @@ def test_1_saddle_or_minimum_is_said_with_its_accuracy(open_page: Any) -> None:
     expect(kpi(page, "Smallest λmin")).to_contain_text("no eigenvalue below −0.001: minimum to this accuracy")
 
 
+def test_12_loss_data_and_seed_are_on_the_page(open_page: Any) -> None:
+    page = open_page("/run/gd", 4)
+    facts = page.locator("dl.facts")
+    for text in ("softmax_run:build", "cross_entropy, training data", "1,797 training samples", "Seed0", "lr = 0.5"):
+        expect(facts).to_contain_text(text)
+
+
 def test_6_the_ratio_to_the_threshold_and_the_sharpening_are_exact(open_page: Any) -> None:
     page = open_page("/run/gd/events?step=30", 3)
     ratio = values(30)[0] / (2 / softmax_run.RATE)
@@ -260,8 +268,8 @@ def test_a_pinned_step_stays_as_a_grey_line_and_key_numbers_show_differences(ope
     expect(page).to_have_url(re.compile(r"step=30"))
     difference = values(30)[0] - values(20)[0]
     expect(kpi(page, "Sharpness")).to_contain_text(f"{difference:+.3g} against step 20".replace("-", "−"))
-    curves = page.evaluate("""() => document.querySelector('section[data-card="density"] .js-plotly-plot').data.length""")
-    assert curves == 3
+    plot = page.locator('section[data-card="density"] .js-plotly-plot')
+    assert plot.evaluate("plot => plot.data.length") == 3
     expect(caption(page, "density")).to_contain_text("Grey: step 20")
     page.get_by_role("button", name="Unpin 20").click()
     expect(kpi(page, "Sharpness")).not_to_contain_text("against")
@@ -276,7 +284,8 @@ def test_space_plays_to_the_end_and_a_step_costs_few_bytes(open_page: Any) -> No
     page.keyboard.press(" ")
     expect(page).to_have_url(re.compile(r"step=60"))
     expect(kpi(page, "Step").locator(".value")).to_have_text("60")
-    moves = [len(r.body()) for r in sizes if '"kpis"' in (r.request.post_data or "") and '"slider"' in r.request.post_data]
+    asked = [(r, r.request.post_data or "") for r in sizes]
+    moves = [len(r.body()) for r, sent in asked if '"kpis"' in sent and '"slider"' in sent]
     assert moves
     assert max(moves) < 5_000
 

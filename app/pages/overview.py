@@ -11,6 +11,9 @@ import numpy as np
 from dash import html
 from dash.development.base_component import Component
 
+from landscape import sampling
+from landscape.stability import positive
+
 from .. import facts, pins, shell, surfaces
 from ..common import Scene, badge
 from ..plots import training
@@ -224,6 +227,7 @@ def provenance(scene: Scene) -> html.Section:
         ("Problem", f"{info.problem} {_settings(info.problem_settings)}".strip()),
         ("Optimizer", f"{info.optimizer} {_settings(info.settings)}".strip()),
         ("Weights", f"{info.size:,}"),
+        *_measured_on(scene),
         ("Seed", "–" if info.seed is None else str(info.seed)),
         ("Checkpoints", f"{len(scene.run.checkpoint_steps()):,}, every {info.every:,} steps"),
         ("Started", info.created.replace("T", " ")),
@@ -240,6 +244,24 @@ def provenance(scene: Scene) -> html.Section:
         [html.Div(html.H2("Where this comes from"), className="head"), html.Dl(rows, className="facts")],
         className="card",
     )
+
+
+def _measured_on(scene: Scene) -> list[tuple[str, Any]]:
+    """Which loss on which data the curvature is of, and whether weight decay is part of it."""
+    records = [*scene.series.spectra.values(), *scene.pairs.values()]
+    if not records:
+        return []
+    meta = records[-1].meta
+    given = meta.get("settings")
+    digest = given.get("data") if isinstance(given, dict) else None
+    decay = positive(scene.info.settings.get("weight_decay"))
+    inside = "the optimizer's weight decay is not in the Hessian" + (f": it would add {number(decay)}" if decay else "")
+    samples = sampling.described(meta) or "–"
+    return [
+        ("Loss", f"{meta['loss']}, training data" if isinstance(meta.get("loss"), str) else "–"),
+        ("Data", f"{samples}{f', digest {digest}' if isinstance(digest, str) else ''}"),
+        ("Weight decay", inside if decay or "weight_decay" in scene.info.settings else "–"),
+    ]
 
 
 def _settings(settings: dict[str, Any]) -> str:

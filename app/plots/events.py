@@ -56,7 +56,7 @@ def figure(
     gap = 0.045
     share = (1 - gap * (len(panels) - 1)) / len(panels)
     for k, panel in enumerate(panels):
-        domain = [1 - (k + 1) * share - k * gap, 1 - k * (share + gap)]
+        domain = [max(0.0, 1 - (k + 1) * share - k * gap), 1 - k * (share + gap)]
         _panel(fig, panel, "y" if k == 0 else f"y{k + 1}", domain, window, log, theme)
     return fig
 
