@@ -115,9 +115,9 @@ def move(grid: Array, density: Array | None, *, eigenvalues: Array = NOTHING, me
 
 
 def _curve(grid: Array, density: Array | None) -> dict[str, Any]:
-    heights = np.full(len(grid), np.nan) if density is None else np.maximum(density, FLOOR)
+    heights = [None] * len(grid) if density is None else [float(f"{d:.4g}") for d in np.maximum(density, FLOOR)]
     texts = [f"{v:.3g}" for v in quadrature.from_asinh(grid)]
-    return {"x": np.round(grid, 4).astype(np.float32), "y": heights.astype(np.float32), "text": texts}
+    return {"x": np.round(grid, 4).astype(np.float32), "y": heights, "text": texts}  # y goes as text at every step
 
 
 def _ticks(eigenvalues: Array) -> dict[str, Any]:

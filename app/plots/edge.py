@@ -43,7 +43,9 @@ def figure(
         **curve, y=ratio, yaxis="y2", line={"color": colour(theme, "blue"), "width": 1.7},
         hovertemplate="step %{customdata:,}: %{y:.3f} of the threshold<extra></extra>",
     )  # fmt: skip
-    axis = linear_axis(sharpness, limit)
+    positive = bool(np.nanmin(sharpness) > 0)
+    axis = log_axis(*log_range(sharpness, limit), 4) if positive else linear_axis(sharpness, limit)
+    label_y = float(np.log10(limit[-1]) if positive else limit[-1])  # texts on a log axis stand at the logarithm
     low, high = log_range(ratio, [1.0])
     one = {"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "yref": "y2", "y0": 1, "y1": 1}
     fig.update_layout(
@@ -57,7 +59,7 @@ def figure(
             {"type": "rect", "xref": "x domain", "x0": 0, "x1": 1, "yref": "y2", "y0": 1, "y1": 10.0**high,
              "fillcolor": colour(theme, "shade"), "line": {"width": 0}, "layer": "below"},
         ],
-        annotations=[note(label, theme, x=1, xref="x domain", xanchor="right", y=float(limit[-1]), yref="y",
+        annotations=[note(label, theme, x=1, xref="x domain", xanchor="right", yref="y", y=label_y,
                           yanchor="bottom" if limit[-1] < np.nanmax(sharpness) else "top")],
     )  # fmt: skip
     return fig

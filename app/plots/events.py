@@ -87,6 +87,9 @@ def _panel(
     layout = log_axis(*log_range(joined), 4) if panel.log and positive else linear_axis(joined)
     fig.layout["yaxis" + axis[1:]] = {**layout, "domain": domain, "title": {"text": panel.title}, "anchor": "x"}
     place = {"xref": "x domain", "yref": f"{axis} domain"}
+    if len(curves) > 1:
+        text = ", ".join(f"{dash}: {name}" for name, (_hue, dash) in zip(curves, _LINES, strict=False))
+        fig.add_annotation(note(text, theme, x=0.005, y=1.02, xanchor="left", yanchor="bottom", **place))
     if not len(joined):
         fig.add_annotation(note(panel.missing, theme, x=0.5, y=0.5, **place))
     if near and panel.limit is not None:
