@@ -56,7 +56,8 @@ def shares(names: list[str], trace: Array, *, theme: str = "light", height: int 
     """Bars of each layer's share of the trace (layer,); unknown ones have no bar."""
     fig = empty_figure(theme, height, hovermode="closest", margin={"l": 12, "r": 24, "t": 14, "b": 44})
     fig.add_bar(
-        **_bars(names, trace), orientation="h", marker={"color": colour(theme, "blue")}, textposition="auto", textangle=0,
+        **_bars(names, trace), orientation="h", marker={"color": colour(theme, "blue")}, textposition="auto",
+        textangle=0,
         hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
     fig.update_layout(
