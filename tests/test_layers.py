@@ -45,20 +45,23 @@ RECORDS = tuple(
     f"landscape.{name}"
     for name in (
         "records", "records.*", "quadrature", "rules", "bounds", "smoothing", "sampling", "stability", "overlaps",
-        "completeness", "shares", "rounding", "quadratic", "topology", "sharpening", "outliers", "events", "replicates",
+        "completeness", "shares", "rounding", "quadratic", "topology", "distribution", "cells", "leading",
+        "sharpening", "outliers", "events", "replicates",
     )
 )
 STORES = ("landscape.stores", "landscape.stores.*")
 FOLLOWING = ("landscape.following", "landscape.subspaces")
 FIGURES = tuple(f"landscape.{name}" for name in (
-    "video", "encoding", "films", "films.*", "motion", "figures", "figures.*", "drawing", "scales", "relief", "paper",
-    "vtk",
+    "video", "encoding", "films", "films.*", "motion", "scene", "figures", "figures.*", "drawing", "scales", "relief",
+    "paper", "vtk",
 ))  # fmt: skip
 KRYLOV = tuple(f"landscape.{name}" for name in ("lanczos", "gram_schmidt", "extremes", "probes"))
 PROBLEMS = (
     "landscape.problem", "landscape.objective", "landscape.weights", "landscape.batches", "landscape.subsets",
-    "landscape.checkpoints", "landscape.problems", "landscape.problems.*", "landscape.optimizers",
-    "landscape.optimizers.*", "landscape.regularizers", "landscape.regularizers.*",
+    "landscape.checkpoints", "landscape.game", "landscape.payoffs", "landscape.modes", "landscape.problems",
+    "landscape.problems.*", "landscape.optimizers", "landscape.optimizers.*", "landscape.regularizers",
+    "landscape.regularizers.*", "landscape.groupings",
+    "landscape.groupings.*",
 )  # fmt: skip
 OPERATORS = ("landscape.operators", "landscape.operators.*")
 BROWSER = ("landscape.app", "landscape.app.*")
