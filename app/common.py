@@ -22,7 +22,6 @@ from .reading import THIS, Reader, Series
 from .view import Place, Slider
 
 Array = NDArray[np.float64]
-WIDTHS = ("0.06", "0.12", "0.25", "0.5")  # of the kernel, in u, beside the automatic one
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +109,7 @@ class Scene:
 
     @property
     def slider(self) -> Slider:
+        known = {*self.run.steps("spectrum", self.operator), *self.run.steps("eigenpairs", self.operator)}
         return Slider(
             "step",
             self.steps,
@@ -117,7 +117,15 @@ class Scene:
             "Checkpoint (optimizer step)",
             self.place.nearest("step", self.steps),
             self.log,
+            marked=[i for i, s in enumerate(self.steps) if s in known],
+            pin=self.pin,
         )
+
+    @property
+    def pin(self) -> int | None:
+        """Index of the pinned step; None where the URL names none."""
+        named = np.isfinite(self.place.number("pin", float("nan"), 0, 1e15))
+        return self.place.nearest("pin", self.steps) if named and self.steps else None
 
     def step(self, index: int) -> int:
         return self.steps[index] if 0 <= index < len(self.steps) else 0

@@ -22,6 +22,7 @@ from landscape.records import check_key
 from landscape.smoothing import Width
 from landscape.stores import run_directory
 from landscape.stores.run_directory import Run
+from landscape.subspaces import Overlaps, overlaps
 
 from .confined import Confined
 from .style import base_eight
@@ -55,6 +56,11 @@ def _record(root: str, key: str, stamp: Stamp) -> Any:
 @functools.lru_cache(maxsize=16)
 def _following(root: str, operator: str, stamps: tuple[Stamp, ...]) -> Following:
     return followed(Confined(root), operator)
+
+
+@functools.lru_cache(maxsize=32)
+def _overlaps(root: str, operator: str, k: int, stamps: tuple[Stamp, ...]) -> Overlaps:
+    return overlaps(Run(root), operator, k)
 
 
 @functools.lru_cache(maxsize=64)
@@ -251,6 +257,14 @@ class Reader:
         keys = [records.eigenpairs_key(operator, step) for step in run.steps("eigenpairs", operator)]
         vectors = [_stamp(file) for file in self._vector_files(run, operator)]
         return _following(str(run.root), operator, (*vectors, *(self._key_stamp(run, key) for key in keys)))
+
+    def overlaps(self, run: Run, operator: str, k: int) -> Overlaps:
+        """Overlaps of the spaces of the k largest eigenvectors of all checkpoints, kept like `following`.
+
+        Raises:
+            ProblemError: fewer than two checkpoints have k vectors, or a damaged record.
+        """
+        return _overlaps(str(run.root), operator, k, tuple(_stamp(file) for file in self._vector_files(run, operator)))
 
     def vector_bytes(self, run: Run, operator: str) -> int:
         """How much `following` has to read."""

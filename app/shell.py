@@ -56,6 +56,7 @@ def frame() -> html.Div:
             dcc.Store(id="info"),
             dcc.Store(id="address"),
             dcc.Store(id="changed"),
+            dcc.Store(id="dragged"),
         ],
         className="frame",
     )
@@ -69,7 +70,7 @@ def navigation(entries: Sequence[tuple[str, str | None, bool]]) -> list[Componen
             found.append(html.Span(name, className="off", title=f"Choose a run first, then {name}"))
         else:
             here_attribute = {"aria-current": "page"} if here else {}
-            found.append(link(name, url, keep="step", className="here" if here else "", **here_attribute))
+            found.append(link(name, url, keep="step pin", className="here" if here else "", **here_attribute))
     return found
 
 
@@ -112,6 +113,7 @@ def kpi_row(kpis: Sequence[Kpi]) -> list[Component]:
                 html.Div(k.label, className="label"),
                 html.Div(k.value, className="value"),
                 html.Div(k.hint, className=f"hint {k.tone}"),
+                *([html.Div(k.change, className="hint pinned")] if k.change else []),
             ],
             className="kpi",
         )
@@ -125,7 +127,7 @@ def slider(model: Slider) -> html.Div:
     stride = max(1, -(-last // 9))
     labelled = [i for i in range(0, last + 1, stride) if i == last or last - i >= stride * 0.7] + [last]
     marks: dict[int, Any] = {i: model.texts[i] for i in labelled}
-    return html.Div(
+    bar = html.Div(
         dcc.Slider(
             id={"type": "slider", "index": "main"},
             min=0,
@@ -138,10 +140,18 @@ def slider(model: Slider) -> html.Div:
             included=True,
             className="steps",
         ),
-        className="slider",
-        title=f"{model.label}: drag, or use the arrow keys",
+        className="grow",
+        title=f"{model.label}: drag, or use the arrow keys; [ and ] go to the next spectrum, space plays",
         **{"data-label": model.label},
     )
+    return html.Div([bar, *([pin_button(model)] if model.pins else [])], className="slider")
+
+
+def pin_button(model: Slider) -> html.Button:
+    """Keeps the selected step in the plots while others are looked at; the scripts act on `data-pin`."""
+    text = "Pin this step" if model.pin is None else f"Unpin {model.texts[model.pin]}"
+    title = "Compare with this step; shift-click on a time axis pins as well"
+    return html.Button(text, type="button", className="button", title=title, **{"data-pin": "1"})
 
 
 # ------------------------------------------------------------------ cards
@@ -235,7 +245,7 @@ def message(title: str, sentence: str, command: str = "", *, heading: type[Compo
     return [html.Section([heading(title), empty(sentence, command)], className="card wide message")]
 
 
-def tabs(label: str, entries: Sequence[tuple[str, str, bool]], keep: str = "step t over") -> html.Div:
+def tabs(label: str, entries: Sequence[tuple[str, str, bool]], keep: str = "step t over pin") -> html.Div:
     """A row of links of which one is the present choice; they keep those of the URL's settings that are named."""
     return html.Div(
         [

@@ -37,7 +37,7 @@ class Place:
         path = path if isinstance(path, str) and path.startswith("/") else "/"
         search = search if isinstance(search, str) else ""
         parts = tuple(unquote(p) for p in path.split("/") if p)
-        query = {k: v[:200] for k, v in parse_qsl(search.lstrip("?")[:4000])[:50]}
+        query = {k: v[: 2000 if k == "runs" else 200] for k, v in parse_qsl(search.lstrip("?")[:4000])[:50]}
         return cls(path, parts, query, "dark" if theme == "dark" else "light")
 
     def choice(self, name: str, choices: Sequence[str], default: str | None = None) -> str:
@@ -75,6 +75,8 @@ class Kpi:
     value: str
     hint: str = ""
     tone: str = ""  # '', 'good' or 'warn'
+    amount: float | None = None  # the value as a number, where two steps can be compared
+    change: str = ""  # against the pinned step
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,9 @@ class Slider:
     label: str
     index: int
     log: bool = False  # x axes show log10(1 + value)
+    marked: Sequence[int] = ()  # indices that the keys [ and ] go to: steps with a spectrum
+    pin: int | None = None  # index of the pinned value
+    pins: bool = False  # whether the page shows a pinned value
 
 
 @dataclass(frozen=True)

@@ -45,12 +45,13 @@ RECORDS = tuple(
     f"landscape.{name}"
     for name in (
         "records", "records.*", "quadrature", "rules", "bounds", "smoothing", "sampling", "stability", "overlaps",
-        "completeness", "shares", "rounding", "quadratic", "topology", "distribution", "cells", "leading", "sharpening",
+        "completeness", "shares", "rounding", "quadratic", "topology", "distribution", "cells", "leading",
         "comparison",
+        "sharpening", "outliers", "events", "replicates",
     )
 )
 STORES = ("landscape.stores", "landscape.stores.*")
-FOLLOWING = ("landscape.following",)
+FOLLOWING = ("landscape.following", "landscape.subspaces")
 FIGURES = tuple(f"landscape.{name}" for name in (
     "video", "encoding", "films", "films.*", "motion", "scene", "figures", "figures.*", "drawing", "scales", "relief",
     "paper", "vtk",
