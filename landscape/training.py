@@ -152,8 +152,8 @@ def torch_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
 def make_optimizer(name: str, model: nn.Module, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
     """An optimizer of torch.optim (any case) or of `landscape/optimizers/`, over the trainable weights of a model.
 
-    A file of `landscape/optimizers/` whose `make` takes `model` first is given the model instead of its weights, one that
-    takes `named` first is given (name, weight) pairs.
+    A file of `landscape/optimizers/` whose `make` takes `model` first is given the model instead of its weights, one
+    that takes `named` first is given (name, weight) pairs.
 
     Raises:
         UsageError: no such optimizer, or settings that it does not take; the message names the choices.
