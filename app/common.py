@@ -19,7 +19,7 @@ from landscape.stores import run_directory
 from landscape.stores.run_directory import Run
 
 from . import facts
-from .reading import THIS, Reader, Series
+from .reading import THIS, Reader, Series, note
 from .view import Place, Slider
 
 Array = NDArray[np.float64]
@@ -76,12 +76,22 @@ class Scene:
     # -- data
 
     @functools.cached_property
-    def series(self) -> Series:
+    def _series(self) -> Series:
         return self.reader.series(self.run, self.operator)
 
+    @property
+    def series(self) -> Series:
+        note(self._series, self._series.spectra.values())
+        return self._series
+
     @functools.cached_property
-    def pairs(self) -> dict[int, records.Eigenpairs]:
+    def _pairs(self) -> dict[int, records.Eigenpairs]:
         return self.reader.eigenpairs(self.run, self.operator)
+
+    @property
+    def pairs(self) -> dict[int, records.Eigenpairs]:
+        note(self._pairs, self._pairs.values())
+        return self._pairs
 
     @functools.cached_property
     def halves(self) -> dict[int, records.Halves]:
@@ -95,9 +105,15 @@ class Scene:
         return None if halves is None else sampling.sampling(halves, self.pairs.get(step))
 
     @functools.cached_property
-    def curvature(self) -> list[facts.Curvature]:
-        found = _curvature(self.series, tuple(self.pairs.values()))
+    def _curvature(self) -> list[facts.Curvature]:
+        found = _curvature(self._series, tuple(self._pairs.values()))
         return [facts.with_sampling(c, self.sampling_at(c.step)) for c in found]
+
+    @property
+    def curvature(self) -> list[facts.Curvature]:
+        note(self._series, self._series.spectra.values())
+        note(self._pairs, self._pairs.values())
+        return self._curvature
 
     @functools.cached_property
     def steps(self) -> list[int]:

@@ -6,7 +6,8 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,41 @@ Stamp = tuple[int, int]
 THIS = "~"  # the id of a store that is itself a run: '.' would vanish from a URL
 BINS = 400
 FOLLOW_LIMIT = 1 << 30  # bytes of eigenvectors that are read for a page
+
+
+class Notes:
+    """Which records were handed out, so that a card can say what it was drawn from."""
+
+    def __init__(self) -> None:
+        self._groups: dict[int, tuple[object, Collection[records.Record]]] = {}
+
+    def add(self, owner: object, found: Collection[records.Record]) -> None:
+        """Note a group once; its owner is kept, so that no id is given to another object meanwhile."""
+        self._groups.setdefault(id(owner), (owner, found))
+
+    def records(self) -> list[records.Record]:
+        return list({id(r): r for _owner, group in self._groups.values() for r in group}.values())
+
+
+_notes: ContextVar[Notes | None] = ContextVar("notes", default=None)
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[Notes]:
+    """Inside, every record that is handed out is noted."""
+    found = Notes()
+    token = _notes.set(found)
+    try:
+        yield found
+    finally:
+        _notes.reset(token)
+
+
+def note(owner: object, found: Collection[records.Record]) -> None:
+    """Note records that were read earlier and are used now."""
+    notes = _notes.get()
+    if notes is not None:
+        notes.add(owner, found)
 
 
 def _stamp(path: Path) -> Stamp:
@@ -170,7 +206,9 @@ class Reader:
         Raises:
             ProblemError: no such record, or it is damaged.
         """
-        return _record(str(run.root), key, self._key_stamp(run, key))
+        found = _record(str(run.root), key, self._key_stamp(run, key))
+        note(found, (found,))
+        return found
 
     def metrics(self, run: Run) -> dict[str, Array]:
         return _metrics(str(run.root), _stamp(run.root / "metrics.jsonl"))
@@ -185,7 +223,9 @@ class Reader:
         steps = run.steps("spectrum", operator)
         keys = [run_directory.spectrum_key(operator, step) for step in steps]
         stamps = tuple((s, k, self._key_stamp(run, k)) for s, k in zip(steps, keys, strict=True))
-        return _series(str(run.root), operator, stamps)
+        found = _series(str(run.root), operator, stamps)
+        note(found, found.spectra.values())
+        return found
 
     def eigenpairs(self, run: Run, operator: str) -> dict[int, records.Eigenpairs]:
         """Readable eigenpairs by step; the card that shows another step says what is wrong with it."""

@@ -256,7 +256,7 @@ def test_each_card_downloads_its_numbers_with_units_and_provenance(client: Any, 
 
 def test_a_downloaded_surface_is_the_stored_one(client: Any) -> None:
     text = client.get("/data/surface.csv", query_string={"page": "/run/gd/surface/pca"}).get_data(as_text=True)
-    rows = np.array([[float(x) for x in r] for r in csv.reader(text.splitlines()[4:])])
+    rows = np.array([[float(x) for x in r] for r in csv.reader(text.splitlines()[5:])])
     ground, _ = softmax_run.plane()
     np.testing.assert_allclose(rows[:, 2].reshape(ground.loss.shape), ground.loss)
 
