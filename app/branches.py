@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from landscape.following import LEAST, Following
-from landscape.stores.run_directory import operator_key
+from landscape.records import operator_key
 
 from .common import Scene
 from .plots import branches as plot

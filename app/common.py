@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from landscape import records, sampling, stability
 from landscape.errors import LandscapeError
 from landscape.smoothing import Width
-from landscape.stores import run_directory
 from landscape.stores.run_directory import Run
 
 from . import facts
@@ -212,7 +211,7 @@ class Scene:
         """Readable trajectories of other runs on a plane."""
         found = []
         for key in self.run.keys("guest"):
-            if origin is not None and key.startswith(run_directory.guest_key(plane, origin, "")):
+            if origin is not None and key.startswith(records.guest_key(plane, origin, "")):
                 with contextlib.suppress(LandscapeError):
                     found.append(self.reader.record(self.run, key))
         return found
@@ -222,7 +221,7 @@ class Scene:
         steps = self.run.steps("trajectory", plane)
         for step in reversed(steps if origin is None else [s for s in steps if s == origin]):
             try:
-                found: records.Trajectory = self.reader.record(self.run, run_directory.trajectory_key(plane, step))
+                found: records.Trajectory = self.reader.record(self.run, records.trajectory_key(plane, step))
                 return found
             except LandscapeError:
                 continue

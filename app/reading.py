@@ -221,7 +221,7 @@ class Reader:
 
     def series(self, run: Run, operator: str) -> Series:
         steps = run.steps("spectrum", operator)
-        keys = [run_directory.spectrum_key(operator, step) for step in steps]
+        keys = [records.spectrum_key(operator, step) for step in steps]
         stamps = tuple((s, k, self._key_stamp(run, k)) for s, k in zip(steps, keys, strict=True))
         found = _series(str(run.root), operator, stamps)
         note(found, found.spectra.values())
@@ -229,11 +229,11 @@ class Reader:
 
     def eigenpairs(self, run: Run, operator: str) -> dict[int, records.Eigenpairs]:
         """Readable eigenpairs by step; the card that shows another step says what is wrong with it."""
-        return self._readable(run, "eigenpairs", operator, run_directory.eigenpairs_key)
+        return self._readable(run, "eigenpairs", operator, records.eigenpairs_key)
 
     def halves(self, run: Run, operator: str) -> dict[int, records.Halves]:
         """Readable records of sampling errors by step; at other steps the numbers stand without error bars."""
-        return self._readable(run, "halves", operator, run_directory.halves_key)
+        return self._readable(run, "halves", operator, records.halves_key)
 
     def following(self, run: Run, operator: str) -> Following:
         """The branches of the eigenpairs; their vectors are read once, and again when one of them changes.
@@ -241,7 +241,7 @@ class Reader:
         Raises:
             ProblemError: no vectors, or a damaged record.
         """
-        keys = [run_directory.eigenpairs_key(operator, step) for step in run.steps("eigenpairs", operator)]
+        keys = [records.eigenpairs_key(operator, step) for step in run.steps("eigenpairs", operator)]
         vectors = [_stamp(file) for file in self._vector_files(run, operator)]
         return _following(str(run.root), operator, (*vectors, *(self._key_stamp(run, key) for key in keys)))
 
@@ -250,7 +250,7 @@ class Reader:
         return sum(_stamp(file)[1] for file in self._vector_files(run, operator))
 
     def _vector_files(self, run: Run, operator: str) -> list[Path]:
-        keys = [run_directory.eigenpairs_key(operator, step) for step in run.steps("eigenpairs", operator)]
+        keys = [records.eigenpairs_key(operator, step) for step in run.steps("eigenpairs", operator)]
         return [run.directory(key) / "vectors.safetensors" for key in keys]
 
     def _readable(self, run: Run, kind: str, operator: str, key: Callable[[str, int], str]) -> dict[int, Any]:

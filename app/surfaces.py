@@ -10,7 +10,6 @@ import numpy as np
 from dash import Patch
 
 from landscape import records, shares
-from landscape.stores import run_directory
 
 from . import facts, guests
 from .common import Scene
@@ -56,7 +55,7 @@ def read(scene: Scene, plane: str, origin: int | None) -> records.Surface:
             f"No loss surface on {article} {name} plane yet. Compute it, and the trajectory on it, with",
             "\n".join(scene.command(job, f"--plane {plane.partition('.')[0]}") for job in ("surface", "trajectory")),
         )
-    found: records.Surface = scene.reader.record(scene.run, run_directory.surface_key(plane, origin))
+    found: records.Surface = scene.reader.record(scene.run, records.surface_key(plane, origin))
     return found
 
 

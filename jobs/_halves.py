@@ -62,7 +62,7 @@ def compute(
 
 def _missing(args: argparse.Namespace, store: Any, operator: str, step: int, decided: dict[str, Any]) -> bool:
     from landscape.evidence import normalised
-    from landscape.stores.run_directory import eigenpairs_key, halves_key
+    from landscape.records import eigenpairs_key, halves_key
 
     key = halves_key(operator, step)
     if not store.has(eigenpairs_key(operator, step)):
@@ -80,7 +80,7 @@ def _record(
     from landscape.combination import named
     from landscape.evidence import evidence
     from landscape.halves import halves_at
-    from landscape.stores.run_directory import eigenpairs_key, halves_key
+    from landscape.records import eigenpairs_key, halves_key
 
     name, step = named(args.operator, problem.block), checkpoint.step
     parts = _common.Parts(store, halves_key(name, step), decided)
@@ -104,7 +104,7 @@ def _record(
 def summary(store: Any, operator: str, steps: Sequence[int]) -> str:
     """Sampling errors at the last step that has them."""
     from landscape import sampling
-    from landscape.stores.run_directory import eigenpairs_key, halves_key
+    from landscape.records import eigenpairs_key, halves_key
 
     with_halves = [s for s in steps if store.has(halves_key(operator, s))]
     if not with_halves:

@@ -178,7 +178,7 @@ def eigenvectors(request: Request) -> Eigenvectors:
     Raises:
         ProblemError: there are none.
     """
-    from landscape.stores.run_directory import eigenpairs_key
+    from landscape.records import eigenpairs_key
 
     args, step = request.args, request.origin.step
     key = eigenpairs_key(args.operator, step)

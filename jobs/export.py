@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write_records(args: argparse.Namespace) -> int:
-    from landscape.stores.run_directory import Run, to_json, write_text
+    from landscape.stores.files import to_json, write_text
+    from landscape.stores.run_directory import Run
 
     store = Run(args.run)
     kind = "eigenpairs" if args.record == "following" else args.record  # what is followed are eigenpairs

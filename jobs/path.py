@@ -49,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
     from landscape.parallel import world
     from landscape.path import compare_models
     from landscape.progress import Progress
-    from landscape.stores.run_directory import Run, path_key
+    from landscape.records import path_key
+    from landscape.stores.run_directory import Run
 
     comm = world()
     with comm.together():
@@ -158,7 +159,7 @@ class _Job:
         from landscape.evidence import evidence
         from landscape.progress import Progress
         from landscape.records import Curve as CurveRecord
-        from landscape.stores.run_directory import curve_key
+        from landscape.records import curve_key
 
         args, comm, store = self.args, self.comm, self.store
         key = curve_key(self.name_b, args.kind, args.align)

@@ -91,7 +91,8 @@ def _write(args: argparse.Namespace, source: Run, step: int, found: Pruned) -> N
     from landscape.checkpoints import write_tensors
     from landscape.evidence import command, commit, now, versions
     from landscape.records import RunInfo
-    from landscape.stores.run_directory import Run, new_directory, to_json
+    from landscape.stores.files import new_directory, to_json
+    from landscape.stores.run_directory import Run
 
     origin: dict[str, Any] = {"run": str(Path(source.root).resolve()), "step": step, "threshold": args.threshold}
     info = RunInfo(

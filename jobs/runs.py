@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape.stores.run_directory import runs, to_json
+    from landscape.stores.files import to_json
+    from landscape.stores.run_directory import runs
 
     if not Path(args.store).is_dir():
         what = "is a file" if Path(args.store).exists() else "does not exist"

@@ -97,7 +97,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
 
 def _keys(args: argparse.Namespace, problem: Any, step: int) -> list[str]:
     """The records of a checkpoint, the one that is written last first."""
-    from landscape.stores.run_directory import eigenpairs_key, spectrum_key
+    from landscape.records import eigenpairs_key, spectrum_key
 
     operator = _name(args, problem)
     pairs = eigenpairs_key(operator, step)
@@ -254,8 +254,8 @@ def _ready(
 
 
 def _summary(store: Any, operator: str, steps: Sequence[int]) -> str:
+    from landscape.records import eigenpairs_key, spectrum_key
     from landscape.smoothing import automatic
-    from landscape.stores.run_directory import eigenpairs_key, spectrum_key
 
     found = [s for s in steps if store.has(eigenpairs_key(operator, s))]
     tops = [(s, store.read(eigenpairs_key(operator, s)).values) for s in dict.fromkeys(found[:1] + found[-1:])]
@@ -270,7 +270,7 @@ def _summary(store: Any, operator: str, steps: Sequence[int]) -> str:
 def _doubts(store: Any, operator: str, steps: Sequence[int]) -> str:
     """What the eigenpairs of the last step lack, and at how many steps any lack something."""
     from landscape.completeness import doubts
-    from landscape.stores.run_directory import eigenpairs_key
+    from landscape.records import eigenpairs_key
 
     told = {step: text for step in steps if (text := doubts(store.read(eigenpairs_key(operator, step))))}
     others = f", and so at {len(told) - 1} other steps" if len(told) > 1 else ""
@@ -280,7 +280,7 @@ def _doubts(store: Any, operator: str, steps: Sequence[int]) -> str:
 def _bounds(store: Any, operator: str, step: int) -> str:
     """Trace and signs at the last step, each with its 95 % interval."""
     from landscape import bounds
-    from landscape.stores.run_directory import spectrum_key
+    from landscape.records import spectrum_key
 
     if not store.has(spectrum_key(operator, step)):
         return ""

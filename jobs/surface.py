@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     from landscape.checkpoints import of_run
     from landscape.parallel import world
     from landscape.progress import Progress
-    from landscape.stores.run_directory import Run, surface_key
+    from landscape.records import surface_key
+    from landscape.stores.run_directory import Run
 
     comm = world()
     with comm.together():

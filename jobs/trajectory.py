@@ -99,7 +99,7 @@ def _surfaces(args: argparse.Namespace, store: Any) -> list[tuple[str, int]]:
 
 def _follow_surface(args: argparse.Namespace, store: Any, surfaces: list[tuple[str, int]]) -> None:
     """Evaluate on the samples of the surface unless told otherwise: their losses are compared."""
-    from landscape.stores.run_directory import surface_key
+    from landscape.records import surface_key
 
     settings = store.meta(surface_key(*surfaces[0]))["meta"].get("settings") or {}
     if args.samples is None and settings.get("samples") is not None:
@@ -115,7 +115,7 @@ def _one(
     from landscape.directions import from_surface
     from landscape.evidence import evidence
     from landscape.progress import Progress
-    from landscape.stores.run_directory import guest_key, surface_key, trajectory_key
+    from landscape.records import guest_key, surface_key, trajectory_key
     from landscape.trajectory import trajectory
 
     plane_name, step, guest = place

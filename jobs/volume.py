@@ -35,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
     from landscape.checkpoints import of_run
     from landscape.parallel import world
     from landscape.progress import Progress
-    from landscape.stores.run_directory import Run, volume_key
+    from landscape.records import volume_key
+    from landscape.stores.run_directory import Run
 
     comm = world()
     with comm.together():
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 def _space(args: argparse.Namespace, store: Any, problem: Any, usable: list[Any], origin: Any) -> Any:
     from landscape import space
     from landscape.directions import Vectors
-    from landscape.stores.run_directory import eigenpairs_key
+    from landscape.records import eigenpairs_key
 
     if args.plane == "pca":
         path = [c for c in usable if c.step <= origin.step]
@@ -88,7 +89,7 @@ def _compute(
 ) -> None:
     from landscape.evidence import evidence
     from landscape.progress import Progress
-    from landscape.stores.run_directory import volume_key
+    from landscape.records import volume_key
     from landscape.volume import coordinates, volume
 
     with comm.together():

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ProblemError
-from .records import Eigenpairs
-from .stores.run_directory import Run, eigenpairs_key
+from .records import Eigenpairs, eigenpairs_key
+from .stores.run_directory import Run
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]

@@ -18,7 +18,8 @@ from .checkpoints import write_tensors
 from .errors import UsageError
 from .evidence import command, commit, now, versions
 from .records import RunInfo
-from .stores.run_directory import Run, new_directory, to_json, write_text, writing
+from .stores.files import new_directory, to_json, write_text, writing
+from .stores.run_directory import Run
 
 # State that defines the metric in which an optimizer moves: second moments, and the counts that correct their bias.
 _CURVATURE_STATE = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "grad_avg", "acc_delta", "sum", "exp_inf", "step")
@@ -92,6 +93,7 @@ class Recorder:
         with writing(self.root / "metrics.jsonl"):
             self._metrics = open(self.root / "metrics.jsonl", "a" if done is not None else "w", encoding="utf-8")  # noqa: SIM115
         if done is None:
+            (self.root / "events.jsonl").unlink(missing_ok=True)  # of a training that was killed before it saved
             self.checkpoint()
 
     @property
@@ -108,6 +110,8 @@ class Recorder:
         self.steps = done
         rows = list(_rows(self.root / "metrics.jsonl", done))
         write_text(self.root / "metrics.jsonl", "".join(rows))  # steps after the saved state are trained again
+        if (self.root / "events.jsonl").exists():
+            write_text(self.root / "events.jsonl", "".join(_rows(self.root / "events.jsonl", done)))
         self.loss = json.loads(rows[-1]).get("loss") if rows else None
         if self.run.info.finished is not None:
             self.run.update_info(finished=None)
@@ -115,9 +119,17 @@ class Recorder:
     # ------------------------------------------------------------------ during training
 
     def step(self, loss: Any = None, **metrics: Any) -> None:
-        """Once after each `optimizer.step()`: writes the step's metrics and, when due, a checkpoint."""
+        """Once after each `optimizer.step()`: writes the step's metrics and events and, when due, a checkpoint.
+
+        An optimizer that changes the structure puts what it did into its list `events`, one dict an event with a
+        `kind` and JSON values: {"kind": "rank", "layer": "0", "before": 20, "after": 18}. The list is emptied here.
+        """
         self.steps += 1
         self.log(loss=loss, **metrics)
+        events: list[dict[str, Any]] = getattr(self.optimizer, "events", [])
+        for event in events:
+            self.event(**event)
+        events.clear()
         if self.steps % self.every == 0:
             self.checkpoint()
 
@@ -129,6 +141,13 @@ class Recorder:
             self.loss = numbers.get("loss")
         self._metrics.write(to_json({"step": self.steps, **numbers}, indent=None) + "\n")
         self._metrics.flush()
+
+    def event(self, kind: str, **what: Any) -> None:
+        """Something that happened between two steps, as JSON values: a neuron split, a rank changed, a group died."""
+        with writing(self.root / "events.jsonl"), open(self.root / "events.jsonl", "a", encoding="utf-8") as file:
+            file.write(to_json({"step": self.steps, "event": kind, **what}, indent=None) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def checkpoint(self) -> None:
         """Save the present weights now, and the state to go on from."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .checkpoints import read_tensors, write_tensors
 from .errors import ProblemError
-from .stores.run_directory import new_directory
+from .stores.files import new_directory
 
 
 def save_state(root: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

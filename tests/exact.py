@@ -107,16 +107,3 @@ def mpirun(ranks: int, *arguments: str, timeout: float = 240) -> subprocess.Comp
         [*words, sys.executable, *arguments],
         capture_output=True, text=True, timeout=timeout, env=environment, check=False,
     )
-
-
-def arrays_on_ranks(script: str, folder: Path) -> list[list[np.ndarray]]:
-    """What a program writes to the npz file that it is given, on 1, 2 and 4 ranks."""
-    program, results = folder / "ranks.py", []
-    program.write_text(script)
-    for ranks in (1, 2, 4):
-        out = folder / f"{ranks}.npz"
-        ended = mpirun(ranks, str(program), str(out))
-        assert ended.returncode == 0, ended.stderr
-        with np.load(out) as arrays:
-            results.append([arrays[name] for name in arrays.files])
-    return results

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from exact import mpirun
 from small_problems import Weights, convolutional, digits, quadratic, symmetric, train, two_minima
 
 from landscape import plugins
@@ -127,42 +125,3 @@ def test_nothing_to_train_is_refused() -> None:
         train_curve(problem, w, w, "bezier", COMM, rate=0.0)
     with pytest.raises(UsageError, match=r"unknown curve 'circle'.*bezier"):
         train_curve(problem, w, w, "circle", COMM)
-
-
-RANKS = """
-import sys
-import numpy as np
-import torch
-from exact import mpirun
-from small_problems import convolutional, train
-from landscape import parallel
-from landscape.curve_training import train_curve
-from landscape.path import follow
-
-comm = parallel.world()
-parallel.set_threads(1, comm)
-problem = convolutional()
-a = problem.weights()
-train(problem, 5)
-found = []
-for kind in ("bezier", "elastic_band"):
-    curve, losses = train_curve(problem, a, problem.weights(), kind, comm, steps=3, rate=0.05)
-    path = follow(problem, curve, np.linspace(0, 1, 5), comm)
-    found += [curve.points.numpy(), losses, path.loss]
-if comm.rank == 0:
-    np.savez(sys.argv[1], *found)
-"""
-
-
-@pytest.mark.mpi
-def test_every_number_of_ranks_trains_the_same_curve(needs_mpirun: None, tmp_path: Path) -> None:
-    script = tmp_path / "ranks.py"
-    script.write_text(RANKS)
-    results = []
-    for ranks in (1, 2):
-        out = tmp_path / f"{ranks}.npz"
-        done = mpirun(ranks, str(script), str(out))
-        assert done.returncode == 0, done.stderr
-        results.append(np.load(out))
-    for name in results[0].files:
-        np.testing.assert_array_equal(results[0][name], results[1][name])

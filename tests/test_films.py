@@ -172,7 +172,7 @@ def test_a_comparison_has_one_clock_one_loss_scale_and_one_axis_of_densities(sce
     info = dataclasses.replace(scene.info, name="other", settings={"lr": 0.1})
     short = slice(0, 4)
     t = scene.trajectory
-    held = {name: getattr(t, name) for name in records.AXES["trajectory"]}
+    held = {name: getattr(t, name) for name in records.Trajectory.axes}
     cut = {name: array[short] for name, array in held.items() if array is not None}
     surface = dataclasses.replace(scene.surface, loss=3 * scene.surface.loss)
     other = dataclasses.replace(scene, info=info, surface=surface, trajectory=dataclasses.replace(t, **cut))

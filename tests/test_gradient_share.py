@@ -18,9 +18,9 @@ from landscape.loading import build_problem
 from landscape.operators.preconditioned import scale
 from landscape.parallel import Comm
 from landscape.problem import Problem
-from landscape.records import Eigenpairs
+from landscape.records import Eigenpairs, eigenpairs_key
 from landscape.spectrum import eigenpairs_at, spectrum_at
-from landscape.stores.run_directory import Run, eigenpairs_key
+from landscape.stores.run_directory import Run
 
 
 def slope_of(problem: Problem) -> Tensor:

@@ -10,7 +10,8 @@ import pytest
 
 from landscape import cli, launch
 from landscape.comm import Comm
-from landscape.stores.run_directory import Run, eigenpairs_key, path_key, spectrum_key
+from landscape.records import eigenpairs_key, path_key, spectrum_key
+from landscape.stores.run_directory import Run
 from landscape.tasks import Tasks
 
 STEPS = [0, 10, 20, 30]

@@ -44,8 +44,8 @@ COMMON = ("landscape", "landscape.errors", "landscape.plugins")
 RECORDS = tuple(
     f"landscape.{name}"
     for name in (
-        "records", "quadrature", "rules", "bounds", "smoothing", "sampling", "stability", "overlaps", "completeness",
-        "shares", "rounding", "quadratic", "topology",
+        "records", "records.*", "quadrature", "rules", "bounds", "smoothing", "sampling", "stability", "overlaps",
+        "completeness", "shares", "rounding", "quadratic", "topology",
     )
 )
 STORES = ("landscape.stores", "landscape.stores.*")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exact import PROGRAMS, AdamCheckpoint, dense, digits, mlp_problem, mpirun
+from exact import AdamCheckpoint, dense, digits, mlp_problem
 from torch import nn
 from torch.nn import functional as F
 
@@ -20,8 +20,9 @@ from landscape.loading import build_problem
 from landscape.operators.fisher import draw, uniform
 from landscape.parallel import Comm
 from landscape.problem import Problem
+from landscape.records import check_key, eigenpairs_key, operator_key, spectrum_key
 from landscape.spectrum import spectrum_at
-from landscape.stores.run_directory import Run, check_key, eigenpairs_key, operator_key, spectrum_key
+from landscape.stores.run_directory import Run
 
 COMM = Comm()
 CE_OPERATORS = ("hessian", "gauss_newton", "residual", "fisher", "empirical_fisher", "preconditioned")
@@ -436,22 +437,7 @@ def test_a_pattern_that_matches_nothing_lists_the_names():
         uneven().restricted("0.*", "1.*")
 
 
-# ------------------------------------------------------------------ ranks and the command line
-
-
-@pytest.mark.mpi
-@pytest.mark.parametrize(("operator", "block"), [("preconditioned", "2.*"), ("hessian - fisher", "2")])
-def test_one_two_and_four_ranks_give_the_same_operator(tmp_path, operator, block):
-    found = {}
-    for ranks in (1, 2, 4):
-        target = tmp_path / f"{ranks}.npz"
-        done = mpirun(ranks, str(PROGRAMS / "spectrum_on_ranks.py"), str(target), "float64", operator, block)
-        assert done.returncode == 0, done.stderr
-        found[ranks] = dict(np.load(target))
-    for ranks in (2, 4):
-        scale = np.abs(found[1]["values"]).max()
-        for name in ("nodes", "values", "lowest"):
-            np.testing.assert_allclose(found[ranks][name], found[1][name], rtol=0, atol=1e-9 * scale)
+# ------------------------------------------------------------------ the command line
 
 
 def test_the_spectrum_job_on_an_operator_and_on_blocks(tmp_path, capsys):

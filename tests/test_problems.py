@@ -26,7 +26,8 @@ from landscape.problem import Problem
 from landscape.problems import gpt, lenet, resnet20
 from landscape.problems._data import FASHION_MNIST, digits, images, read_idx
 from landscape.problems._text import sequences, standard_library
-from landscape.stores.run_directory import Run, spectrum_key
+from landscape.records import spectrum_key
+from landscape.stores.run_directory import Run
 from landscape.training import MiniBatches, make_optimizer, torch_optimizers, train_step
 
 every_problem = pytest.mark.parametrize("name", plugins.names("landscape.problems"))

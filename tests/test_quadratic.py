@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from exact import dense, mlp_problem, mpirun
-from small_problems import convolutional, digits, quadratic, symmetric, train
+from exact import dense, mlp_problem
+from small_problems import convolutional, quadratic, symmetric, train
 from torch import nn
 
 from landscape import cli
@@ -224,41 +223,3 @@ def test_the_job_stores_the_model_and_adds_it_to_an_older_surface(
     assert again.meta == new.meta  # its time and command too: nothing else was computed
     assert np.array_equal(again.loss, new.loss)
     assert np.array_equal(again.directions, new.directions)
-
-
-# ------------------------------------------------------------------ many ranks
-
-RANKS = '''
-import json, sys
-from test_quadratic import derivatives
-from landscape import parallel
-
-comm = parallel.world()
-parallel.set_threads(1, comm)
-found = derivatives(comm)
-assert all(other == found for other in comm.gather(found))
-if comm.rank == 0:
-    open(sys.argv[1], "w").write(json.dumps(found))
-'''
-
-
-def derivatives(comm: Comm) -> dict[str, Any]:
-    problem = digits(400)
-    train(problem, 10)
-    return plane_derivatives(problem, random_plane(problem, problem.weights(), seed=0), comm)
-
-
-@pytest.mark.mpi
-def test_one_two_and_four_ranks_find_the_same_derivatives(tmp_path: Path) -> None:
-    script = tmp_path / "ranks.py"
-    script.write_text(RANKS)
-    alone, gradients = derivatives(COMM), []
-    for ranks in (2, 4):
-        out = tmp_path / f"{ranks}.json"
-        ended = mpirun(ranks, str(script), str(out))
-        assert ended.returncode == 0, ended.stderr
-        found = json.loads(out.read_text())
-        gradients.append(found["gradient"])
-        assert np.allclose(found["gradient"], alone["gradient"], rtol=1e-6, atol=1e-9)  # float32, other threads
-        assert np.allclose(found["hessian"], alone["hessian"], rtol=1e-5, atol=1e-8)
-    assert gradients[0] == gradients[1]  # bit for bit

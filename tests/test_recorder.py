@@ -220,3 +220,38 @@ def test_a_training_stopped_within_a_step_keeps_what_belongs_together(tmp_path, 
     assert landscape(*train, "--out", tmp_path / "stopped").returncode == 0
     whole, again = (Checkpoint(Run(tmp_path / name), 50).state() for name in ("whole", "stopped"))
     assert all(torch.equal(whole[n], again[n]) for n in whole)
+
+
+class _Restructuring(torch.optim.SGD):
+    """Tells at every third step that something changed."""
+
+    def __init__(self, parameters) -> None:
+        super().__init__(parameters, lr=0.1)
+        self.events, self.taken = [], 0
+
+    def step(self, closure=None):
+        self.taken += 1
+        if self.taken % 3 == 0:
+            self.events.append({"kind": "rank", "layer": "0", "after": self.taken})
+        return super().step(closure)
+
+
+def test_events_of_an_optimizer_are_kept_in_order_and_trained_again_after_a_kill(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    def train(steps: int, **options: object) -> Recorder:
+        model = torch.nn.Linear(2, 1)
+        optimizer = _Restructuring(model.parameters())
+        recorder = Recorder(tmp_path / "a", problem="x", model=model, optimizer=optimizer, every=4, **options)
+        optimizer.taken = recorder.steps
+        while recorder.steps < steps:
+            optimizer.step()
+            recorder.step(loss=1.0)
+        return recorder
+
+    train(10)  # killed at step 10: the state of step 8 is on disk
+    run = Run(tmp_path / "a")
+    assert [(e["step"], e["event"], e["after"]) for e in run.events()] == [(s, "rank", s) for s in (3, 6, 9)]
+    with open(tmp_path / "a/events.jsonl", "a") as file:
+        file.write('{"step": 10, "ev')
+    assert len(run.events()) == 3
+    train(12, resume=True).close()
+    assert [e["step"] for e in run.events()] == [3, 6, 9, 12]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from exact import PROGRAMS, digits, mpirun
+from exact import digits
 from references import ACCURACY, Case, Reference, error, references, tanh_network, valley, worst
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,15 +28,6 @@ def test_every_operator_has_its_closed_forms(dtype):
     assert {operator.partition("[")[0] for _, operator, _ in rows} >= set(plugins.names("landscape.operators"))
     wrong = [row for row in rows if not row[2] < ACCURACY[dtype]]
     assert not wrong
-
-
-@pytest.mark.mpi
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_closed_forms_on_ranks(ranks):
-    done = mpirun(ranks, str(PROGRAMS / "references_on_ranks.py"))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("ok\n") == 1
-    assert done.stdout.count(f"{sum(len(r.cases) for r in references().values())} closed forms") == 2
 
 
 @pytest.mark.parametrize("a", [0.5, 1.0, 4.0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from exact import PROGRAMS, AdamCheckpoint, dense, digits, mlp_eigenvalues, mlp_problem, mpirun
+from exact import AdamCheckpoint, dense, digits, mlp_eigenvalues, mlp_problem
 from torch import nn
 from torch.nn import functional as F
 
@@ -117,39 +117,6 @@ def test_trace_interval_holds_the_trace():
     exact = mlp_eigenvalues().sum()
     assert abs(mean - exact) < max(2 * half, 0.02 * exact)
     assert half < 0.2 * exact
-
-
-# ------------------------------------------------------------------ ranks
-
-
-@pytest.mark.mpi
-@pytest.mark.parametrize(("dtype", "accuracy"), [("float32", 1e-6), ("float64", 1e-12)])
-def test_one_to_four_ranks_give_the_same_spectrum(tmp_path, dtype, accuracy):
-    found = {}
-    for ranks in (1, 2, 3, 4):
-        target = tmp_path / f"{ranks}.npz"
-        done = mpirun(ranks, str(PROGRAMS / "spectrum_on_ranks.py"), str(target), dtype, "hessian")
-        assert done.returncode == 0, done.stderr
-        found[ranks] = dict(np.load(target))
-        assert int(found[ranks]["ranks"]) == ranks
-    for ranks in (2, 3, 4):
-        scale = np.abs(found[1]["nodes"]).max()
-        for name in ("nodes", "values", "lowest"):
-            assert np.abs(found[ranks][name] - found[1][name]).max() < accuracy * scale, name
-        assert np.abs(found[ranks]["weights"] - found[1]["weights"]).max() < 100 * accuracy
-        np.testing.assert_allclose(found[ranks]["vectors"], found[1]["vectors"], atol=1000 * accuracy)
-        _sends_what_the_model_says(found[ranks], ranks, 4 if dtype == "float32" else 8)
-
-
-def _sends_what_the_model_says(found, ranks, itemsize):
-    """One collective pair a block product, and 2 (P - 1) / P of a vector's bytes a rank for every vector multiplied."""
-    collectives, messages, sent, sums = found["sent"].T
-    np.testing.assert_array_equal(collectives, 2)
-    np.testing.assert_array_equal(messages, 2 * (ranks - 1))
-    model = 2 * (ranks - 1) / ranks * int(found["size"]) * itemsize
-    np.testing.assert_allclose(sent.mean(), model, rtol=1e-12)
-    np.testing.assert_allclose(sent, model, rtol=2 * ranks / int(found["size"]))
-    assert sums.max() < 4  # small ones, of Gram-Schmidt and residuals; never one a batch or a column
 
 
 # ------------------------------------------------------------------ self-checks

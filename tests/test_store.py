@@ -209,7 +209,7 @@ def test_a_killed_writer_leaves_only_whole_records(run):
 
 def test_parts_survive_and_go_with_the_record(run):
     record = every_record()[2]
-    key = run_directory.key_of(record)
+    key = record.key
     run.write_part(key, "row-3", loss=np.arange(3.0))
     (run.parts_directory(key) / "row-4.npz").write_bytes(b"torn")
     assert list(run.read_parts(key)) == ["row-3"]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from exact import arrays_on_ranks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_problems import Weights, convolutional, digits, quadratic, symmetric, train
@@ -191,47 +189,3 @@ def test_default_ranges_show_the_curvature_and_filter_units() -> None:
     assert grid(plane("random", scale=3.0), points=3)[0].tolist() == [-3, 0, 3]
     with pytest.raises(UsageError, match="at least 3 points"):
         grid(plane("random", scale=3.0), points=2)
-
-
-# ------------------------------------------------------------------ many ranks
-
-RANKS = '''
-import sys
-import numpy as np
-from small_problems import digits, train
-from landscape import parallel
-from landscape.directions import pca_plane
-from landscape.path import follow
-from landscape.curve import straight
-from landscape.meter import Way
-from landscape.surface import grid, surface
-from landscape.trajectory import coordinates, trajectory
-
-comm = parallel.world()
-parallel.set_threads(1, comm)
-problem = digits(200, test=True)
-saved = train(problem, 20)
-vectors = [problem.vector_from(s.state()) for s in saved]
-plane = pca_plane(vectors, step=20)
-u, v = grid(plane, coordinates(problem, plane, saved, comm), points=(6, 5))
-mine = []
-found = surface(problem, plane, u, v, comm, way=Way(64, 4, True, True), on_block=lambda n, block: mine.append(n))
-finer = np.linspace(-3, 3, 41)
-fine = surface(problem, plane, finer, finer, comm, way=Way(64, 4, True, True), tolerance=0.02)
-assert fine.measured.mean() < 0.6
-path = trajectory(problem, plane, saved, comm)
-line = follow(problem, straight(vectors[0], vectors[-1]), np.linspace(0, 1, 5), comm)
-assert sorted(n for numbers in comm.gather(mine) for n in numbers) == list(range(4))
-losses = [fine.loss, fine.measured, fine.error, found.loss, found.test_accuracy]
-losses += [path.loss, path.surface_loss, path.off_plane, line.loss, line.test_loss]
-assert all(np.array_equal(x, y) for other in comm.gather(losses) for x, y in zip(losses, other))
-if comm.rank == 0:
-    np.savez(sys.argv[1], *losses)
-'''
-
-
-@pytest.mark.mpi
-def test_one_two_and_four_ranks_give_equal_bytes(tmp_path: Path) -> None:
-    first, *others = arrays_on_ranks(RANKS, tmp_path)
-    for other in others:
-        assert all(np.array_equal(x, y) for x, y in zip(first, other, strict=True))

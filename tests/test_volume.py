@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from exact import arrays_on_ranks
 from small_problems import Saved, convolutional, digits, quadratic, symmetric, train
 
 from landscape import cli
@@ -298,38 +297,3 @@ def test_a_volume_is_exported_point_by_point(run: Path, capsys) -> None:  # type
     assert np.shape(item["loss"]) == (5, 5, 5)
     assert item["checkpoint"] == [0, 10, 20, 30, 40, 50]
     assert len(item["path"][0]) == len(item["labels"]) == 3
-
-
-# ------------------------------------------------------------------ many ranks
-
-RANKS = '''
-import sys
-import numpy as np
-from small_problems import digits, train
-from landscape import parallel
-from landscape.meter import Way
-from landscape.space import pca_space
-from landscape.volume import axes, coordinates, volume
-
-comm = parallel.world()
-parallel.set_threads(1, comm)
-problem = digits(200, test=True)
-saved = train(problem, 20)
-space = pca_space([problem.vector_from(s.state()) for s in saved], step=20)
-u, v, w = axes(space, coordinates(problem, space, saved, comm)[:, :3], 4)
-mine = []
-keep = lambda number, block: mine.append(number)
-found = volume(problem, space, u, v, w, comm, checkpoints=saved, way=Way(points=4), on_block=keep)
-assert sorted(n for blocks in comm.gather(mine) for n in blocks) == list(range(8))
-arrays = [found.loss, found.test_accuracy, found.path, found.off_volume, found.path_loss, found.volume_loss]
-assert all(np.array_equal(x, y) for other in comm.gather(arrays) for x, y in zip(arrays, other))
-if comm.rank == 0:
-    np.savez(sys.argv[1], *arrays)
-'''
-
-
-@pytest.mark.mpi
-def test_one_two_and_four_ranks_give_equal_bytes(tmp_path: Path) -> None:
-    first, *others = arrays_on_ranks(RANKS, tmp_path)
-    for other in others:
-        assert all(np.array_equal(x, y) for x, y in zip(first, other, strict=True))

@@ -11,8 +11,8 @@ import numpy as np
 from dash import dcc, html
 from dash.development.base_component import Component
 
+from landscape import records
 from landscape.errors import LandscapeError
-from landscape.stores import run_directory
 from landscape.stores.run_directory import Run
 
 from .. import facts, filters, progress, shell
@@ -130,7 +130,7 @@ def last_curvature(reader: Reader, run: Run) -> facts.Curvature | None:
         return None
     steps = sorted({*run.steps("spectrum", operators[0]), *run.steps("eigenpairs", operators[0])})
     found: list[Any] = []
-    for key in (run_directory.spectrum_key, run_directory.eigenpairs_key):
+    for key in (records.spectrum_key, records.eigenpairs_key):
         try:
             found.append(reader.record(run, key(operators[0], steps[-1])))
         except LandscapeError:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from landscape import records
-from landscape.stores import run_directory
 
 from .. import shell
 from ..common import Scene, badge
@@ -62,7 +61,7 @@ def read(scene: Scene, plane: str, origin: int | None) -> records.Volume:
         raise Missing(
             f"No loss volume on three {directions} yet. Compute it with", scene.command("volume", f"--plane {plane}")
         )
-    found: records.Volume = scene.reader.record(scene.run, run_directory.volume_key(plane, origin))
+    found: records.Volume = scene.reader.record(scene.run, records.volume_key(plane, origin))
     return showing(found, scene.place.query.get("show", "loss"))
 
 

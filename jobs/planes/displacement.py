@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from landscape.errors import ProblemError
-from landscape.stores.run_directory import operator_key
+from landscape.records import operator_key
 
 from .. import _common, _planes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from landscape.stores.run_directory import operator_key
+from landscape.records import operator_key
 
 from .. import _planes
 

@@ -2,6 +2,7 @@
 
     RUN/run.json                         RunInfo
     RUN/metrics.jsonl                    one JSON object a training step: {"step": .., "loss": .., ...}
+    RUN/events.jsonl                     one JSON object a change of structure: {"step": .., "event": .., ...}
     RUN/checkpoints/000100/              weights.safetensors, optimizer.safetensors, meta.json
     RUN/records/<key>/                   meta.json (JSON fields), arrays.npz, vectors.safetensors (large fields)
     RUN/resume/000100/                   the full state to go on training from: state.safetensors, state.json
@@ -15,15 +16,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
-import hashlib
 import json
 import math
 import os
-import re
 import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -33,191 +29,11 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from .. import records
-from ..errors import EnvironmentProblem, ProblemError, ResourceError
+from ..errors import ProblemError
+from ..records import check_key, operator_key
+from .files import new_directory, to_json, write_text, writing
 
 FORMAT = 1
-_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\Z")
-# What a system answers when a place cannot be written, whatever is tried: /proc says ENOENT.
-_REFUSED = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG,
-    errno.ELOOP,
-)  # fmt: skip
-
-
-# ------------------------------------------------------------------ atomic files
-
-
-def _fsync_path(path: FilePath) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def writing(what: FilePath) -> Iterator[None]:
-    """Turn the operating system's refusals into a sentence that names the place and the way out."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ResourceError(
-                f"no space left writing {what}. Nothing half-written remains; free some space and repeat the command"
-            ) from error
-        if error.errno in _REFUSED:
-            raise EnvironmentProblem(
-                f"cannot write {what}: {(error.strerror or 'refused').lower()}. Choose a place that you may write to"
-            ) from error
-        raise
-
-
-@contextlib.contextmanager
-def new_directory(target: FilePath) -> Iterator[FilePath]:
-    """A directory that appears under its name only when the block ends well; an older one of that name is replaced."""
-    with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = FilePath(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            os.chmod(part, 0o777 & ~_umask())
-            yield part
-            for file in part.iterdir():
-                _fsync_path(file)
-            _fsync_path(part)
-            if target.exists():
-                old = part.with_name(part.name + "-old")
-                os.rename(target, old)
-                os.rename(part, target)
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                os.rename(part, target)
-            _fsync_path(target.parent)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def write_text(target: FilePath, text: str) -> None:
-    """Replace a small text file in one step."""
-    with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-            raise
-
-
-def _plain(value: Any) -> Any:
-    """JSON knows neither numpy scalars nor NaN: NaN and infinities become null."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (str, int)):
-        return value
-    return str(value)
-
-
-def to_json(value: Any, *, indent: int | None = 1) -> str:
-    """Strict JSON of anything a record may hold."""
-    return json.dumps(_plain(value), indent=indent, allow_nan=False)
-
-
-# ------------------------------------------------------------------ keys
-
-
-def check_key(key: str) -> str:
-    """A key names one directory: letters, digits and ._+- only, so that no key leaves the store."""
-    if not _KEY.match(key) or ".." in key:
-        raise ProblemError(f"'{key}' is no record key: letters, digits, '.', '_', '+' and '-' only")
-    return key
-
-
-def operator_key(operator: str) -> str:
-    """An operator's name as part of a key: itself, or for one such as 'hessian[0.*]' its letters and a digest."""
-    if re.fullmatch(r"[A-Za-z0-9_.]+", operator) and ".." not in operator:
-        return operator
-    letters = re.sub(r"[^A-Za-z0-9]+", "_", operator).strip("_")
-    return f"{letters[:60]}.{hashlib.sha256(operator.encode()).hexdigest()[:8]}"
-
-
-def spectrum_key(operator: str, step: int) -> str:
-    return f"spectrum-{operator_key(operator)}-{step:08d}"
-
-
-def eigenpairs_key(operator: str, step: int) -> str:
-    return f"eigenpairs-{operator_key(operator)}-{step:08d}"
-
-
-def halves_key(operator: str, step: int) -> str:
-    return f"halves-{operator_key(operator)}-{step:08d}"
-
-
-def surface_key(plane: str, step: int) -> str:
-    return f"surface-{plane}-{step:08d}"
-
-
-def volume_key(plane: str, step: int) -> str:
-    return f"volume-{plane}-{step:08d}"
-
-
-def trajectory_key(plane: str, step: int) -> str:
-    return f"trajectory-{plane}-{step:08d}"
-
-
-def guest_key(plane: str, step: int, run: str) -> str:
-    return f"guest-{plane}-{step:08d}-{re.sub(r'[^A-Za-z0-9._+-]', '_', run)}"
-
-
-def path_key(run_b: str, shape: str, aligned: bool = False) -> str:
-    return f"path-{shape}{'.aligned' if aligned else ''}-{re.sub(r'[^A-Za-z0-9._+-]', '_', run_b)}"
-
-
-def curve_key(run_b: str, shape: str, aligned: bool = False) -> str:
-    return "curve" + path_key(run_b, shape, aligned).removeprefix("path")
-
-
-def key_of(record: records.Record) -> str:
-    """The key under which a record is stored."""
-    match record:
-        case records.Spectrum():
-            return spectrum_key(record.operator, record.step)
-        case records.Eigenpairs():
-            return eigenpairs_key(record.operator, record.step)
-        case records.Halves():
-            return halves_key(record.operator, record.step)
-        case records.Surface():
-            return surface_key(record.plane, record.step)
-        case records.Guest():
-            return guest_key(record.plane, record.step, record.run)
-        case records.Volume():
-            return volume_key(record.plane, record.step)
-        case records.Trajectory():
-            return trajectory_key(record.plane, record.step)
-        case records.Path():
-            return path_key(record.run_b, record.shape, record.aligned)
-        case records.Curve():
-            return curve_key(record.run_b, record.shape, record.aligned)
-    raise TypeError(f"no key for a {type(record).__name__}")
 
 
 # ------------------------------------------------------------------ one run
@@ -287,18 +103,16 @@ class Run:
 
     def write(self, record: records.Record) -> str:
         """Publish a record under its key, whole or not at all; returns the key."""
-        key = key_of(record)
+        key = record.key
         values = record.values_dict()
-        if isinstance(record, records.Path):
-            values = {k: v for k, v in values.items() if k not in ("spectra", "eigenpairs")}
         with new_directory(self.directory(key)) as part:
             arrays = record.arrays()
             large = {k: np.ascontiguousarray(arrays.pop(k)) for k in record.large if k in arrays}
-            if isinstance(record, records.Path):
-                for name, group in (("spectra", record.spectra), ("eigenpairs", record.eigenpairs)):
-                    values[f"{name}_values"] = [r.values_dict() for r in group]
-                    for i, r in enumerate(group):
-                        arrays |= {f"{name}/{i}/{k}": a for k, a in r.arrays().items() if k not in r.large}
+            for name in record.nested:
+                group: list[records.Record] = getattr(record, name)
+                values[f"{name}_values"] = [r.values_dict() for r in group]
+                for i, r in enumerate(group):
+                    arrays |= {f"{name}/{i}/{k}": a for k, a in r.arrays().items() if k not in r.large}
             np.savez(part / "arrays.npz", **arrays)  # type: ignore[arg-type]
             if large:
                 save_file(large, part / "vectors.safetensors")
@@ -342,15 +156,13 @@ class Run:
             if large and (directory / "vectors.safetensors").exists():
                 with safe_open(directory / "vectors.safetensors", framework="numpy") as tensors:
                     arrays |= {k: tensors.get_tensor(k) for k in tensors.keys()}  # noqa: SIM118  no iterator
-            if values["kind"] == "path":
-                for name, cls in (("spectra", records.Spectrum), ("eigenpairs", records.Eigenpairs)):
-                    values[name] = [
-                        cls.build({k: arrays[f"{name}/{i}/{k}"] for k in records.AXES[cls.kind]
-                                   if f"{name}/{i}/{k}" in arrays}, v)
-                        for i, v in enumerate(values.pop(f"{name}_values", []))
-                    ]
-                arrays = {k: a for k, a in arrays.items() if "/" not in k}
-            return records.KINDS[values["kind"]].build(arrays, values)
+            kind = records.KINDS[values["kind"]]
+            for name, cls in kind.nested.items():
+                values[name] = [
+                    cls.build({k: arrays[f"{name}/{i}/{k}"] for k in cls.axes if f"{name}/{i}/{k}" in arrays}, v)
+                    for i, v in enumerate(values.pop(f"{name}_values", []))
+                ]
+            return kind.build({k: a for k, a in arrays.items() if "/" not in k}, values)
         except Exception as error:  # a truncated zip raises half a dozen types
             raise ProblemError(
                 f"record '{key}' of run '{self.name}' is damaged ({type(error).__name__}: {error}); "
@@ -411,6 +223,20 @@ class Run:
         columns = {n: np.array([_number(row.get(n)) for row in ordered], dtype=np.float64) for n in names}
         columns.setdefault("step", np.empty(0))
         return columns
+
+    def events(self) -> list[dict[str, Any]]:
+        """What happened to the network's structure while it trained, in order: {"step": .., "event": .., ...}."""
+        try:
+            text = (self.root / "events.jsonl").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return []
+        found = []
+        for line in text.splitlines():
+            with contextlib.suppress(ValueError):  # the last line may be half-written
+                row = json.loads(line)
+                if isinstance(row, dict) and isinstance(row.get("step"), int) and isinstance(row.get("event"), str):
+                    found.append(row)
+        return found
 
     def write_status(self, job: str, status: dict[str, Any]) -> None:
         """Progress of a job for other processes: state, done, total, rate, eta_s, updated, ..."""

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from .run_directory import Run, _fsync_path, to_json, writing
+from .files import fsync_path, to_json, writing
+from .run_directory import Run
 
 _PIECE = 1 << 24  # bytes that one file holds: what is written is copied once
 
@@ -109,10 +110,10 @@ class States:
                 with writing(target):
                     _write(work / "small.safetensors", {k: np.ascontiguousarray(a) for k, a in arrays.items()})
                     (work / "state.json").write_text(to_json(dict(numbers)), encoding="utf-8")
-                    _fsync_path(work / "state.json")
+                    fsync_path(work / "state.json")
                     older = self._found()
                     work.rename(target)
-                    _fsync_path(self.directory)
+                    fsync_path(self.directory)
                     for directory in older:
                         shutil.rmtree(directory, ignore_errors=True)
 
@@ -127,4 +128,4 @@ def _pieces(shards: Mapping[str, NDArray[Any]]) -> Iterator[dict[str, NDArray[An
 
 def _write(file: FilePath, tensors: dict[str, NDArray[Any]]) -> None:
     save_file(tensors, file)
-    _fsync_path(file)
+    fsync_path(file)
