@@ -19,10 +19,9 @@ T = TypeVar("T")
 STOPS = 200  # of a slider
 
 
-
 def positions(page: Page) -> list[int]:
     """Positions of the slider that a frozen page has: all, or evenly spread ones with both ends and the present one."""
-    count = len(page.slider.values) if page.slider else 1
+    count = len(page.slider.values) if page.slider and page.slider.values else 1
     if count <= STOPS:
         return list(range(count))
     spread = np.unique(np.append(np.linspace(0, count - 1, STOPS).round().astype(int), page.index))
@@ -47,7 +46,7 @@ def content(page: Page, place: Place, figures: dict[str, Any], keep: Callable[[s
         card = page.card(name)
         if card is not None:
             cards[name] = {"figure": _plain(figure), **_frames(page, card, place, stops, pool, keep)}
-    slider = page.slider
+    slider = page.slider if page.slider and page.slider.values else None
     content = {
         "at": stops.index(min(stops, key=lambda k: abs(k - page.index))),
         "values": [slider.values[i] for i in stops] if slider else [],

@@ -10,7 +10,6 @@ The folder opens from a file: nothing in it asks a network or a server for anyth
 
 from __future__ import annotations
 
-import hashlib
 import html
 import re
 import shutil
@@ -18,21 +17,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import urlsplit
 
 from dash.development.base_component import Component
 from plotly.offline import get_plotlyjs
 
 from landscape import __version__
 from landscape.errors import LandscapeError, ProblemError, UsageError
-from landscape.stores.run_directory import Run, new_directory
+from landscape.stores.files import new_directory
+from landscape.stores.run_directory import Run
 
 from . import downloads, frames, markup, router, shell
+from .addresses import canonical, digest, file_name
 from .reading import Reader
-from .view import Page, Place, href
+from .view import Page, Place
 
-FOLLOWED = ("op", "shape", "view", "origin", "page")  # settings of a URL whose every choice is a page of its own
-LEFT = ("step", "t", "slice")  # the slider's: one page holds all its stops
 MARK = ".landscape-site"  # tells a folder of ours, which may be replaced, from anybody else's
 HERE = Path(__file__).parent
 
@@ -121,33 +120,6 @@ class _Leaf:
     files: dict[str, str]  # URL of a table's file -> file
 
 
-def canonical(url: str) -> str | None:
-    """The URL of the page that stands for a link of the app; None where no page does."""
-    split = urlsplit(url)
-    if split.scheme or split.netloc or not split.path.startswith("/") or split.path.startswith("/data/"):
-        return None
-    query = {k: v for k, v in parse_qsl(split.query) if k not in LEFT}
-    if set(query) - set(FOLLOWED):
-        return None
-    kept = {k: query[k] for k in FOLLOWED if query.get(k) and (k, query[k]) != ("view", "2d")}
-    return href(*(unquote(p) for p in split.path.split("/") if p), **kept)
-
-
-def file_name(url: str) -> str:
-    """A name that every file system takes, another one for every URL."""
-    if url == "/":
-        return "index"
-    split = urlsplit(url)
-    words = [*(unquote(p) for p in split.path.split("/") if p), *(f"{k}.{v}" for k, v in parse_qsl(split.query))]
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", "-".join(words))[:80]
-    plain = href(*words[: len(words)]) == url and name == "-".join(words) and "-" not in "".join(words)
-    return name if plain else f"{name}-{_digest(url)}"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
 class _Site:
     def __init__(self, reader: Reader, root: Path, theme: str) -> None:
         self.reader, self.root, self.theme = reader, root, theme
@@ -195,7 +167,7 @@ class _Site:
 
     def _keep(self, name: str, text: str) -> str:
         """Write a CSV file once for each content; returns its path from the page."""
-        file = f"data/{re.sub('[^A-Za-z0-9._-]', '_', name)}-{_digest(text)}.csv"
+        file = f"data/{re.sub('[^A-Za-z0-9._-]', '_', name)}-{digest(text)}.csv"
         (self.root / file).write_text(text, encoding="utf-8")
         return file
 

@@ -169,6 +169,8 @@ class Reader:
 
     def __init__(self, store: str | os.PathLike[str]) -> None:
         self.store = Path(store).resolve()
+        self.queue: Any = None  # of jobs, where the dashboard may start some
+        self.token = ""  # that a request to start one must carry
 
     # -- runs
 

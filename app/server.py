@@ -18,7 +18,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from landscape.errors import EnvironmentProblem, ProblemError
 
-from . import callbacks, downloads, shell
+from . import callbacks, downloads, figures, live, shell, starting
 from .reading import Reader
 
 DEFAULT_PORT = 8050
@@ -40,11 +40,12 @@ INDEX = """<!doctype html>
 </html>"""
 
 
-def make_app(store: str | os.PathLike[str], **options: Any) -> Dash:
+def make_app(store: str | os.PathLike[str], *, allow_submit: str | None = None, **options: Any) -> Dash:
     """The dashboard of a store as a Dash app; `.server` is the WSGI application.
 
     Args:
         store: a directory of runs, or one run.
+        allow_submit: the host that is served; given, pages may start jobs on this machine.
         options: passed to `dash.Dash`, e.g. `requests_pathname_prefix` behind a proxy.
 
     Raises:
@@ -71,7 +72,11 @@ def make_app(store: str | os.PathLike[str], **options: Any) -> Dash:
     app.layout = shell.frame()
     reader = Reader(root)
     callbacks.register(app, reader)
+    live.register(app, reader)
     downloads.register(app.server, reader)
+    figures.register(app.server, reader)
+    if allow_submit is not None:
+        starting.register(app.server, reader, allow_submit)
     _add_health(app.server)
     _add_headers(app)
     return app
@@ -170,6 +175,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int | None = None,
     *,
+    allow_submit: bool = False,
     ready: Callable[[BaseWSGIServer], None] | None = None,
     **options: Any,
 ) -> None:
@@ -177,13 +183,14 @@ def serve(
 
     Args:
         port: None takes 8050 or the next free port; 0 takes any.
+        allow_submit: whether pages may start jobs on this machine.
         ready: called with the server before it starts, e.g. to stop it from a test.
 
     Raises:
         EnvironmentProblem: an explicitly given port is taken.
         ProblemError: the store is no directory.
     """
-    app = make_app(store, **options)
+    app = make_app(store, allow_submit=host if allow_submit else None, **options)
     with bind(host, port) as listener:
         server = make_server(host, 0, app.server, threaded=True, request_handler=Quiet, fd=listener.fileno())
         _announce(store, host, listener.getsockname()[1], port)

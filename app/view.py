@@ -122,6 +122,7 @@ class Page:
     tabs: Sequence[Component] = ()  # links and controls above the cards
     before: Sequence[Component] = ()
     after: Sequence[Component] = ()
+    live: Callable[[], Sequence[Component]] | None = None  # above the rest, made again while the page is open
     sources: Sequence[Record] = ()  # read while the page was built; those of cards that read nothing when drawn
 
     @property

@@ -61,10 +61,11 @@ def test_every_page_of_a_full_store_is_made_without_a_fault(
 
 def test_every_file_of_the_pages_folder_is_a_page_in_the_navigation(store: Path) -> None:
     names = [m.NAME for m in router.modules()]
-    assert names == ["Runs", "Overview", "Spectrum", "Surface", "Volume", "Path"]
+    assert names == ["Runs", "Overview", "Spectrum", "Surface", "Volume", "Path", "Jobs", "Export"]
     assert len(names) == len(plugins.names("landscape.app.pages"))
     entries = router.navigation(None, None)
-    assert [url for _name, url, _here in entries] == ["/", None, None, None, None, None]  # greyed until a run is chosen
+    urls = [url for _name, url, _here in entries]
+    assert urls == ["/", None, None, None, None, None, "/jobs", "/export"]  # greyed until a run is chosen
 
 
 def test_the_key_numbers_are_those_of_the_records(store: Path) -> None:

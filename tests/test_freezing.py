@@ -18,7 +18,8 @@ from browsing import ARGUMENTS, Watch, chromium, make_store
 
 from landscape import rules
 from landscape.app import how, markup, router
-from landscape.app.freezing import canonical, file_name, freeze
+from landscape.app.addresses import canonical, file_name
+from landscape.app.freezing import freeze
 from landscape.app.reading import Reader
 from landscape.app.server import make_app
 from landscape.app.view import Place
@@ -146,7 +147,7 @@ def test_a_frozen_page_opens_from_a_file_and_its_slider_moves_it(site: Path) -> 
         assert state == [50, 400]
         card = page.locator("section[data-card=density]")
         card.locator("summary").click()
-        assert "1,797 training samples" in card.locator(".how-body").text_content()
+        card.locator(".how-body", has_text="1,797 training samples").wait_for()
         with page.expect_download() as got:
             card.get_by_role("button", name="SVG").click()
         assert Path(got.value.path()).read_text(encoding="utf-8").startswith("<svg")

@@ -66,7 +66,7 @@ JOBS = ("landscape.jobs", "landscape.jobs.*")
 EVIDENCE = ("landscape.evidence",)
 PLANNING = ("landscape.planning",)
 RECORDING = ("landscape.recorder", "landscape.resuming")
-COMMANDS = ("landscape.cli", "landscape.__main__", "landscape.launch")
+COMMANDS = ("landscape.cli", "landscape.__main__", "landscape.launch", "landscape.batch_script")
 RANKS = tuple(f"landscape.{name}" for name in ("comm", "traffic", "mpi", "transport", "tasks", "parallel"))
 OTHERS = (
     *COMMON, *RECORDS, *STORES, *FOLLOWING, *FIGURES, *KRYLOV, *PROBLEMS, *OPERATORS, *BROWSER, *JOBS, *EVIDENCE,
@@ -102,7 +102,7 @@ ROOMS = (
     ),
     Room(
         BROWSER,
-        (*RECORDS, *STORES, *FOLLOWING, *FIGURES, *BROWSER),
+        (*RECORDS, *STORES, *FOLLOWING, *FIGURES, *BROWSER, "landscape.launch", "landscape.batch_script"),
         ("dash", "plotly", "flask", "werkzeug", "numpy"),
     ),
     Room(("landscape.jobs",), (), ()),
@@ -122,6 +122,7 @@ ROOMS = (
     Room(
         ("landscape.jobs.*",),
         (*ENGINE, *STORES, *FOLLOWING, *FIGURES, *EVIDENCE, *RECORDING, "landscape.launch", "landscape.cli",
+         "landscape.batch_script",
          "landscape.jobs._*", "landscape.jobs.benches._*"),
         ("torch", "numpy", "safetensors"),
     ),
@@ -129,6 +130,7 @@ ROOMS = (
     # The command line and the launcher start before torch and MPI do; they find jobs by name.
     Room(COMMANDS, (*RECORDS, *STORES, *EVIDENCE, *COMMANDS), ()),
     Room(RECORDING, (*RECORDS, *STORES, *PROBLEMS, *EVIDENCE, *RECORDING), ("torch", "numpy", "safetensors")),
+    Room(("landscape.progress",), (*RANKS, *EVIDENCE), ()),
     Room(COMPUTE, ENGINE, ("torch", "numpy", "scipy")),
 )
 
