@@ -92,11 +92,16 @@ class Scene:
         note(self._pairs, self._pairs.values())
         return self._pairs
 
-    @functools.cached_property
+    @property
     def halves(self) -> dict[int, records.Halves]:
         """Sampling errors by step, those that belong to the step's spectrum."""
+        note(self._halves, self._halves.values())
+        return self._halves
+
+    @functools.cached_property
+    def _halves(self) -> dict[int, records.Halves]:
         found = self.reader.halves(self.run, self.operator)
-        owners = {s: self.series.spectra.get(s) or self.pairs.get(s) for s in found}
+        owners = {s: self._series.spectra.get(s) or self._pairs.get(s) for s in found}
         return {s: h for s, h in found.items() if (owner := owners[s]) is not None and sampling.fits(h, owner)}
 
     def sampling_at(self, step: int) -> sampling.Sampling | None:

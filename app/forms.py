@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from dash import dcc, html
@@ -89,13 +90,22 @@ def _result(reader: Reader, given: Mapping[str, str], offer: Offer) -> list[Comp
     except LandscapeError as error:
         return [shell.empty(f"{str(error)[:1].upper()}{str(error)[1:]}.")]
     words = list(order.words) + (["--out", order.file] if order.file else [])
-    typed = ["landscape", *words]
+    typed = ["landscape", *map(_typed, words)]
     line = shlex.join(["mpirun", "-n", str(order.ranks), *typed] if order.ranks > 1 else typed)
     parts = [_copied(f"In a terminal: {offer.about}", line)]
     if offer.ranked:
         script = batch_script.script(words, order.ranks)
         parts.append(_copied("As a batch script: save it, read it, then sbatch FILE", script, tall=True))
     return [*parts, start(reader, given)]
+
+
+def _typed(word: str) -> str:
+    """A path as it would be typed here: relative where it lies below the working directory."""
+    path, here = Path(word), Path.cwd()
+    if not path.is_absolute() or path == here or not path.is_relative_to(here):
+        return word
+    short = str(path.relative_to(here))
+    return word if short.startswith("-") else short
 
 
 def _copied(label: str, text: str, *, tall: bool = False) -> html.Div:

@@ -58,7 +58,7 @@ def screenshots(store: str, out: Path) -> None:
             page.screenshot(path=out / f"{name}.png")
             page.close()
             print(f"{out / name}.png")
-        page = browser.new_page(viewport={"width": 1600, "height": 1000}, color_scheme="light")
+        page = browser.new_page(viewport={"width": 1600, "height": 3000}, color_scheme="light")  # taller than the card
         page.goto(f"{address}/run/adam?step=150")
         card = page.locator("section[data-card=density]")
         card.locator("summary").click(timeout=60_000)

@@ -207,6 +207,16 @@ def test_a_card_says_what_its_numbers_were_drawn_from(store: Path) -> None:
     assert f"{values[0]:.5g}"[:5] in text
 
 
+def test_the_drawer_shows_the_eigenvalue_of_other_samples() -> None:
+    steps, path, _losses = softmax_run.trained()
+    found = softmax_run.parts(steps[3], path[3])
+    text = markup.text(how.drawer([found], steps[3]))
+    assert found.quotients is not None
+    for quotient in found.quotients[:, 0]:
+        assert f"{quotient:.5g}"[:5] in text
+    assert "for other samples" in text
+
+
 def test_the_app_answers_with_the_same_evidence(store: Path) -> None:
     client = make_app(store).server.test_client()
     answer = client.get("/data/density.how?page=/run/gd&step=40")
