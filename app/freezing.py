@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from dash import html as dash_html
 from dash.development.base_component import Component
 from plotly.offline import get_plotlyjs
 
@@ -163,7 +164,9 @@ class _Site:
         files = {}
         for table, columns in page.tables.items():
             files[table] = self._keep(table, downloads.csv_text(columns(), [page.title]))
-        return _Leaf(name, page, parts, shell.navigation(router.navigation(module, page)), files)
+        entries = zip(router.modules(), router.navigation(module, page), strict=True)
+        frozen = [entry for other, entry in entries if not getattr(other, "LIVE", False)]
+        return _Leaf(name, page, parts, shell.navigation(frozen), files)
 
     def _keep(self, name: str, text: str) -> str:
         """Write a CSV file once for each content; returns its path from the page."""
@@ -174,6 +177,7 @@ class _Site:
     # -- pages as text
 
     def write(self) -> None:
+        """Write every page's document."""
         for leaf in self.pages.values():
             (self.root / f"{leaf.name}.html").write_text(self._document(leaf), encoding="utf-8")
 
@@ -183,8 +187,14 @@ class _Site:
         badge = f'<span class="badge">{html.escape(leaf.page.badge)}</span>' if leaf.page.badge else ""
         return _DOCUMENT.format(
             theme=self.theme, title=title, badge=badge, name=html.escape(leaf.name), version=html.escape(__version__),
-            navigation=markup.text(leaf.navigation, special), main=markup.text(leaf.parts, special),
+            navigation=markup.text(list(map(self._reachable, leaf.navigation)), special),
+            main=markup.text(leaf.parts, special),
         )  # fmt: skip
+
+    def _reachable(self, entry: Component) -> Component:
+        """A link of the navigation; greyed where its page holds nothing yet and was not written."""
+        there = markup.links(entry) and canonical(markup.links(entry)[0]) in self.pages
+        return entry if there else dash_html.Span(entry.children, className="off")
 
     def _special(self, leaf: _Leaf) -> markup.Special:
         """What of a page is another thing without a server: links, plots, the slider; forms are left out."""
@@ -192,10 +202,6 @@ class _Site:
         def target(url: Any) -> str | None:
             found = canonical(url) if isinstance(url, str) else None
             return f"{self.pages[found].name}.html" if found in self.pages else None
-
-        def dead(row: Component) -> bool:
-            links = [link for link in markup.links(row) if target(link) is not None]
-            return len(links) < 2
 
         def special(part: Component) -> str | None:
             given = part.to_plotly_json()
@@ -205,7 +211,7 @@ class _Site:
                 return f'<div class="graph" style="height:{properties["style"]["height"]}"></div>'
             if kind == "Slider":
                 return _slider(leaf.page)
-            if name == "tab-row" and dead(part):
+            if name == "tab-row" and sum(target(link) is not None for link in markup.links(part)) < 2:
                 return ""
             if name == "downloads":
                 return f'<div class="downloads">{markup.text(properties["children"], _download)}</div>'

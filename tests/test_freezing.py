@@ -64,6 +64,7 @@ def test_every_link_and_file_of_a_frozen_store_is_in_its_folder(site: Path) -> N
         text = page.read_text(encoding="utf-8")
         assert text.count("<h1") == 1
         assert '<html lang="en"' in text
+        assert ">Jobs<" not in text  # nothing happens in a frozen store
         for link in re.findall(r'(?:href|src)="([^"#]+)"', text):
             assert link.startswith("data:") or (site / link).is_file(), (page.name, link)
     for script in (site / "pages").glob("*.js"):
