@@ -8,13 +8,14 @@ from pathlib import Path
 
 import flask
 
-from landscape import paper
+from landscape import plugins
 from landscape.errors import LandscapeError, UsageError
 
 from . import downloads, shell
 from .reading import Reader
 
 KINDS = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png"}
+SIZES = {"column": "column of a paper (3.35 in)", "text": "text of a paper (6.75 in)", "slide": "slide (12 in)"}
 PATIENCE = 20.0  # seconds that a figure waits for the one before it
 LARGEST = 256 << 20  # bytes of records that a figure may read for a page
 KEPT = 32
@@ -42,6 +43,11 @@ def register(server: flask.Flask, reader: Reader) -> None:
         return response
 
 
+def names() -> list[str]:
+    """The figures there are."""
+    return plugins.names("landscape.figures")
+
+
 def drawn(reader: Reader, run_id: str, name: str, kind: str, *, size: str, dark: bool) -> bytes:
     """A figure as a file; kept while the run's records do not change.
 
@@ -51,8 +57,8 @@ def drawn(reader: Reader, run_id: str, name: str, kind: str, *, size: str, dark:
     """
     if kind not in KINDS:
         raise UsageError(f"'{kind[:20]}' is no file type of a figure: {', '.join(KINDS)}")
-    if size not in paper.SHEETS:
-        raise UsageError(f"size '{size[:20]}' is not offered here: {', '.join(paper.SHEETS)}")
+    if size not in SIZES:
+        raise UsageError(f"size '{size[:20]}' is not offered here: {', '.join(SIZES)}")
     run = reader.run(run_id)
     key = (str(run.root), name, kind, size, str(dark), reader.signature([run_id]))
     if key in _known:
@@ -66,6 +72,8 @@ def drawn(reader: Reader, run_id: str, name: str, kind: str, *, size: str, dark:
     if not _drawing.acquire(timeout=PATIENCE):
         raise UsageError("another figure is being drawn; try again in a moment")
     try:
+        from landscape import paper  # and with it matplotlib: a dashboard that draws no figure does without
+
         plate = paper.make(run, name, paper.Choice(), paper.Sheet.of(size, dark=dark))
         with tempfile.TemporaryDirectory() as folder:
             data = Path(paper.save(plate, Path(folder) / f"{name}.{kind}")).read_bytes()

@@ -8,12 +8,11 @@ from typing import Any
 from dash import html
 from dash.development.base_component import Component
 
-from landscape import paper
 from landscape.errors import LandscapeError
 
 from .. import forms, shell
 from ..common import Scene
-from ..figures import KINDS
+from ..figures import KINDS, SIZES, names
 from ..reading import THIS, Reader
 from ..view import Page, Place, Table, href
 from .jobs import entry
@@ -21,7 +20,6 @@ from .overview import training_card
 
 NAME, ORDER = "Export", 9
 LIVE = True  # its files are made on demand
-SIZES = {"column": "column of a paper (3.35 in)", "text": "text of a paper (6.75 in)", "slide": "slide (12 in)"}
 RECORDS = ("spectrum", "eigenpairs", "surface", "trajectory", "volume", "path")
 
 
@@ -73,7 +71,7 @@ def figures(scene: Scene, size: str, dark: bool) -> html.Section:
     """Every figure of the registry: links to its files and the line that makes them."""
     query = {"run": scene.run_id, "size": size, "dark": "yes" if dark else ""}
     head = html.Thead(html.Tr([html.Th("Figure"), html.Th("File"), html.Th("The same in a terminal")]))
-    lines = html.Tbody([figure_line(scene, name, query) for name in paper.names()])
+    lines = html.Tbody([figure_line(scene, name, query) for name in names()])
     table = html.Div(html.Table([head, lines], className="runs narrow"), className="table-wrap", tabIndex="0")
     words = (
         "Their captions, with the error of every projection, are below the picture and in the file. A figure whose "
