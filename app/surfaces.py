@@ -181,9 +181,9 @@ def caption_of(scene: Scene, surface: records.Surface, trajectory: records.Traje
         text += f", which holds {100 * captured:.0f} % of the {whose}"
         walk = surface.meta.get("random_walk")
         if isinstance(walk, list) and all(isinstance(w, (int, float)) for w in walk):
-            walks = "random walks from one start" if surface.meta.get("runs", 1) != 1 else "a random walk"
+            walks = "random walks from the same starts" if surface.meta.get("runs", 1) != 1 else "a random walk"
             text += f" ({walks} of as many checkpoints would show {100 * sum(walk):.0f} %)"
-    text += f" ({len(surface.u)} × {len(surface.v)} points{_samples(surface)}). {_evidence(surface)}"
+    text += f" ({len(surface.u)} × {len(surface.v)} points{_samples(surface)}). {_aligned(surface)}{_evidence(surface)}"
     if trajectory is None:
         return text + f"For the trajectory on it: {scene.command('trajectory', f'--plane {surface.plane}')}"
     low, high = facts.projection_ratio(trajectory)
@@ -192,6 +192,15 @@ def caption_of(scene: Scene, surface: records.Surface, trajectory: records.Traje
         f"The path is projected: the loss read off the plane is {number(low)} to {number(high)} × the true loss; "
         f"up to {number(off)} off the plane{_seen(trajectory)}."
     )
+
+
+def _aligned(surface: records.Surface) -> str:
+    """Whose units were permuted onto those of the run at the origin, and how much nearer that brought them."""
+    told = surface.meta.get("alignment")
+    if not isinstance(told, list) or not told:
+        return ""
+    runs = [f"{one['run']} ({number(one['distance_before'])} → {number(one['distance_after'])})" for one in told]
+    return f"Aligned: hidden units of {' and '.join(runs)} permuted towards the origin, which changes no function. "
 
 
 def _seen(trajectory: records.Trajectory) -> str:

@@ -75,7 +75,8 @@ def check(args: argparse.Namespace) -> None:
         UsageError: there is one.
     """
     reads = getattr(plugins.load(KINDS, args.plane), "READS", ())
-    given = {"--pair": args.pair is not None, "--with": bool(args.others), "--operator": args.operator != "hessian"}
+    given = {"--pair": args.pair is not None, "--with": bool(args.others), "--operator": args.operator != "hessian",
+             "--align": getattr(args, "align", False)}
     for option in (name for name, is_given in given.items() if is_given and name not in reads):
         raise UsageError(f"--plane {args.plane} does not read {option}; leave it out or choose another plane")
 

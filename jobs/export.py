@@ -27,10 +27,12 @@ from landscape.errors import ProblemError, UsageError
 
 from . import _figures
 
-KINDS = ("spectrum", "eigenpairs", "following", "halves", "surface", "volume", "trajectory", "guest", "path")
+KINDS = ("spectrum", "eigenpairs", "following", "halves", "surface", "volume", "trajectory", "guest", "path",
+         "architecture")  # fmt: skip
 _MAKERS = {"spectrum": "spectrum RUN", "eigenpairs": "spectrum RUN", "halves": "spectrum RUN --halves",
            "surface": "surface RUN --plane pca", "following": "spectrum RUN", "volume": "volume RUN --plane pca",
-           "trajectory": "trajectory RUN", "guest": "trajectory RUN OTHER", "path": "path RUN OTHER_RUN"}  # fmt: skip
+           "trajectory": "trajectory RUN", "guest": "trajectory RUN OTHER", "path": "path RUN OTHER_RUN",
+           "architecture": "derive RUN"}  # fmt: skip
 Object = dict[str, Any]
 
 
@@ -163,8 +165,15 @@ def _path(record: Any) -> Object:
     return {**ends, **found, **spectra, **pairs}
 
 
+def _architecture(record: Any) -> Object:
+    names = ("source", "target", "norms", "sizes", "kept")
+    return {"step": record.step, "read_off": record.read_off, "threshold": record.threshold, "kind": record.kinds,
+            "operation": record.operations, **{name: getattr(record, name) for name in names}}  # fmt: skip
+
+
 _OBJECTS = {"spectrum": _spectrum, "eigenpairs": _eigenpairs, "halves": _halves, "surface": _surface, "volume": _volume,
-            "trajectory": _trajectory, "guest": _trajectory, "path": _path}  # fmt: skip
+            "trajectory": _trajectory, "guest": _trajectory, "path": _path,
+            "architecture": _architecture}  # fmt: skip
 
 
 # ---------------------------------------------------------------------- CSV
@@ -245,6 +254,13 @@ def _path_rows(item: Object) -> Iterator[Object]:
         yield {"run_a": item["run_a"], "run_b": item["run_b"], "t": t, **{n: item[n][i] for n in metrics}, **largest}
 
 
+def _architecture_rows(item: Object) -> Iterator[Object]:
+    names = ("kind", "source", "target", "operation", "norms", "sizes", "kept")
+    for values in zip(*(item[name] for name in names), strict=True):
+        yield {"step": item["step"], "read_off": item["read_off"], **dict(zip(names, values, strict=True))}
+
+
 _ROWS = {"spectrum": _spectrum_rows, "eigenpairs": _eigenpairs_rows, "halves": _halves_rows, "surface": _surface_rows,
          "following": _following_rows, "volume": _volume_rows,
-         "trajectory": _trajectory_rows, "guest": _trajectory_rows, "path": _path_rows}  # fmt: skip
+         "trajectory": _trajectory_rows, "guest": _trajectory_rows, "path": _path_rows,
+         "architecture": _architecture_rows}  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any
 
 from landscape import plugins
 
-from . import _common, _grid
+from . import _aligning, _common, _grid
 
 TRAINING = ("bends", "train_steps", "rate", "batch_size")
 
@@ -126,28 +126,16 @@ class _Job:
 
     def aligned(self, state_a: Any, state_b: Any) -> tuple[Any, dict[str, Any]]:
         """B's state with its units in the order of A's, and what that did; worked out on rank 0."""
-        from landscape.alignment import align, check_preserved
         from landscape.progress import Progress
-        from landscape.symmetries import symmetries_of
 
         with self.comm.together():
             found = None
             if self.comm.rank == 0:
-                symmetries = symmetries_of(self.problem)
-                names = [name for name, _shape, _slice in self.problem.named_slices()]
-                done = align(symmetries, state_a, state_b, names, seeds=self.args.align_seeds, seed=self.args.seed)
-                permuted = symmetries.permute(state_b, done.permutations)
-                told = {
-                    "digest": done.digest, "groups": symmetries.sizes, "moved": done.moved,
-                    "distance_before": done.before, "distance_after": done.after,
-                    "unpermuted": symmetries.unpermuted, "obstacles": symmetries.obstacles,
-                    "output_change": check_preserved(self.problem, state_b, permuted),
-                }  # fmt: skip
-                found = permuted, told
+                found = _aligning.aligned(
+                    self.problem, state_a, state_b, seeds=self.args.align_seeds, seed=self.args.seed
+                )
         permuted, told = self.comm.broadcast(found)
-        for obstacle in told["obstacles"]:
-            still = ", ".join(told["unpermuted"]) or "no whole layer"
-            Progress("path", 0, self.comm).note(f"warning: not aligned beyond {obstacle}; unpermuted: {still}")
+        _aligning.warn(told, Progress("path", 0, self.comm).note)
         return permuted, told
 
     def trained(self, line: Any) -> Any:

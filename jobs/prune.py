@@ -17,7 +17,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import _common
+from . import _common, _smaller
 
 if TYPE_CHECKING:
     from landscape.problem import Problem
@@ -27,20 +27,10 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="directory of the run")
-    parser.add_argument("--threshold", type=_threshold, default=1e-4, metavar="T",
+    parser.add_argument("--threshold", type=_smaller.threshold, default=1e-4, metavar="T",
                         help="largest weight that counts as zero (default: 1e-4)")  # fmt: skip
     _common.add_checkpoints(parser, "last")
     parser.add_argument("--out", metavar="NEW", help="directory of the smaller run (default: only say what would go)")
-
-
-def _threshold(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number") from None
-    if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number of at least 0, got {text}")
-    return number
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,8 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None and len(steps) > 1:
         raise UsageError(f"--out takes one checkpoint, --checkpoints names {len(steps)}; networks of several sizes are "
                          "several runs")  # fmt: skip
-    if args.out is not None and (Path(args.out) / "run.json").exists():
-        raise UsageError(f"'{args.out}' holds a run already; give another directory with --out")
+    _smaller.check_free(args.out)
     for step in steps:
         found = _prune(source, step, args.threshold)
         print(f"step {step}: {found}")
@@ -87,24 +76,9 @@ def _prune(source: Run, step: int | None, threshold: float) -> Pruned:
 
 
 def _write(args: argparse.Namespace, source: Run, step: int, found: Pruned) -> None:
-    """The smaller network as a finished run of one checkpoint, which says where it comes from."""
-    from landscape.checkpoints import write_tensors
-    from landscape.evidence import command, commit, now, versions
-    from landscape.records import RunInfo
-    from landscape.stores.files import new_directory, to_json
-    from landscape.stores.run_directory import Run
-
     origin: dict[str, Any] = {"run": str(Path(source.root).resolve()), "step": step, "threshold": args.threshold}
-    info = RunInfo(
-        name=Path(args.out).resolve().name, problem="landscape.jobs.prune:build", problem_settings=origin,
-        optimizer=source.info.optimizer, settings=source.info.settings, every=source.info.every,
-        size=found.after, seed=source.info.seed, created=now(), finished=now(),
-        meta={"versions": versions(), "command": command(), "commit": commit(),
-              "pruned": {**origin, "before": found.before, "units": found.removed, "stayed": found.stayed}},
+    _smaller.write(
+        Path(args.out), source, step, found.problem, "landscape.jobs.prune:build", origin,
+        {"pruned": {**origin, "before": found.before, "units": found.removed, "stayed": found.stayed}},
     )  # fmt: skip
-    made = Run.create(Path(args.out), info)
-    loss = found.problem.evaluate(found.problem.weights())["loss"]
-    with new_directory(made.checkpoint_directory(step)) as part:
-        write_tensors(part / "weights.safetensors", found.problem.state())
-        (part / "meta.json").write_text(to_json({"step": step, "loss": loss, "created": now(), "lr": None}))
     print(f"{args.out}: written")

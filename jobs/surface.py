@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tolerance", type=_share, metavar="T",
                         help="interpolate to this share of the loss's range, 0.01 say (default: measure every point)")
     parser.add_argument("--batch-norm", choices=("frozen", "recomputed"), default="frozen",
-                        help="statistics away from the origin: its own, or recomputed at every point (default: frozen)")
+                        help="statistics away from the origin: its own, or recomputed at every point, which takes some "
+                             "two plain passes a point (default: frozen)")  # fmt: skip
     parser.add_argument("--step", type=_common.natural, help="checkpoint at the origin (default: the last one)")
     parser.add_argument("--half-width", type=float, metavar="W",
                         help="grid from -W to W on both axes (default: holds the path)")  # fmt: skip

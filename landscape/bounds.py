@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .distribution import distribution
 from .quadrature import T95
 from .records import Spectrum
 from .rules import blocks, jacobi
@@ -174,8 +175,8 @@ def cdf_band(spectrum: Spectrum, grid: ArrayLike) -> tuple[Array, Array, Array]:
     down = _wilson(below / max(left, 1), wide, -1.0)
     up = _wilson(above / max(left, 1), wide, 1.0)
     low, high = (known[0] + left * down) / n, (known[1] + left * up) / n
-    value = np.array([spectrum.weights[spectrum.nodes < x].sum() for x in places]) / probes
-    return value, np.clip(low - ROUNDING, 0, 1), np.clip(high + ROUNDING, 0, 1)
+    low, high = np.clip(low - ROUNDING, 0, 1), np.clip(high + ROUNDING, 0, 1)
+    return np.clip(distribution(spectrum, places), low, high), low, high
 
 
 def _wilson(share: Array, variance: float, side: float) -> Array:

@@ -80,7 +80,7 @@ class Curvature(Operator):
             ProblemError: a layer cannot be differentiated twice.
             ResourceError: memory ran out.
         """
-        total = torch.zeros(block.shape, dtype=torch.float64, device=block.device)
+        total: Tensor | None = None
         todo = list(self._batches)
         while todo:
             first, batch = todo[0]
@@ -93,9 +93,11 @@ class Curvature(Operator):
             if product is None:  # outside of `except`, whose traceback holds on to what filled the memory
                 todo[:1] = self._smaller(first, batch)
                 continue
-            total.add_(product, alpha=self.problem.count(batch) / self.problem.samples)
+            share = self.problem.count(batch) / self.problem.samples
+            # As the product lies in memory: adding what lies otherwise takes several times as long.
+            total = product.double().mul_(share) if total is None else total.add_(product, alpha=share)
             del todo[0]
-        return total
+        return torch.zeros_like(block, dtype=torch.float64) if total is None else total
 
     def _explained(self, error: RuntimeError, batch: Any) -> Exception:
         """The error itself, or one sentence where a layer has no double backward."""

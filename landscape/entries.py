@@ -77,14 +77,28 @@ class Entries:
 
 def combined(products: Tensor, places: Tensor) -> Tensor:
     """Outputs (points, ...) at places (points, k) from the products (1 + k, ...) of one layer."""
-    if len(places) == 1:  # a product with one row is slow
-        found = products[0].clone()
-        for c, product in zip(places[0].tolist(), products[1:], strict=True):
-            found.add_(product, alpha=c)
-        return found[None]
     weights = torch.cat([torch.ones_like(places[:, :1]), places], dim=1)  # (points, 1 + k)
     stacked = weights.to(products.dtype) @ products.flatten(1)
     return stacked.reshape(len(places), *products.shape[1:])
+
+
+class Walk:
+    """Outputs of one layer at one place after the other; along a row of a grid only the first coordinate changes."""
+
+    def __init__(self, products: Tensor) -> None:
+        """`products` (1 + k, ...)."""
+        self._products = products
+        self._row: Sequence[float] | None = None  # the other coordinates
+        self._base = products[0]  # outputs at (0, row)
+
+    def at(self, place: Sequence[float]) -> Tensor:
+        """Outputs (...) at a place (k,), in memory of their own."""
+        if self._row != place[1:]:
+            self._row = place[1:]
+            self._base = self._products[0]
+            for c, product in zip(self._row, self._products[2:], strict=True):
+                self._base = torch.add(self._base, product, alpha=c)
+        return torch.add(self._base, self._products[1], alpha=place[0])
 
 
 def _found(objective: nn.Module, origin: Mapping[str, Tensor], batch: Batch) -> list[str]:

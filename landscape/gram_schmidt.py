@@ -1,9 +1,11 @@
 """Classical Gram-Schmidt, twice, over a flat basis of sharded rows: few sweeps over memory, two small sums over ranks.
 
+What is orthogonal in exact arithmetic the first pass leaves out: a product of a symmetric operator has parts in the
+rows of the basis that the recurrence couples, and in no others but for rounding, which the second pass takes out.
+
 A product of row pieces runs in working precision and is added up in float64. What the first pass gets wrong by rounding
 the second one measures, on a block that is already small, so the coefficients are as good as those of float64 dots;
-Gram matrices are float64 throughout. The second pass reads each piece of the basis while the first still has it in the
-cache, and its dots and the Gram matrix share one sum over ranks.
+Gram matrices are float64 throughout, and share one sum over ranks with the dots of the second pass.
 
 Source: Giraud, Langou & Rozloznik 2005 (twice is enough).
 """
@@ -40,18 +42,25 @@ def pieces(part: int, rows: int) -> Iterator[slice]:
         yield slice(first, min(first + step, part))
 
 
-def project_out(basis: Tensor, block: Tensor, reduce: Reduce) -> Projection:
-    """Take the rows of an orthonormal basis (m, part) out of the rows of a block (b, part), in place: two passes."""
+def project_out(basis: Tensor, block: Tensor, reduce: Reduce, near: int = 0) -> Projection:
+    """Take the rows of an orthonormal basis (m, part) out of the rows of a block (b, part), in place: two passes.
+
+    Args:
+        near: rows before this one have no part in the block but rounding; the second pass alone looks at them.
+    """
     m, (b, part) = len(basis), block.shape
+    close = basis[near:]
     first = torch.zeros((b, m), dtype=torch.float64, device=block.device)
-    for piece in pieces(part, m) if m else ():
-        first += block[:, piece] @ basis[:, piece].T
-    first = reduce(first) if m else first
-    minus = first.to(block.dtype)
+    if len(close):
+        for piece in pieces(part, len(close)):
+            first[:, near:] += block[:, piece] @ close[:, piece].T
+        first = reduce(first)
+    minus = first[:, near:].to(block.dtype)
     both = torch.zeros((b, m + b), dtype=torch.float64, device=block.device)  # dots of the second pass, Gram matrix
     for piece in pieces(part, m):
+        if len(close):
+            block[:, piece].addmm_(minus, close[:, piece], alpha=-1)
         if m:
-            block[:, piece].addmm_(minus, basis[:, piece], alpha=-1)
             both[:, :m] += block[:, piece] @ basis[:, piece].T
         wide = block[:, piece].double()
         both[:, m:] += wide @ wide.T

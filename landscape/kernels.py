@@ -24,7 +24,11 @@ _LARGEST = 4  # positions along one side of a window
 
 class Reordered(TorchFunctionMode):
     """Within it `max_pool2d` over windows that tile the image, narrow `linear` layers, and `cross_entropy` and `argmax`
-    of few classes are done here."""
+    of few classes are done here; pooling stays as it is without `pools`."""
+
+    def __init__(self, *, pools: bool = True) -> None:
+        super().__init__()
+        self._pools = pools
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -32,7 +36,7 @@ class Reordered(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is functional.cross_entropy:
             found = cross_entropy(*args, **kwargs)
-        elif func in (functional.max_pool2d, torch.max_pool2d):
+        elif self._pools and func in (functional.max_pool2d, torch.max_pool2d):
             found = max_pool(*args, **kwargs)
         elif func is functional.linear:
             found = linear(*args, **kwargs)
@@ -78,9 +82,15 @@ def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
         return None
     by_class = input.transpose(0, 1).contiguous()  # (classes, n)
     classes = len(by_class)
-    places = torch.arange(classes, 0, -1, dtype=torch.uint8, device=input.device)[:, None]
-    first = ((by_class == by_class.amax(0)).to(torch.uint8) * places).amax(0)
-    return classes - first.long()
+    places = torch.arange(classes, 0, -1, dtype=input.dtype, device=input.device)[:, None]
+    largest = (by_class == by_class.amax(0)).to(input.dtype)
+    return classes - (largest * places).amax(0).long()
+
+
+def equal(one: Tensor, other: Tensor) -> Tensor:
+    """1 where a tensor equals another that fits into its shape, 0 elsewhere, in its dtype: many times quicker than as
+    booleans."""
+    return torch.eq(one, other, out=torch.empty_like(one, memory_format=torch.contiguous_format))
 
 
 _DEFAULTS: dict[str, Any] = {
@@ -99,10 +109,8 @@ def max_pool(
     return_indices: bool = False,
 ) -> Tensor | None:
     """Maximum over windows that tile the image: over the rows of a window, then over its columns; None for others."""
-    window = _pair(kernel_size)
-    tiles = _pair(stride) == window if stride is not None and stride != [] else True
-    simple = tiles and _pair(padding) == (0, 0) and _pair(dilation) == (1, 1) and not ceil_mode and not return_indices
-    if not simple or max(window) > _LARGEST or min(window) < 1:
+    window = pair(kernel_size)
+    if return_indices or not tiles(kernel_size, stride, padding, dilation, ceil_mode):
         return None
     for axis, size in ((-2, window[0]), (-1, window[1])):
         whole = input.shape[axis] // size * size
@@ -115,10 +123,27 @@ def max_pool(
     return input
 
 
+def tiles(
+    kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+) -> bool:
+    """Whether small windows lie side by side and nothing else."""
+    window = pair(kernel_size)
+    beside = pair(stride) == window if stride is not None and stride != [] else True
+    simple = beside and pair(padding) == (0, 0) and pair(dilation) == (1, 1) and not ceil_mode
+    return simple and max(window) <= _LARGEST and min(window) >= 1
+
+
+def pooled(input: Tensor, *options: Any) -> Tensor:  # noqa: A002
+    """`max_pool` wherever it can, the usual one elsewhere."""
+    found = max_pool(input, *options)
+    return functional.max_pool2d(input, *options) if found is None else found
+
+
 def _every(image: Tensor, axis: int, start: int, stop: int, step: int) -> Tensor:
     taken = slice(start, stop, step)
     return image[..., taken, :] if axis == -2 else image[..., taken]
 
 
-def _pair(value: Any) -> tuple[int, int]:
+def pair(value: Any) -> tuple[int, int]:
+    """Rows and columns of an option that may be one number for both."""
     return (int(value[0]), int(value[-1])) if isinstance(value, (tuple, list)) else (int(value), int(value))

@@ -106,9 +106,12 @@ class BlockLanczos:
         start, stop, held = self.filled, self.filled + width, self.filled + self.ahead
         if not self.fits(width):
             raise ValueError("the basis is full; restart before expanding")
-        product = _rows(self.matvec(_rows(self.basis[start:stop])))  # (b, part)
+        product = self.matvec(self.basis[start:stop].clone().T).T.contiguous()  # (b, part)
         self.matvecs += width
-        known = project_out(self.basis[:held], product, self.reduce)
+        # By symmetry q^T A w = C, which is nothing but for the last block's rows and those of a restart.
+        coupled = np.flatnonzero(self.coupling[:width].any(axis=0))
+        near = int(coupled[0]) if len(coupled) else start
+        known = project_out(self.basis[:held], product, self.reduce, near)
         found = known.coefficients  # (held, b)
         if not np.isfinite(found).all():
             raise FloatingPointError("the operator's product is not finite")

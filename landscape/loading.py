@@ -146,8 +146,10 @@ def _text(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def check_arguments(function: Callable[..., Any], settings: Mapping[str, Any], what: str, option: str) -> None:
-    """Refuse settings that a function does not take, and name those it takes.
+def check_arguments(
+    function: Callable[..., Any], settings: Mapping[str, Any], what: str, option: str, given: tuple[str, ...] = ()
+) -> None:
+    """Refuse settings that a function does not take, and name those it takes; `given` arguments are no settings.
 
     Raises:
         UsageError: an unknown setting, or a required one is missing.
@@ -158,7 +160,7 @@ def check_arguments(function: Callable[..., Any], settings: Mapping[str, Any], w
         return
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
-    named = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and n != "params"]
+    named = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and n not in given]
     unknown = [n for n in settings if n not in named]
     if unknown:
         close = difflib.get_close_matches(unknown[0], named, n=1)

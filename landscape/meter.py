@@ -1,8 +1,8 @@
 """Loss and metrics, train and test, at many points of the plane through an origin, in one of several ways.
 
 A `Way` says how the same numbers are computed: how many samples a batch, how many points at once (stacked weights under
-`torch.vmap`), whether first layers are affine in the coordinates, whether small kernels are reordered. All ways agree
-to rounding; landscape/quickest.py measures which one is the fastest.
+`torch.vmap`), whether first layers are affine in the coordinates, whether small kernels are reordered, whether all that
+is traced once and replayed. All ways agree to rounding; landscape/quickest.py measures which one is the fastest.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .batch_statistics import recompute_statistics
 from .batches import Batch, count_answers, rebatched, tensors
-from .entries import Entries, combined
+from .entries import Entries, Walk, combined
 from .heap import reuse_pages
 from .kernels import Reordered
 from .problem import Problem
+from .replay import Replay, laid_out
 
 Float64 = NDArray[np.float64]
 Columns = dict[str, Float64]  # metric -> one value a point
@@ -75,22 +76,24 @@ class Way:
     points: int = 1  # stacked under vmap
     affine: bool = False  # first layers from the products with origin and directions
     reordered: bool = False  # landscape/kernels.py
+    traced: bool = False  # landscape/replay.py
 
     def __str__(self) -> str:
         words = ["batches as they are" if not self.rows else f"{self.rows} samples a batch"]
         words += [f"{self.points} points at once" if self.points > 1 else "point by point"]
         words += ["first layers affine"] * self.affine + ["kernels reordered"] * self.reordered
+        words += ["traced"] * self.traced
         return ", ".join(words)
 
     def array(self) -> NDArray[np.int64]:
-        """Four numbers that a store keeps beside what was computed so."""
+        """Numbers that a store keeps beside what was computed so."""
         return np.array(astuple(self), dtype=np.int64)
 
     @classmethod
     def of(cls, array: NDArray[Any]) -> Way:
         """Inverse of `array`."""
-        rows, points, affine, reordered = (int(x) for x in array)
-        return cls(rows, points, bool(affine), bool(reordered))
+        rows, points, *switches = (int(x) for x in array)
+        return cls(rows, points, *map(bool, switches))
 
 
 class PlaneMeter:
@@ -120,6 +123,7 @@ class PlaneMeter:
         self._kept = 0
         for parameter in self._parameters.values():
             parameter.requires_grad_(False)
+        self._replay = self._traced() if way.traced else None
 
     def _find_entries(self) -> Entries:
         named = [self._named(vector.to(self.problem.dtype)) for vector in (self._origin, *self._directions)]
@@ -127,6 +131,15 @@ class PlaneMeter:
         if not entries.layers:
             raise RuntimeError("no linear layer sees the data alone")
         return entries
+
+    @torch.no_grad()
+    def _traced(self) -> Replay:
+        first = self._batches["train"][0]
+        vectors = self._origin.to(self.problem.dtype).expand(self.way.points, -1)
+        products = [] if self._entries is None else [p[0] for p in self._entries.products(first)]
+        entering = products if self.way.points == 1 else [p.expand(self.way.points, *p.shape) for p in products]
+        with self._replacing():
+            return Replay(self._metrics_at, vectors, entering, first)
 
     def _named(self, vector: Tensor) -> dict[str, Tensor]:
         return {f"model.{name}": value for name, value in self.problem.unflatten(vector).items()}
@@ -179,6 +192,8 @@ class PlaneMeter:
         if key in self._products:
             return self._products[key]
         found = self._entries.products(batch)
+        if self._replay is not None:
+            found = [laid_out(p, window) for p, window in zip(found, self._replay.windows, strict=True)]
         size = sum(p.numel() * p.element_size() for p in found)
         if self._kept + size <= _KEPT:
             self._products[key] = found
@@ -191,33 +206,44 @@ class PlaneMeter:
             if self._entries is not None:
                 stack.enter_context(self._entries.replaced())
             if self.way.reordered:
-                stack.enter_context(Reordered())
+                stack.enter_context(Reordered(pools=not self.way.traced))
             yield
 
     def _outcomes(self, vectors: Tensor, places: Tensor, products: list[Tensor], batch: Batch) -> Tensor:
         """Metrics (points, metrics) of one batch."""
+        work = self._replay or (self._metrics_at if self.way.points > 1 else self._single)
+        walks, count = [Walk(p) for p in products], len(vectors)
+        if self._replay is not None and count % self.way.points:  # a trace has one number of points
+            fill = torch.arange(-(-count // self.way.points) * self.way.points).clamp(max=count - 1)
+            vectors, places = vectors[fill], places[fill]
         found = []
         for start in range(0, len(vectors), self.way.points):
             piece = slice(start, start + self.way.points)
-            entering = [combined(p, places[piece]) for p in products]
-            work = self._stacked if self.way.points > 1 else self._single
+            if self.way.points > 1:
+                entering = [combined(p, places[piece]) for p in products]
+            else:
+                entering = [walk.at(places[start].tolist()) for walk in walks]
             found.append(work(vectors[piece], entering, batch))
-        return torch.cat(found)
+        return torch.cat(found)[:count]
 
     def _single(self, vectors: Tensor, entering: list[Tensor], batch: Batch) -> Tensor:
         for name, value in self.problem.unflatten(vectors[0]).items():
             self._parameters[name].data = value  # cheaper than a functional call
         if self._entries is not None:
-            self._entries.at([values[0] for values in entering])
+            self._entries.at(entering)
         return self._metrics(self.problem.objective(batch), batch)[None]
 
-    def _stacked(self, vectors: Tensor, entering: list[Tensor], batch: Batch) -> Tensor:
+    def _metrics_at(self, vectors: Tensor, entering: list[Tensor], batch: Batch) -> Tensor:
+        """Metrics (points, metrics) of weights (points, size), the first layers' outputs being known."""
+
         def one(vector: Tensor, values: list[Tensor]) -> Tensor:
             if self._entries is not None:
                 self._entries.at(values)
             return self._metrics(functional_call(self.problem.objective, self._named(vector), (batch,)), batch)
 
         with sdpa_kernel(SDPBackend.MATH):  # vmap has no rule for the others
+            if self.way.points == 1:
+                return one(vectors[0], entering)[None]
             found: Tensor = torch.vmap(one)(vectors, entering)
         return found
 

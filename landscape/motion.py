@@ -1,136 +1,28 @@
 """What a trajectory video shows at any step: exact at checkpoints, honestly interpolated between them (numpy only).
 
 Weights move on straight lines between checkpoints, which is exact on a plane. Densities are never cross-faded: their
-quadrature nodes move (one-dimensional optimal transport), so that a peak travels instead of fading out and in.
+quadrature nodes move (one-dimensional optimal transport), so that a peak travels instead of fading out and in. The
+largest eigenvalues move along their eigenvectors' branches where eigenvectors were stored.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import quadrature, smoothing
 from .errors import ProblemError, UsageError
-from .records import Eigenpairs, RunInfo, Spectrum, Surface, Trajectory
+from .records import Spectrum
+from .scene import Scene
 from .smoothing import Width
 
 Array = NDArray[np.float64]
 Measure = tuple[Array, Array, Array]  # nodes (m,) ascending, weights (m,) summing to 1, kernel widths (m,)
-PLANES = ("pca", "eigen", "random")  # which plane is shown where none is asked for: the first that is there
 PACES = ("checkpoints", "steps")
-
-
-# ------------------------------------------------------------------ the records of one video
-
-
-@dataclass(frozen=True)
-class Scene:
-    """The records that one video shows. `metrics` are columns of the training log: 'step', 'loss', ..."""
-
-    info: RunInfo
-    surface: Surface
-    trajectory: Trajectory
-    spectra: list[Spectrum]
-    eigenpairs: list[Eigenpairs] = field(default_factory=list)
-    metrics: dict[str, Array] = field(default_factory=dict)
-    width: Width | None = None  # of the density's kernels; None: the automatic one of these spectra
-
-    def __post_init__(self) -> None:
-        if not self.spectra:
-            raise ProblemError("a video needs at least one spectrum, got none")
-        if not len(self.trajectory.steps):
-            raise ProblemError("a video needs a trajectory of at least one checkpoint, got none")
-        object.__setattr__(self, "spectra", sorted(self.spectra, key=lambda s: s.step))
-        object.__setattr__(self, "eigenpairs", sorted(self.eigenpairs, key=lambda e: e.step))
-
-
-class Readable(Protocol):
-    """The part of a run that is read here: `landscape.Run` has it."""
-
-    root: Any
-
-    @property
-    def info(self) -> RunInfo: ...
-    def keys(self, kind: str | None = None) -> list[str]: ...
-    def meta(self, key: str) -> dict[str, Any]: ...
-    def read(self, key: str) -> Any: ...
-    def metrics(self) -> dict[str, Array]: ...
-
-
-def load(run: Readable, *, plane: str | None = None, operator: str = "hessian", origin: int | None = None) -> Scene:
-    """Read the records of a run's video: the newest plane (of that name, through that step) with its trajectory.
-
-    Raises:
-        ProblemError: a record is missing; the message holds the command that makes it.
-    """
-    surface, trajectory = on_plane(run, plane, origin)
-    found = {
-        kind: [run.read(k) for k in run.keys(kind) if run.meta(k).get("operator") == operator]
-        for kind in ("spectrum", "eigenpairs")
-    }
-    if not found["spectrum"]:
-        raise ProblemError(
-            f"run '{run.info.name}' has no {operator} spectrum. "
-            f"Compute it with `landscape spectrum {run.root} --operator {operator}`"
-        )
-    return Scene(run.info, surface, trajectory, found["spectrum"], found["eigenpairs"], run.metrics())
-
-
-def together(runs: Sequence[Readable], scenes: Sequence[Scene]) -> list[Scene]:
-    """The same scenes on the first run's newest plane that holds the trajectories of all; without one, as they are."""
-    first, guests = runs[0], dict[tuple[str, int], dict[str, str]]()
-    for key in first.keys("guest"):
-        meta = first.meta(key)
-        guests.setdefault((meta["plane"], meta["step"]), {})[meta["run"]] = key
-    names = [scene.info.name for scene in scenes[1:]]
-    for plane, origin in sorted(guests, key=lambda place: (-place[1], place[0])):
-        found = guests[plane, origin]
-        if set(names) <= set(found):
-            try:
-                surface, own = on_plane(first, plane, origin)
-            except ProblemError:
-                continue  # the surface or the first run's own trajectory was removed
-            paths = [own, *(first.read(found[name]) for name in names)]
-            return [replace(scene, surface=surface, trajectory=path)
-                    for scene, path in zip(scenes, paths, strict=True)]  # fmt: skip
-    return list(scenes)
-
-
-def on_plane(run: Readable, plane: str | None, origin: int | None) -> tuple[Surface, Trajectory]:
-    """Surface and trajectory on the same plane, the plane with the latest origin where no origin is asked for.
-
-    Raises:
-        ProblemError: there is none; the message holds the command that makes it.
-    """
-    others = sorted({run.meta(key)["plane"] for key in run.keys("surface")} - set(PLANES))
-    wanted = (plane,) if plane else (*PLANES, *(name for name in others if ".line" not in name))
-    by_kind: dict[str, dict[tuple[str, int], str]] = {"surface": {}, "trajectory": {}}
-    for kind, found in by_kind.items():
-        for key in run.keys(kind):
-            meta = run.meta(key)
-            if meta["plane"] in wanted and origin in (None, meta["step"]):
-                found[meta["plane"], meta["step"]] = key
-    surfaces, trajectories = by_kind["surface"], by_kind["trajectory"]
-    where = (f" of the {plane} plane" if plane else "") + (f" through step {origin}" if origin is not None else "")
-    if not surfaces:
-        raise ProblemError(
-            f"run '{run.info.name}' has no surface{where}. "
-            f"Compute it with `landscape surface {run.root} --plane {plane or PLANES[0]}`, then "
-            f"`landscape trajectory {run.root}`"
-        )
-    both = surfaces.keys() & trajectories.keys()
-    if not both:
-        raise ProblemError(
-            f"run '{run.info.name}' has a surface{where} but no trajectory on it. "
-            f"Compute it with `landscape trajectory {run.root}`"
-        )
-    best = min(both, key=lambda name: (wanted.index(name[0]), -name[1]))
-    return run.read(surfaces[best]), run.read(trajectories[best])
 
 
 # ------------------------------------------------------------------ interpolation
@@ -251,6 +143,7 @@ class Track:
         tops = {s.step: float(nodes[-1]) for s, (nodes, _, _) in zip(scene.spectra, self.measures, strict=True)}
         tops |= {e.step: float(e.values[0]) for e in scene.eigenpairs if len(e.values)}
         self.pairs = [(float(e.step), e.values) for e in scene.eigenpairs]
+        self.lowest = None if scene.branches is None else scene.branches.lowest()
         self.sharp_steps = np.array(sorted(tops), dtype=np.float64)
         self.sharpness = np.array([tops[int(s)] for s in self.sharp_steps])
 
@@ -262,10 +155,20 @@ class Track:
         return Moment(
             step=step, passed=i + 1, between=(int(t.steps[i]), int(t.steps[i + 1])) if share else None, u=u, v=v,
             loss=_mix_log(t.loss, i, share), off_plane=off / distance if distance > 0 else 0.0,
-            sharpness=float(np.interp(step, self.sharp_steps, self.sharpness)), tops=tops_at(self.pairs, step),
+            sharpness=float(np.interp(step, self.sharp_steps, self.sharpness)), tops=self.tops(step),
             nodes=nodes, weights=weights, widths=widths,
             spectrum_between=(int(self.spectrum_steps[around[0]]), int(self.spectrum_steps[around[1]])),
         )  # fmt: skip
+
+
+    def tops(self, step: float) -> Array:
+        """Largest eigenvalues: followed by their vectors where these were stored, so that a tick keeps its identity
+        through a crossing; matched by rank elsewhere."""
+        branches, lowest = self.scene.branches, self.lowest
+        if branches is None or lowest is None or not branches.steps[0] <= step <= branches.steps[-1]:
+            return tops_at(self.pairs, step)
+        found = [value for branch, value in branches.at(step).items() if not lowest[branch]]
+        return np.array(sorted(found, reverse=True))
 
 
 def tops_at(pairs: Sequence[tuple[float, Array]], place: float) -> Array:

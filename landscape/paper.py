@@ -13,8 +13,8 @@ from . import plugins
 from .encoding import publishing
 from .errors import UsageError
 from .figures._sheet import SHEETS, Choice, Plate, Sheet
-from .motion import Readable
 from .records import Path as PathRecord
+from .scene import Readable
 
 __all__ = ["SHEETS", "SUFFIXES", "Choice", "Plate", "Sheet", "make", "names", "path_of", "save"]
 FIGURES = "landscape.figures"

@@ -25,7 +25,7 @@ _EVIDENCE = (
     *("operator", "values", "residuals", "pair", "close", "cosine", "curvature"),  # eigenvectors
     *("explained_variance", "captured", "random_walk", "components", "checkpoints", "runs"),  # pca
     *("scale", "seed", "filters", "covered", "rule"),  # random
-    *("gradient_norm", "start", "corners"),  # gradient, displacement, minima
+    *("gradient_norm", "start", "corners", "alignment"),  # gradient, displacement, minima
 )
 _PER_AXIS = ("values", "residuals", "pair", "close", "curvature", "explained_variance", "components")
 

@@ -129,14 +129,10 @@ def trace(spectrum: Spectrum) -> tuple[float, float]:
     return float(samples.mean()), float(half)
 
 
-def mass_below(spectrum: Spectrum, threshold: float) -> float:
-    """Share of the spectrum below a threshold, estimated from the rule (0 to 1)."""
-    nodes, weights = measure(spectrum)
-    return float(weights[nodes < threshold].sum())
-
-
 def wasserstein(spectrum: Spectrum, eigenvalues: ArrayLike) -> float:
     """Wasserstein-1 distance between the rule and the uniform measure on exact eigenvalues, in eigenvalue units.
+
+    Of the nodes as they are; `landscape.distribution.distance` has the mass spread out between them.
 
     W1 = integral of |F(x) - G(x)| dx of the two distribution functions.
     """

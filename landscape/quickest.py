@@ -1,14 +1,17 @@
 """Which way of measuring points of a plane is the fastest here: tried on a part of the data, agreed over ranks.
 
 Every way is first compared with `Problem.evaluate` at two places: one that differs by more than rounding, or that the
-model cannot run, is named in the table and never chosen.
+model cannot run, is named in the table and never chosen. The quickest are timed again in turn, so that a slow spell of
+the machine meets all of them.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,6 +32,9 @@ _SAMPLES = 2048  # of which a way is tried at most
 _SMALL = 200_000  # weights; below, stacking points can save more calls than it costs
 _SHORT = 0.02  # seconds below which a measurement is repeated
 _SHARE, _LEAST = 0.05, 0.1  # of the work that is ahead, and seconds, that trying may take
+_TRACING = 0.2  # seconds ahead below which a trace costs more than it saves
+_FINAL, _ROUNDS = 3, 5  # the quickest of them are timed again in turn, so many times
+_EQUAL = 1.05  # ways that differ by less are equal, and the one that is tried first is taken: two jobs choose the same
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ def quickest(
     allowed = max(_LEAST if ahead > 2 * _LEAST else 0.0, _SHARE * ahead)
     memory = min(comm.gather(available(problem.device))) / (2 * comm.local_size)
     spent = 0.0
-    for way in _ways(problem, rows_of(head), points):
+    for way in _ways(problem, rows_of(head), points, trace=ahead > _TRACING):
         if spent >= allowed:
             break
         trial, seconds = bench.trial(way)
@@ -69,8 +75,20 @@ def quickest(
         if trial.peak > memory:
             trial = Trial(way, failure=f"needs {trial.peak / 1e6:.0f} MB")
         found.append(trial)
-    best = min(found, key=lambda trial: trial.seconds)
-    return best.way, [trial.row() for trial in found]
+        bench.keep(_first(found, _FINAL))
+    found = bench.again(found, allowed - spent)
+    return _best(found).way, [trial.row() for trial in found]
+
+
+def _first(trials: Sequence[Trial], count: int) -> list[Way]:
+    """The quickest so many."""
+    return [t.way for t in sorted(trials, key=lambda t: t.seconds)[:count] if not t.failure]
+
+
+def _best(trials: Sequence[Trial]) -> Trial:
+    """The quickest, or an equal one that was tried before; `trials` begin with the plain way."""
+    least = min(t.seconds for t in trials)
+    return next(t for t in [*trials[1:], trials[0]] if t.seconds <= _EQUAL * least)
 
 
 def rows_of(problem: Problem) -> int:
@@ -96,21 +114,24 @@ def _head(problem: Problem) -> tuple[Problem, float]:
     return head, head.samples / everything
 
 
-def _ways(problem: Problem, samples: int, points: int) -> Iterator[Way]:
+def _ways(problem: Problem, samples: int, points: int, *, trace: bool) -> Iterator[Way]:
     """Ways worth trying, the likeliest first; small layers gain from stacking, convolutions do not."""
     convolves = any(isinstance(m, torch.nn.modules.conv._ConvNd) for m in problem.model.modules())
     cpu = problem.device.type == "cpu"
-    sizes = [size for size in (128, 512, 64, 2048, 256) if size < samples] if samples else [0]
+    sizes = [size for size in (512, 128, 1024, 64, 2048, 256) if size < samples] if samples else [0]
     whole = [samples] if 0 < samples <= _SAMPLES else []
-    large = [*(size for size in (1024, 512) if size < samples), *whole]
-    counts = {1024: 16, 512: 32} if cpu else {1024: 64, 512: 64}  # so that what a call holds stays in a core's cache
+    large = [*whole, *(size for size in (1024, 512) if size < samples)]
     stacked = [
-        Way(size, counts.get(size, 8 if cpu else 64), True, cpu) for size in large
+        Way(size, max(8, 1 << 15 >> (size - 1).bit_length()) if cpu else 64, True, cpu) for size in large
     ] if problem.size < _SMALL and points >= 16 else []  # fmt: skip
-    single = [Way(size, 1, True, cpu) for size in [*sizes, *whole]]
+    single = [Way(size, 1, True, cpu) for size in dict.fromkeys([*sizes[:1], *whole, *sizes[1:]])]
     ways = [*single, *stacked[:1]] if convolves and cpu else [*stacked, *single]
+    if trace:
+        yield from (dataclasses.replace(way, traced=True) for way in ways[:3])
     yield from ways[:3]
     yield from (Way(way.rows, way.points, affine, False) for way in ways[:1] for affine in (True, False))
+    if trace:
+        yield from (dataclasses.replace(way, traced=True) for way in ways[3:])
     yield from ways[3:]
 
 
@@ -124,13 +145,31 @@ class _Bench:
         self.origin, self.directions = origin, directions
         self.places = np.array([0.1, -0.5])[:, None] * reach  # (2, k)
         self.wanted: Columns = {}
+        self._runs: dict[Way, Callable[[], float]] = {}  # way -> seconds of a point of the head, measured now
 
     def plain(self) -> Trial:
         """The reference: the problem's own evaluation."""
         meter = PlaneMeter(self.head, self.origin, self.directions, Way())
         vectors = meter.vectors(self.places)
         self.wanted = Meter(self.head).measure(vectors)
-        return Trial(Way(), self._agreed(self._least(meter, self.places)) / self.share)
+        self._runs[Way()] = partial(self._least, meter, self.places)
+        return Trial(Way(), self._agreed(self._runs[Way()]()) / self.share)
+
+    def keep(self, ways: Sequence[Way]) -> None:
+        """Let go of all others: a way that is ready holds first layers' products."""
+        self._runs = {way: run for way, run in self._runs.items() if way in ways}
+
+    def again(self, trials: Sequence[Trial], seconds: float) -> list[Trial]:
+        """The trials with the least of further times of those that were kept, one after the other in several rounds."""
+        least = {t.way: t.seconds for t in trials}
+        for _ in range(_ROUNDS if len(self._runs) > 1 else 0):
+            if seconds <= 0:
+                break
+            for way, run in self._runs.items():
+                time, spent = timed(run, self.head.device)
+                least[way] = min(least[way], self._agreed(time) / self.share)
+                seconds -= self._agreed(spent)
+        return [dataclasses.replace(t, seconds=least[t.way]) for t in trials]
 
     def trial(self, way: Way) -> tuple[Trial, float]:
         """What a way costs, and the seconds that trying it took."""
@@ -150,7 +189,8 @@ class _Bench:
             if difference > self._rounding:
                 return Trial(way, failure=f"differs by {difference:.1e}")
             many = np.linspace(0.0, 1.0, max(way.points, 2))[:, None] * self.places[1]
-            seconds = self._least(meter, many)
+            self._runs[way] = partial(self._least, meter, many)
+            seconds = self._runs[way]()
         return Trial(way, seconds / self.share, peak.bytes)
 
     @property

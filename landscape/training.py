@@ -133,14 +133,17 @@ def torch_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
 def make_optimizer(name: str, model: nn.Module, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
     """An optimizer of torch.optim (any case) or of `landscape/optimizers/`, over the trainable weights of a model.
 
+    A file of `landscape/optimizers/` whose `make` starts with `model` is given the model instead of its weights.
+
     Raises:
         UsageError: no such optimizer, or settings that it does not take; the message names the choices.
     """
     maker = _maker(name)
-    check_arguments(maker, settings, f"optimizer '{name}'", "--set")
+    first = next(iter(inspect.signature(maker).parameters))
+    check_arguments(maker, settings, f"optimizer '{name}'", "--set", given=(first,))
     parameters: Iterable[nn.Parameter] = [p for p in model.parameters() if p.requires_grad]
     try:
-        optimizer = maker(parameters, **settings)
+        optimizer = maker(model if first == "model" else parameters, **settings)
     except (ValueError, TypeError, RuntimeError) as error:
         raise UsageError(f"optimizer '{name}' refuses its settings: {str(error).splitlines()[0]}") from error
     if not isinstance(optimizer, torch.optim.Optimizer):

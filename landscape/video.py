@@ -29,8 +29,9 @@ from . import encoding, plugins
 from .encoding import FORMATS, Format, publishing
 from .errors import EnvironmentProblem, LandscapeError, UsageError
 from .films._stage import Stage, check_size
-from .motion import PACES, PLANES, Scene, load, together
+from .motion import PACES
 from .scales import Array
+from .scene import PLANES, Scene, load, together
 
 __all__ = ["PACES", "PLANES", "Rendered", "Scene", "films", "frame_count", "load", "poster", "render", "together"]
 FILMS = "landscape.films"

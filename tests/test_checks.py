@@ -386,7 +386,8 @@ def trained_batch_norm() -> Problem:
     return problem
 
 
-SMALL = {"resnet20": {"width": 4, "blocks": 1}, "gpt": {"width": 16, "layers": 1, "heads": 2, "context": 16}}
+SMALL = {"resnet20": {"width": 4, "blocks": 1}, "gpt": {"width": 16, "layers": 1, "heads": 2, "context": 16},
+         "digits_cell": {"cells": 1, "nodes": 1, "channels": 2}}  # fmt: skip
 
 
 def shipped(name: str) -> Problem:

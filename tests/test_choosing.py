@@ -57,7 +57,7 @@ def _gradient(problem: Problem) -> int:
     return int(counter.get_total_flops())
 
 
-def test_choosing_for_one_density_costs_about_25_gradients(monkeypatch):
+def test_choosing_for_one_density_costs_about_20_gradients(monkeypatch):
     choice, plan, gradients = chosen(problem_of(), monkeypatch)
     assert gradients <= FEW
     assert choice.bench.spent <= choice.bench.allowance

@@ -154,7 +154,29 @@ def test_figures_need_neither_torch_nor_pyplot() -> None:
 def run(tmp_path_factory: pytest.TempPathFactory, path: records.Path) -> Run:
     run = softmax_run.full_run(tmp_path_factory.mktemp("store") / "softmax")
     run.write(path)
+    for step in (0, 60, 120):
+        run.write(searched(step))
     return run
+
+
+def searched(step: int) -> records.Architecture:
+    """Three operations on the five edges of a cell of two nodes; one edge loses all of its own."""
+    edges = [(s, t, o) for t in (2, 3) for s in range(t) for o in ("skip", "maxpool", "conv3")]
+    norms = np.array([10.0 ** -(step / 15) if o == "skip" or (s, t) == (0, 3) else 1.5 for s, t, o in edges])
+    return records.Architecture(
+        step, "all", 1e-5, 2, ["normal"] * 15, [e[2] for e in edges], np.array([e[0] for e in edges]),
+        np.array([e[1] for e in edges]), norms, np.full(15, 9), (norms > 1e-5).astype(np.int64),
+    )  # fmt: skip
+
+
+def test_an_architecture_shows_every_operation_once_and_the_kept_ones_in_colour(run: Run, tmp_path: Path) -> None:
+    plate = paper.make(run, "architecture", Choice(step=120))
+    cell, over_training = drawn(plate, tmp_path).axes
+    kept = [line for line in cell.lines if line.get_color() != drawing.LIGHT.faint]
+    assert (len(cell.lines), len(kept)) == (15, 8)
+    assert "7 of 15 operations" in plate.caption
+    assert len(over_training.lines) == 15 + 1  # and the threshold
+    np.testing.assert_allclose(over_training.lines[0].get_ydata(), [1.0, 1e-4, 1e-8])
 
 
 def words_of(figure: Figure) -> list[tuple[str, Bbox]]:

@@ -45,20 +45,21 @@ RECORDS = tuple(
     f"landscape.{name}"
     for name in (
         "records", "records.*", "quadrature", "rules", "bounds", "smoothing", "sampling", "stability", "overlaps",
-        "completeness", "shares", "rounding", "quadratic", "topology",
+        "completeness", "shares", "rounding", "quadratic", "topology", "distribution", "cells",
     )
 )
 STORES = ("landscape.stores", "landscape.stores.*")
 FOLLOWING = ("landscape.following",)
 FIGURES = tuple(f"landscape.{name}" for name in (
-    "video", "encoding", "films", "films.*", "motion", "figures", "figures.*", "drawing", "scales", "relief", "paper",
-    "vtk",
+    "video", "encoding", "films", "films.*", "motion", "scene", "figures", "figures.*", "drawing", "scales", "relief",
+    "paper", "vtk",
 ))  # fmt: skip
 KRYLOV = tuple(f"landscape.{name}" for name in ("lanczos", "gram_schmidt", "extremes", "probes"))
 PROBLEMS = (
     "landscape.problem", "landscape.objective", "landscape.weights", "landscape.batches", "landscape.subsets",
     "landscape.checkpoints", "landscape.problems", "landscape.problems.*", "landscape.optimizers",
-    "landscape.optimizers.*", "landscape.regularizers", "landscape.regularizers.*",
+    "landscape.optimizers.*", "landscape.regularizers", "landscape.regularizers.*", "landscape.groupings",
+    "landscape.groupings.*",
 )  # fmt: skip
 OPERATORS = ("landscape.operators", "landscape.operators.*")
 BROWSER = ("landscape.app", "landscape.app.*")

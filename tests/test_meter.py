@@ -21,7 +21,8 @@ from landscape.quickest import quickest
 
 COMM = Comm()
 WAYS = [
-    Way(37), Way(0, 16), Way(64, 8, True), Way(200, 1, True, True), Way(64, 8, True, True), Way(1000, 1, False, True),
+    Way(37), Way(0, 16), Way(64, 8, True), Way(200, 1, True, True), Way(1000, 1, False, True),
+    Way(64, 3, True, True, True), Way(27, 1, True, True, True), Way(0, 1, False, False, True),
 ]  # fmt: skip
 every_way = pytest.mark.parametrize("way", WAYS, ids=str)
 PLACES = np.array([[0.0, 0.0], [0.3, -0.2], [-4.0, 1.5], [40.0, 30.0], [0.1, 0.1]])
@@ -164,6 +165,7 @@ def test_a_way_that_a_model_cannot_go_is_named_and_not_chosen() -> None:
     plane = random_plane(problem, problem.weights())
     way, tried = quickest(problem, plane.origin, plane.directions, np.ones(2), 10**6, COMM)
     assert not way.affine
+    assert not way.traced
     assert way.points == 1
     failed = {row["way"]: row["failure"] for row in tried if "failure" in row}
     assert any("no linear layer" in failure for failure in failed.values())

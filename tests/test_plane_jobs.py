@@ -83,6 +83,18 @@ def test_several_runs_share_a_plane_and_its_surface(store: Path, capsys: pytest.
     assert float(rows[3]["gradient_norm"]) == pytest.approx(guest.gradient_norm[3])
 
 
+def test_minima_with_permuted_units_come_closer_and_keep_their_loss(store: Path) -> None:
+    others = "--with", str(store / "sgd"), f"{store / 'sgd'}@40"
+    assert surface(store, "--plane", "minima", *others, "--align", "--points", "3") == 0
+    record = Run(store / "adam").read("surface-minima.sgd.sgd_40.aligned-00000120")
+    for told, name in zip(record.meta["alignment"], ("sgd", "sgd@40"), strict=True):
+        assert told["run"] == name
+        assert told["distance_after"] <= told["distance_before"]
+        assert told["output_change"] < 1e-8
+    assert record.meta["corners"][1][1] == pytest.approx(record.meta["alignment"][0]["distance_after"], rel=1e-5)
+    assert surface(store, "--plane", "random", "--align") == 2  # not ignored
+
+
 def test_three_minima(store: Path) -> None:
     assert surface(store, "--plane", "minima", "--with", str(store / "sgd"), f"{store / 'sgd'}@40") == 0
     record = Run(store / "adam").read("surface-minima.sgd.sgd_40-00000120")

@@ -283,6 +283,22 @@ def test_further_components_and_what_they_hold() -> None:
         pca_plane([flat @ torch.randn(2, dtype=torch.float64) for _ in range(7)], pair=(1, 2))
 
 
+def test_random_walks_from_starts_far_apart_have_their_expected_shares() -> None:
+    counts, size, far = [8, 12, 10], 20_000, 4.0
+    generator = torch.Generator().manual_seed(5)
+    runs = []
+    for seed, c in enumerate(counts):
+        start = far * torch.randn(size, generator=generator, dtype=torch.float64)
+        runs.append([start, *(start + x for x in walk(c - 1, size, seed))])
+    everything = torch.stack([v for run in runs for v in run])
+    away = (everything[:-1] - everything[-1]).numpy()
+    shares = np.linalg.eigvalsh(away @ away.T)[::-1]
+    shares /= shares.sum()
+    plane = pca_plane(list(everything), counts=counts)
+    assert plane.info["random_walk"] == pytest.approx(shares[:2].tolist(), abs=0.01)
+    assert sum(plane.info["random_walk"]) > random_walks_shares(counts)[:2].sum() + 0.03  # three starts span a plane
+
+
 def test_random_walks_from_one_start_have_their_expected_shares() -> None:
     assert np.allclose(random_walks_shares([30]), random_walk_shares(30), atol=1e-12)
     counts, size = [8, 12, 10], 20_000
@@ -294,5 +310,5 @@ def test_random_walks_from_one_start_have_their_expected_shares() -> None:
     assert np.allclose(random_walks_shares(counts)[:4], (squares / squares.sum())[:4], atol=0.01)
     plane = pca_plane(list(everything), counts=counts)
     assert plane.info["runs"] == 3
-    assert plane.info["random_walk"] == pytest.approx(random_walks_shares(counts)[:2].tolist())
+    assert plane.info["random_walk"] == pytest.approx(random_walks_shares(counts)[:2].tolist(), rel=1e-6)
     assert "% of the paths" in plane.labels[0]

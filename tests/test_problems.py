@@ -37,7 +37,8 @@ def settings_of(name: str, small: bool = False) -> dict[str, object]:
     """The shipped settings; with scikit-learn's digits where Fashion-MNIST is not installed; fewer weights if asked."""
     taken = inspect.signature(plugins.load("landscape.problems", name).build).parameters
     needs = "data" in taken and taken["data"].default == "fashion_mnist" and not Path(FASHION_MNIST).is_dir()
-    less = {"resnet20": {"data": "digits", "width": 2, "blocks": 1}, "gpt": {"width": 16, "layers": 1, "context": 16}}
+    less = {"resnet20": {"data": "digits", "width": 2, "blocks": 1}, "gpt": {"width": 16, "layers": 1, "context": 16},
+            "digits_cell": {"nodes": 1, "channels": 4}}  # fmt: skip
     return ({"data": "digits"} if needs else {}) | (less.get(name, {}) if small else {})
 
 

@@ -411,7 +411,7 @@ def test_the_preconditioned_hessian_takes_its_metric(metric: str, tmp_path: Any)
         ({"mu": 1.0}, "needs a regularizer"),
         ({"regularizer": "l1", "mu": 1.0, "low": 1.0, "high": 0.0}, "box is empty"),
         ({"regularizer": "group", "mu": 1.0, "low": 0.0}, "no closed form within a box"),
-        ({"regularizer": "group", "mu": 1.0, "groups": "heads"}, "groups must be one of rows"),
+        ({"regularizer": "group", "mu": 1.0, "groups": "towers"}, "groups must be one of rows"),
         ({"rho": 0.0}, "rho = 0.0 is out of its range"),
         ({"correct_rate": True}, "correct_rate is for a constant rho"),
         ({"lr": 3.0, "lr_decay": 0.0, "regularizer": "l1", "mu": 1.0}, "set lr to at most 1"),

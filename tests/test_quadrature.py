@@ -65,7 +65,7 @@ def test_padded_rules_count_nothing_twice():
     assert np.isfinite(nodes).all()
     np.testing.assert_allclose(quadrature.moments(spectrum, 1), [1.5, 2.3])
     np.testing.assert_allclose(quadrature.moments(spectrum, 0), 1)
-    assert quadrature.mass_below(spectrum, 1.5) == pytest.approx(0.35)
+    assert weights[nodes < 1.5].sum() == pytest.approx(0.35)
 
 
 def test_the_trace_is_size_times_the_first_moment():

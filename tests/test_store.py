@@ -51,6 +51,10 @@ def every_record():
             *[np.arange(5.0)] * 4, directions=np.eye(3, 20), origin=np.zeros(20),
         ),
         records.Curve("a", "b", 1, 2, "bezier", True, line, np.ones((3, 20))),
+        records.Architecture(
+            3, "all", 1e-5, 2, ["normal"] * 4, ["skip", "conv3"] * 2, np.arange(4), np.arange(2, 6), line, np.arange(4),
+            np.array([0, 1, 1, 0]),
+        ),
     ]
 
 

@@ -23,6 +23,8 @@ from scipy.stats import wasserstein_distance
 from landscape import motion, plugins, video
 from landscape.errors import EnvironmentProblem, ProblemError, UsageError
 from landscape.films.plane import Film
+from landscape.following import cosines, follow
+from landscape.records import Eigenpairs
 from landscape.stores.run_directory import Run
 
 job = plugins.load("landscape.jobs", "video")
@@ -180,6 +182,22 @@ def test_a_frame_at_a_checkpoint_shows_its_records_exactly(scene: video.Scene) -
         assert m.sharpness == e.values[0]
         np.testing.assert_array_equal(m.tops, e.values)
         np.testing.assert_array_equal(m.nodes, np.sort(s.nodes[0]))
+
+
+def test_ticks_follow_their_eigenvectors_through_a_crossing(scene: video.Scene) -> None:
+    first, last = (int(scene.trajectory.steps[i]) for i in (0, -1))
+    vectors = np.eye(2, 5)
+    pairs = [
+        Eigenpairs(step, "hessian", 5, np.array([3.0, 1.0]), np.zeros(2), np.empty(0), np.empty(0), vectors=rows)
+        for step, rows in ((first, vectors), (last, vectors[::-1]))
+    ]
+    crossing = follow(pairs, [cosines(*pairs)])
+    ranked = motion.Track(dataclasses.replace(scene, eigenpairs=pairs, branches=None))
+    track = motion.Track(dataclasses.replace(scene, eigenpairs=pairs, branches=crossing))
+    quarter = first + 0.25 * (last - first)
+    np.testing.assert_allclose(ranked.tops(quarter), [3.0, 1.0])  # by rank nothing would move
+    np.testing.assert_allclose(track.tops(quarter), [2.5, 1.5])
+    np.testing.assert_allclose(track.tops((first + last) / 2), [2.0, 2.0])
 
 
 def test_a_frame_between_checkpoints_is_marked_and_lies_on_the_chord(film: Film, scene: video.Scene) -> None:

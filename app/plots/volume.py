@@ -36,7 +36,7 @@ def figure(
         isomin=low, isomax=high, surface={"count": SURFACES}, opacity=0.35, colorscale="Viridis",
         cmin=s["low"], cmax=s["high"], caps={a: {"show": False} for a in ("x", "y", "z")}, hoverinfo="skip",
         lighting={"ambient": 0.8, "diffuse": 0.45, "specular": 0.03, "roughness": 0.95},
-        colorbar=_bar(volume, s, x=1.0, len=0.7),
+        colorbar=_bar(volume, s, x=1.01, len=0.7),
     )  # fmt: skip
     fig.add_scatter3d(
         x=volume.path[:, 0], y=volume.path[:, 1], z=volume.path[:, 2], mode="lines+markers",
@@ -55,8 +55,9 @@ def figure(
             **{f"{name}axis": {**style, "range": [float(g[0]), float(g[-1])],
                                "title": {"text": short(label), "font": {"size": 12}}}
                for name, g, label in zip("xyz", (volume.u, volume.v, volume.w), volume.labels, strict=True)},
+            "domain": {"x": [0, 0.93], "y": [0, 1]},  # apart from the colour bar
             "aspectmode": "cube",
-            "camera": {"eye": {"x": 1.5, "y": 1.5, "z": 0.9}, "center": {"x": 0, "y": 0, "z": -0.1}},
+            "camera": {"eye": {"x": 1.7, "y": 1.7, "z": 1.0}, "center": {"x": 0, "y": 0, "z": -0.1}},
         }
     )  # fmt: skip
     return fig

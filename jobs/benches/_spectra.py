@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from landscape import quadrature
+from landscape import bounds, distribution, quadrature
 from landscape.curvature import operator_at
 from landscape.errors import ProblemError
 from landscape.parallel import Comm
@@ -42,16 +42,17 @@ def dense_eigenvalues(problem: Problem, operator: str = "hessian") -> Array:
     return values
 
 
-def synthetic(size: int, seed: int = 0, few: int | None = None) -> Array:
+def synthetic(size: int, seed: int = 0, few: int | None = None, tail: tuple[float, float] = (-4.0, 1.5)) -> Array:
     """Ascending eigenvalues like a network's: a few outliers, a heavy tail with a negative side, most near zero.
 
-    `few` outliers (default 1 % of the size) and some more at the edge of the bulk.
+    `few` outliers (default 1 % of the size) and some more at the edge of the bulk; `tail` are mean and standard
+    deviation of the logarithms in the tail.
     """
     draw = np.random.default_rng(seed)
     middle = 9 * few if few else 3 * max(size // 100, 4)
-    few, tail = few or max(size // 100, 4), int(0.3 * size)
-    heavy = np.exp(draw.normal(-4, 1.5, tail)) * np.where(draw.random(tail) < 0.25, -1, 1)
-    near = draw.normal(0, 1e-4, size - few - middle - tail)
+    few, many = few or max(size // 100, 4), int(0.3 * size)
+    heavy = np.exp(draw.normal(*tail, many)) * np.where(draw.random(many) < 0.25, -1, 1)
+    near = draw.normal(0, 1e-4, size - few - middle - many)
     return np.sort(np.concatenate([np.geomspace(2, 40, few), draw.uniform(0.25, 1.9, middle), heavy, near]))
 
 
@@ -106,6 +107,30 @@ def top_pairs(problem: Problem, count: int, residual: float, seed: int, products
     return Pairs(pairs.values, pairs.vectors, pairs.residuals, int(pairs.meta["matvecs"]))
 
 
-def distance(spectrum: Spectrum, exact: Array) -> float:
-    """Wasserstein-1 distance over the range of the exact spectrum."""
-    return quadrature.wasserstein(spectrum, exact) / float(exact[-1] - exact[0])
+def distances(spectrum: Spectrum, exact: Array) -> Array:
+    """Three Wasserstein-1 distances over the range of the exact spectrum, (3,).
+
+    Of the distribution function, of the rule's nodes as they are, and what sampling alone leaves of the first (see
+    `sampling_alone`).
+    """
+    far = distribution.distance(spectrum, exact), quadrature.wasserstein(spectrum, exact)
+    found: Array = np.array([*far, sampling_alone(spectrum, exact)]) / float(exact[-1] - exact[0])
+    return found
+
+
+def sampling_alone(spectrum: Spectrum, exact: Array) -> float:
+    """The expected Wasserstein-1 distance of as many probes, were all their moments known: no quadrature error.
+
+    Of n eigenvalues that no converged Ritz value stands for, b probes see F(x) with the variance 2 F (1 - F) / (n + 2)
+    / b, and the mean of |F^ - F| is sqrt(2 / pi) of its root (a normal distribution), integrated over x.
+    """
+    rest, total = exact.copy(), 0.0
+    spaces = bounds.spaces(spectrum)
+    for known in spaces[0].known:
+        rest = np.delete(rest, np.abs(rest - known).argmin())
+    n = len(rest)
+    if n > 1:
+        share = np.arange(1, n) / n
+        deviation = np.sqrt(2 / np.pi * 2 * share * (1 - share) / (n + 2) / len(spectrum.nodes))
+        total = n / len(exact) * float(deviation @ np.diff(rest))
+    return total

@@ -7,9 +7,10 @@ A forward pass is one evaluation of the loss on all data in one batch without gr
 measures the accuracy too. Both networks have relu. Each tool gets the data in one batch, as fast as it can be fed;
 `point by point` is our own evaluation without anything that the plane gives away. What choosing a way costs is in the
 first row, spread over a 51 x 51 surface. The second table is by the clock on two cores: ours on two ranks of one
-thread, which it starts itself, the others with two threads. The third is the adaptive grid against the full one: its
-points, and its error relative to the range of the loss. Other tools (pip install loss-landscapes, landscaper) are rows
-where they can be imported.
+thread, which it starts itself, the others with two threads. The third is the bound of arithmetic: products and
+transcendental functions that no way can spare, beside what a point takes. The last is the adaptive grid against the
+full one: its points, and its error relative to the range of the loss. Other tools (pip install loss-landscapes,
+landscaper; the latter asks for numpy 1, but its surfaces run with 2) are rows where they can be imported.
 """
 
 from __future__ import annotations
@@ -58,6 +59,13 @@ def measure(args: argparse.Namespace) -> Iterator[Table]:
     columns = {"problem": "", "surface by": "", "points": ",d", "points a second": ",.0f", "ours / theirs": ".1f",
                "target": ".1f"}  # fmt: skip
     yield Table(f"By the clock on {CORES} cores", columns, _clocked(args, len(columns)), "The best of three.")
+    columns = {"problem": "", "work": "", "products, MFLOP": ",.2f", "exp, log, tanh": ",d", "least ms": ".3f",
+               "ms": ".3f", "share": ".2f", "least, forward passes": ".2f"}  # fmt: skip
+    yield Table(
+        "What a point must compute", columns, _least(args, len(columns)),
+        "Least: the products at the speed of a large one here, and the functions at that of exp in cache, one thread; "
+        "the rest is passes over memory and calls. A point measures the accuracy too. No way is below the last column.",
+    )  # fmt: skip
     adaptive = {"problem": "", "grid": "", "tolerance": ".3f", "share measured": ".3f", "largest error": ".4f",
                 "estimated on points held out": ".4f", "points held out": ",d"}  # fmt: skip
     yield Table("The adaptive grid against the full one", adaptive, _adaptive(args, len(adaptive)))
@@ -233,6 +241,32 @@ def _forward(problem: Problem) -> float:
 
     with torch.no_grad():
         return float(problem.objective(problem.batches[0])[0])
+
+
+def _least(args: argparse.Namespace, cells: int) -> Iterator[Row]:
+    """The bound of arithmetic beside what a forward pass and a point of the way that is chosen take, in CPU time."""
+    import numpy as np
+
+    from landscape.meter import PlaneMeter
+
+    from . import _roofline, _subjects
+
+    for name in args.problems or POINTS:
+        problem = _built(name, args)
+        if isinstance(problem, str):
+            yield (f"{name}: {problem}", *[None] * (cells - 1))
+            continue
+        problem = _subjects.joined(problem)
+        plane, axis = _plane(problem, 3, args)
+        way = _chosen(problem, plane, axis)
+        meter = PlaneMeter(problem, plane.origin, plane.directions, way)
+        places = np.linspace(axis[[0, 0]], axis[[0, -1]], max(way.points, 4))  # of one row of a grid
+        meter.measure(places)  # what is computed once for all points
+        works = {
+            "forward pass": _roofline.Work(partial(_forward, problem), 1),
+            f"a point, {way}": _roofline.Work(partial(meter.measure, places), len(places)),
+        }
+        yield from ((name, *row) for row in _roofline.rows(works, args.repeats))
 
 
 def _adaptive(args: argparse.Namespace, cells: int) -> Iterator[Row]:

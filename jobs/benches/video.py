@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from landscape.motion import Scene
+    from landscape.scene import Scene
 
     from ._tables import Row, Table
 
@@ -113,8 +113,8 @@ def _spectra(seed: int) -> tuple[list[Any], list[Any]]:
 
 
 def _scene(name: str, seed: int) -> Scene:
-    from landscape.motion import Scene
     from landscape.records import RunInfo, Surface, Trajectory
+    from landscape.scene import Scene
 
     steps = 25 * np.arange(CHECKPOINTS)
     line = np.linspace(-4, 14, POINTS)

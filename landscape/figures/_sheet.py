@@ -14,9 +14,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from .. import drawing
 from ..errors import ProblemError, UsageError
-from ..motion import Readable
 from ..records import Surface, Trajectory
 from ..scales import number, percent
+from ..scene import Readable
 
 # name -> (width in inches, size of the words in points): the column and the text of a two-column paper, a talk
 SHEETS = {"column": (3.35, 7.0), "text": (6.75, 8.0), "slide": (12.0, 14.0)}

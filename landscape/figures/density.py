@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 
 from .. import drawing, quadrature, smoothing
 from ..drawing import FLOOR
-from ..motion import Readable
 from ..records import Eigenpairs, Spectrum
 from ..scales import number
+from ..scene import Readable
 from ..smoothing import Width
 from ._sheet import Choice, Plate, Sheet, about_run, all_of, at_step, drawn, nearest_step
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import drawing, smoothing
-from ..motion import Readable
+from ..scene import Readable
 from . import density, spectrum, surface, training
 from ._sheet import Choice, Plate, Sheet, about_projection, about_run, all_of, at_step, drawn, nearest_step
 

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from .. import drawing, scales
 from ..errors import ProblemError
-from ..motion import Readable
 from ..records import Eigenpairs, Path, Spectrum
+from ..scene import Readable
 from ._sheet import Choice, Plate, Sheet, drawn
 from .spectrum import density_map
 

@@ -12,10 +12,10 @@ from matplotlib.patches import Circle
 from .. import drawing, scales
 from ..drawing import MARKER
 from ..errors import ProblemError
-from ..motion import Readable
 from ..quadratic import Agreement, Quadratic, agreement
 from ..records import Surface
 from ..scales import LossScale
+from ..scene import Readable
 from . import surface as contours
 from ._sheet import Choice, Plate, Sheet, about_projection, about_run, drawn
 

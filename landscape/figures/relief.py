@@ -5,10 +5,10 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 
 from .. import drawing
-from ..motion import Readable
 from ..records import Surface, Trajectory
 from ..relief import Relief
 from ..scales import LossScale
+from ..scene import Readable
 from ._sheet import Choice, Plate, Sheet, about_projection, about_run, drawn
 from .surface import read
 

@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from .. import drawing, quadrature
-from ..motion import Readable
 from ..records import Eigenpairs
 from ..scales import Array, number
+from ..scene import Readable
 from ._sheet import Choice, Plate, Sheet, about_run, all_of, at_step, drawn, nearest_step
 
 

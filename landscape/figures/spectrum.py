@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike
 
 from .. import drawing, quadrature, scales, smoothing
 from ..drawing import FLOOR
-from ..motion import Readable
 from ..records import Eigenpairs, Spectrum
 from ..scales import Array
+from ..scene import Readable
 from ..smoothing import Width
 from ._sheet import Choice, Plate, Sheet, about_run, all_of, drawn, nearest_step
 

@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 
 from .. import drawing
 from ..errors import ProblemError
-from ..motion import PLANES, Readable, on_plane
 from ..records import Surface, Trajectory
 from ..scales import LossScale
+from ..scene import PLANES, Readable, on_plane
 from ._sheet import Choice, Plate, Sheet, about_projection, about_run, drawn
 
 

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from .. import drawing
-from ..motion import Readable
 from ..records import Surface
 from ..scales import LossScale
+from ..scene import Readable
 from ..topology import Pair, Topology, topology
 from . import surface as contours
 from ._sheet import Choice, Plate, Sheet, about_projection, about_run, drawn

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 
 from .. import drawing, stability
 from ..errors import ProblemError
-from ..motion import Readable
 from ..records import Eigenpairs, RunInfo
 from ..scales import Array, number
+from ..scene import Readable
 from ._sheet import Choice, Plate, Sheet, about_run, all_of, drawn
 
 METRICS = (("loss", "mini-batch loss"), ("test_loss", "test loss"))

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from .. import drawing
-from ..motion import Readable, on_plane
 from ..records import Surface, Trajectory
+from ..scene import Readable, on_plane
 from . import surface as contours
 from ._sheet import Choice, Plate, Sheet, about_projection, about_run, drawn
 

@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike
 
 from .. import drawing, smoothing
 from ..errors import UsageError
-from ..motion import Moment, Scene, Track, clock
+from ..motion import Moment, Track, clock
 from ..scales import Array, LossScale, number, percent
+from ..scene import Scene
 from ._panels import Cursors, Density, Map, curve_range
 from ._stage import Stage, optimizer_line, shortened
 

@@ -22,7 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import plugins
+from ..groupings._base import PACKAGE, layout, parts_of
 from ..regularizers._base import Regularizer, Tensors
+from ..regularizers._partition import Layout
+from ..regularizers.group import GROUPS
 
 METRICS = ("adam", "amsgrad", "rmsprop", "adagrad", "identity")
 _SECOND = {"adam": "exp_avg_sq", "amsgrad": "exp_avg_sq", "rmsprop": "square_avg", "adagrad": "sum"}
@@ -43,6 +46,9 @@ class ProxSGD(torch.optim.Optimizer):
         regularizer: a file of `landscape/regularizers`; `mu` its strength, `low` and `high` the box; its other
             settings (such as `groups` of the group regularizer) under `prox`.
 
+    A parameter group's `layout` names groups that span its tensors (`landscape/groupings`); every tensor then needs a
+    gradient in every step.
+
     Raises:
         ValueError: a setting out of its range, or a combination without a closed form.
     """
@@ -52,11 +58,12 @@ class ProxSGD(torch.optim.Optimizer):
         rho: float = 0.9, rho_decay: float = 0.5, offset: float = 4.0, metric: str = "adam", beta: float = 0.999,
         delta: float = 1e-8, correct_rate: bool = False, regularizer: str = "none", mu: float = 0.0,
         low: float | None = None, high: float | None = None, prox: dict[str, Any] | None = None,
+        layout: Layout | None = None,
     ) -> None:  # fmt: skip
         defaults = {
             "lr": lr, "lr_decay": lr_decay, "rho": rho, "rho_decay": rho_decay, "offset": offset, "metric": metric,
             "beta": beta, "delta": delta, "correct_rate": correct_rate, "regularizer": regularizer, "mu": mu,
-            "low": low, "high": high, "prox": dict(prox or {}),
+            "low": low, "high": high, "prox": dict(prox or {}), "layout": layout,
         }  # fmt: skip
         super().__init__(params, defaults)
 
@@ -94,6 +101,8 @@ class ProxSGD(torch.optim.Optimizer):
                 state["step"] = torch.zeros((), dtype=torch.float64)
             state["step"] += 1
             found.setdefault(int(state["step"]), []).append(weight)
+        if group["layout"] is not None and [len(group["params"])] != [len(some) for some in found.values()]:
+            raise RuntimeError("groups of weights that span tensors need a gradient for every weight in every step")
         return found
 
     def _move(self, group: dict[str, Any], regularizer: Regularizer, t: int, weights: Tensors) -> None:
@@ -202,11 +211,12 @@ def broken_conditions(lr_decay: float, rho_decay: float) -> list[str]:
 
 def _regularizer(group: dict[str, Any]) -> Regularizer:
     maker = plugins.load(_REGULARIZERS, group["regularizer"]).make
-    own = set(inspect.signature(maker).parameters) - {"mu", "low", "high"}
+    own = set(inspect.signature(maker).parameters) - {"mu", "low", "high", "layout"}
     unknown = set(group["prox"]) - own
     if unknown:
         raise ValueError(f"the regularizer {group['regularizer']} has no setting {', '.join(sorted(unknown))}")
-    made: Regularizer = maker(mu=group["mu"], low=group["low"], high=group["high"], **group["prox"])
+    spanning = {"layout": group["layout"]} if group["layout"] is not None else {}
+    made: Regularizer = maker(mu=group["mu"], low=group["low"], high=group["high"], **group["prox"], **spanning)
     return made
 
 
@@ -234,20 +244,27 @@ def _check(group: dict[str, Any]) -> None:
 
 
 def make(
-    params: Iterable[nn.Parameter], lr: float = 0.06, lr_decay: float = 0.5, rho: float = 0.9, rho_decay: float = 0.5,
+    model: nn.Module, lr: float = 0.06, lr_decay: float = 0.5, rho: float = 0.9, rho_decay: float = 0.5,
     offset: float = 4.0, metric: str = "adam", beta: float = 0.999, delta: float = 1e-8, correct_rate: bool = False,
     regularizer: str = "none", mu: float = 0.0, low: float | None = None, high: float | None = None,
     groups: str = "rows", weighting: str = "none", mean_metric: bool = False, vectors: bool = True,
 ) -> ProxSGD:  # fmt: skip
     """ProxSGD; `vectors=False` leaves biases and normalisation out of regularizer and box.
 
-    `groups`, `weighting` and `mean_metric` are the group regularizer's.
+    `groups`, `weighting` and `mean_metric` are the group regularizer's; `groups` may also be a file of
+    `landscape/groupings`, which says itself what is left out.
     """
     prox = {"groups": groups, "weighting": weighting, "mean_metric": mean_metric} if regularizer == "group" else {}
-    weights = list(params)
-    penalised: list[dict[str, Any]] = [{"params": [w for w in weights if vectors or w.ndim > 1]}]
-    free = [w for w in weights if not (vectors or w.ndim > 1)]
+    named = {name: w for name, w in model.named_parameters() if w.requires_grad}
+    spanning = regularizer == "group" and groups not in GROUPS
+    if spanning and groups not in plugins.names(PACKAGE):
+        raise ValueError(f"groups must be one of {', '.join([*GROUPS, *plugins.names(PACKAGE)])}, got '{groups}'")
+    penalised = {n: w for n, w in named.items() if vectors or spanning or w.ndim > 1}
+    found: list[dict[str, Any]] = [{"params": list(penalised.values())}]
+    if spanning:
+        found[0]["layout"] = layout(parts_of(model, groups), list(penalised))
+    free = [w for n, w in named.items() if n not in penalised]
     if free:
-        penalised.append({"params": free, "regularizer": "none", "mu": 0.0, "low": None, "high": None, "prox": {}})
-    return ProxSGD([g for g in penalised if g["params"]], lr, lr_decay, rho, rho_decay, offset, metric, beta, delta,
+        found.append({"params": free, "regularizer": "none", "mu": 0.0, "low": None, "high": None, "prox": {}})
+    return ProxSGD([g for g in found if g["params"]], lr, lr_decay, rho, rho_decay, offset, metric, beta, delta,
                    correct_rate, regularizer, mu, low, high, prox)  # fmt: skip

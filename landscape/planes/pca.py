@@ -74,7 +74,7 @@ def pca_plane(
     across = torch.from_numpy(axes.T.copy()).to(last.device)  # (2, count - 1)
     for start, block in _differences(vectors, last, memory):
         directions[:, start : start + block.shape[1]] = across @ block
-    walk = random_walk_shares(count) if len(counts) == 1 else random_walks_shares(counts)
+    walk = random_walk_shares(count) if len(counts) == 1 else random_walks_shares(counts, _starts(gram, counts))
     share = (squares / squares.sum())[chosen]
     info = {
         "explained_variance": share.tolist(),
@@ -119,24 +119,41 @@ def random_walk_shares(count: int) -> Float64:
     return shares
 
 
-def random_walks_shares(counts: Sequence[int]) -> Float64:
-    """The same for independent walks from one start, of as many points each, seen from the last point of the last.
+def random_walks_shares(counts: Sequence[int], starts: Float64 | None = None) -> Float64:
+    """The same for independent walks, of as many points each, seen from the last point of the last.
 
-    With x_i = w_i - w_T, w the last walk of T steps, and y_j another walk's point after j steps seen from w_T:
-    <x_i, x_j> = T - max(i, j), <x_i, y_j> = T - i, <y_i, y_j> = T + min(i, j) on one walk and T on two, expected.
+    `starts` (run, run) are inner products of the walks' starts, seen from the last one's, in squared steps; by default
+    all begin in one point. With x_i = w_i - w_T, w the last walk of T steps, and y_j another walk's point after j steps
+    seen from w_T: <x_i, x_j> = T - max(i, j), <x_i, y_j> = T - i, and <y_i, y_j> = T + the starts' product, + min(i, j)
+    on one walk, all expected.
     """
     total = counts[-1] - 1
     at = np.concatenate([np.arange(c) for c in counts])[:-1]  # steps from the start
     walk = np.repeat(np.arange(len(counts)), counts)[:-1]
     same = walk[:, None] == walk
     own = (walk == len(counts) - 1)[:, None] & np.ones_like(same)
-    gram = np.where(same, total + np.minimum.outer(at, at), total)
+    apart = np.zeros((len(counts), len(counts))) if starts is None else starts
+    gram = apart[np.ix_(walk, walk)] + np.where(same, total + np.minimum.outer(at, at), total)
     gram = np.where(own, total - at[:, None], gram)
     gram = np.where(own.T, total - at[None, :], gram)
     gram = np.where(own & own.T, total - np.maximum.outer(at, at), gram)
     squares = np.maximum(np.linalg.eigvalsh(gram.astype(np.float64))[::-1], 0.0)
     shares: Float64 = squares / squares.sum()
     return shares
+
+
+def _starts(gram: Float64, counts: Sequence[int]) -> Float64:
+    """Inner products of the runs' first checkpoints, seen from the last run's, over the mean squared step of all runs.
+
+    `gram` (count - 1, count - 1) holds those of all checkpoints but the last, seen from it.
+    """
+    full = np.pad(gram, ((0, 1), (0, 1)))  # the last checkpoint is the origin
+    first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    from_last = np.eye(len(full))[first] - np.eye(len(full))[first[-1]]
+    steps = np.delete(np.diff(np.eye(len(full)), axis=0), first[1:] - 1, axis=0)  # from one checkpoint to the next
+    square = float(np.einsum("ik,kl,il->i", steps, full, steps).mean()) if len(steps) else 0.0
+    found: Float64 = from_last @ full @ from_last.T / square if square > 0 else np.zeros((len(counts), len(counts)))
+    return found
 
 
 def _differences(vectors: Sequence[Tensor], last: Tensor, memory: int) -> Iterator[tuple[int, Tensor]]:

@@ -97,6 +97,13 @@ class Block(nn.Module):
         self.mlp_in = nn.Linear(width, 4 * width)
         self.mlp_out = nn.Linear(4 * width, width)
 
+    def head_blocks(self) -> dict[str, tuple[int, int]]:
+        """Where the heads lie in the weights: tensor -> (before, after), seen as (before, heads, after)."""
+        width = self.attention_out.in_features
+        size = width // self.heads
+        return {"attention_in.weight": (3, size * width), "attention_in.bias": (3, size),
+                "attention_out.weight": (width, size)}  # fmt: skip
+
     def forward(self, x: Tensor) -> Tensor:
         split = self.attention_in(self.attention_norm(x)).unflatten(2, (3, self.heads, -1))
         query, key, value = split.permute(2, 0, 3, 1, 4)  # each (samples, heads, context, width / heads)

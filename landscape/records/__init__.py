@@ -7,6 +7,7 @@ A kind of record is one file of this package (its axes, its fields, its key) and
 from __future__ import annotations
 
 from ._record import Array, Axes, Meta, Record, check_key, operator_key
+from .architecture import Architecture, architecture_key
 from .curve import Curve, curve_key
 from .eigenpairs import Eigenpairs, eigenpairs_key
 from .halves import Halves, halves_key
@@ -18,11 +19,13 @@ from .trajectory import Guest, Trajectory, guest_key, trajectory_key
 from .volume import Volume, volume_key
 
 KINDS: dict[str, type[Record]] = {
-    kind.kind: kind for kind in (Spectrum, Eigenpairs, Halves, Surface, Volume, Trajectory, Guest, Path, Curve)
+    kind.kind: kind
+    for kind in (Spectrum, Eigenpairs, Halves, Surface, Volume, Trajectory, Guest, Path, Curve, Architecture)
 }
 
 __all__ = [
-    "KINDS", "Array", "Axes", "Curve", "Eigenpairs", "Guest", "Halves", "Meta", "Path", "Record", "RunInfo", "Spectrum",
-    "Surface", "Trajectory", "Volume", "check_key", "curve_key", "eigenpairs_key", "guest_key", "halves_key",
-    "operator_key", "path_key", "spectrum_key", "surface_key", "trajectory_key", "volume_key",
+    "KINDS", "Architecture", "Array", "Axes", "Curve", "Eigenpairs", "Guest", "Halves", "Meta", "Path", "Record",
+    "RunInfo", "Spectrum", "Surface", "Trajectory", "Volume", "architecture_key", "check_key", "curve_key",
+    "eigenpairs_key", "guest_key", "halves_key", "operator_key", "path_key", "spectrum_key", "surface_key",
+    "trajectory_key", "volume_key",
 ]  # fmt: skip

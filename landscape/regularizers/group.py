@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ._base import Box, Regularizer, Tensors, check_strength, total
+from ._partition import Layout, Partition, Rows, Scattered, hashable, scattered
 
 GROUPS = ("rows", "tensors", "all")
 WEIGHTING = {"none": 0.0, "mul": 0.5, "div": -0.5}  # w_g = size of the group to this power
@@ -19,72 +20,93 @@ _NEWTON = 60  # steps at most; a handful is usual
 
 
 class Group:
-    """Groups are the rows of each tensor (filters, neurons), whole tensors, or all tensors of a parameter group."""
+    """Groups are the rows of each tensor (filters, neurons), whole tensors, all tensors of a parameter group, or those
+    of a layout, which may span tensors and leave weights out."""
 
-    def __init__(self, mu: float, groups: str, weighting: str, mean_metric: bool) -> None:
+    def __init__(self, mu: float, groups: str, weighting: str, mean_metric: bool, layout: Layout | None = None) -> None:
         for name, value, choices in (("groups", groups, GROUPS), ("weighting", weighting, tuple(WEIGHTING))):
-            if value not in choices:
+            if value not in choices and not (layout and name == "groups"):
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got '{value}'")
-        self.mu, self.groups = check_strength(mu), groups
+        self.mu, self.groups, self.layout = check_strength(mu), groups, layout
         self.power, self.mean_metric = WEIGHTING[weighting], mean_metric
         self.trivial = self.mu == 0
 
     def prox(self, points: Tensors, metric: Tensors) -> Tensors:
-        if self.groups != "all":
-            return [self._one(b, tau) for b, tau in zip(points, metric, strict=True)]
         if not points:
             return []
+        if self.layout is None and self.groups != "all":
+            return [self._matrix_prox(b, tau) for b, tau in zip(points, metric, strict=True)]
         long = torch.cat([b.reshape(-1) for b in points])
         same = all(tau.ndim == 0 for tau in metric)  # one number for all of them: the metric of the identity
-        full = [metric[0]] if same else [t.expand_as(b).reshape(-1) for b, t in zip(points, metric, strict=True)]
-        one = self._one(long, full[0] if same else torch.cat(full))
-        pieces = torch.split(one, [b.numel() for b in points])
+        tau = metric[0].expand(long.shape) if same else torch.cat(
+            [t.expand_as(b).reshape(-1) for b, t in zip(points, metric, strict=True)]
+        )  # fmt: skip
+        if self.layout is None:
+            one = self._matrix_prox(long, tau)
+        else:
+            one = self._solve(scattered(self.layout, _sizes(points), long.device), long, tau, same)
+        pieces = torch.split(one, list(_sizes(points)))
         return [piece.reshape(b.shape) for piece, b in zip(pieces, points, strict=True)]
 
-    def _one(self, points: Tensor, metric: Tensor) -> Tensor:
+    def _matrix_prox(self, points: Tensor, metric: Tensor) -> Tensor:
         """The minimiser for one tensor, whose metric has its shape or none."""
         b = self._matrix(points)
-        tau = metric.expand(b.shape) if metric.ndim == 0 else self._matrix(metric)
-        return self._rows(b, tau).reshape(points.shape)
-
-    def norms(self, weights: Tensors) -> list[Tensor]:
-        """Norms of the groups of each tensor, float64; one entry of one norm where all tensors are one group."""
-        rows = [torch.linalg.vector_norm(self._matrix(x), dim=1, dtype=torch.float64) for x in weights]
-        if self.groups == "all":
-            return [torch.linalg.vector_norm(torch.cat([r.cpu() for r in rows]))[None]] if rows else []
-        return rows
-
-    def value(self, weights: Tensors) -> Tensor:
-        sizes = [self._matrix(x).shape[1] for x in weights]
-        if self.groups == "all":
-            sizes = [sum(x.numel() for x in weights)] * bool(weights)
-        return self.mu * total([n.sum() * size**self.power for n, size in zip(self.norms(weights), sizes, strict=True)])
+        one = metric.ndim == 0 or metric.stride() == (0,) * metric.ndim
+        tau = metric.reshape(-1)[:1].expand(b.shape) if one else self._matrix(metric)
+        return self._solve(Rows(tuple(b.shape)), b, tau, one).reshape(points.shape)
 
     def _matrix(self, x: Tensor) -> Tensor:
         """A tensor as (groups, size of a group); a vector's rows are its elements."""
         return x.reshape(x.shape[0], -1) if self.groups == "rows" and x.ndim > 0 else x.reshape(1, -1)
 
-    def _rows(self, points: Tensor, metric: Tensor) -> Tensor:
-        """The minimiser row by row, (groups, size)."""
-        strength = self.mu * points.shape[1] ** self.power
-        if self.mean_metric or metric.stride(1) == 0:  # one value a group
-            tau = metric.mean(dim=1, keepdim=True) if self.mean_metric else metric[:, :1]
-            pull = tau * torch.linalg.vector_norm(points, dim=1, keepdim=True)
-            keep: Tensor = (1 - strength / pull.clamp_min(torch.finfo(pull.dtype).tiny)).clamp_min(0)
-            return points * keep
-        s, d = self._norm(points, metric, strength), strength / metric
-        return torch.where(s > 0, points * (s / (s + d)), 0.0)
+    def norms(self, weights: Tensors) -> list[Tensor]:
+        """Norms of the groups of each tensor, float64; one entry where groups span tensors."""
+        wide = [x.double() for x in weights]
+        if self.layout is not None:
+            long = torch.cat([x.reshape(-1) for x in wide])
+            return [scattered(self.layout, _sizes(wide), long.device).sum(long.square()).sqrt()[:-1]]
+        rows = [torch.linalg.vector_norm(self._matrix(x), dim=1) for x in wide]
+        if self.groups == "all":
+            return [torch.linalg.vector_norm(torch.cat([r.cpu() for r in rows]))[None]] if rows else []
+        return rows
+
+    def value(self, weights: Tensors) -> Tensor:
+        norms = self.norms(weights)
+        if self.layout is not None:
+            counts = scattered(self.layout, _sizes(weights), norms[0].device).sizes(norms[0])[:-1]
+            return self.mu * total([(norms[0] * counts**self.power).sum()])
+        sizes = [self._matrix(x).shape[1] for x in weights]
+        if self.groups == "all":
+            sizes = [sum(x.numel() for x in weights)] * bool(weights)
+        return self.mu * total([n.sum() * size**self.power for n, size in zip(norms, sizes, strict=True)])
+
+    # ------------------------------------------------------------------ the closed forms, for any partition
+
+    def _solve(self, part: Partition, points: Tensor, metric: Tensor, same: bool) -> Tensor:
+        """The minimiser; `same`: one tau for all."""
+        sizes = part.sizes(points)
+        strength = self.mu * sizes.clamp_min(1) ** self.power
+        if self.mean_metric or same:  # one value a group
+            tau = metric.reshape(-1)[0] if same else part.sum(metric) / sizes.clamp_min(1)
+            pull = tau * part.sum(points.square()).sqrt()
+            keep = (1 - strength / pull.clamp_min(torch.finfo(pull.dtype).tiny)).clamp_min(0)
+            found = points * part.spread(keep)
+        else:
+            pressure = part.spread(strength)
+            s = part.spread(self._norm(part, points, metric, strength))
+            found = torch.where(s > 0, points * (s / (s + pressure / metric)), 0.0)
+        return torch.where(part.free, points, found) if isinstance(part, Scattered) else found
 
     @staticmethod
-    def _norm(points: Tensor, metric: Tensor, strength: float) -> Tensor:
-        """norm(x_g) (groups, 1): 0, or the root s of norm(b / (s + mu/tau)) = 1."""
-        alive = torch.linalg.vector_norm(metric * points, dim=1, keepdim=True) > strength
-        d = strength / metric
-        s = torch.zeros_like(points[:, :1])
+    def _norm(part: Partition, points: Tensor, metric: Tensor, strength: Tensor) -> Tensor:
+        """norm(x_g) a group: 0, or the root s of norm(b / (s + mu w_g / tau)) = 1."""
+        alive = part.sum((metric * points).square()).sqrt() > strength
+        d = part.spread(strength) / metric
+        s = torch.zeros_like(strength)
         for _ in range(_NEWTON):
-            ratio = points / (s + d)
-            square = ratio.square().sum(dim=1, keepdim=True)
-            slope = (ratio.square() / (s + d)).sum(dim=1, keepdim=True)  # of -1/2 square
+            shifted = part.spread(s) + d
+            ratio = (points / shifted).square()
+            square, slope = part.sum(ratio), part.sum(ratio / shifted)  # slope: of -1/2 square
             step = torch.where(alive, square / slope * (square.sqrt() - 1), 0.0)
             s = s + step
             if not bool((step > 4 * torch.finfo(s.dtype).eps * s).any()):
@@ -92,10 +114,18 @@ class Group:
         return s
 
 
+def _sizes(tensors: Tensors) -> tuple[int, ...]:
+    return tuple(x.numel() for x in tensors)
+
+
 def make(
     mu: float, low: float | None = None, high: float | None = None,
-    groups: str = "rows", weighting: str = "none", mean_metric: bool = False,
+    groups: str = "rows", weighting: str = "none", mean_metric: bool = False, layout: Layout | None = None,
 ) -> Regularizer:  # fmt: skip
-    """`mean_metric` takes the mean of tau over a group instead of the exact diagonal: cheaper, and another method."""
+    """`mean_metric` takes the mean of tau over a group instead of the exact diagonal: cheaper, and another method.
+
+    A `layout` says for each tensor (before, group of each unit, after), the tensor seen as (before, unit, after); the
+    files of `landscape/groupings` make them.
+    """
     Box(low, high).refuse("the group regularizer")
-    return Group(mu, groups, weighting, mean_metric)
+    return Group(mu, groups, weighting, mean_metric, None if layout is None else hashable(layout))

@@ -1,0 +1,56 @@
+"""A smaller network as a run of its own, for the jobs that make one of another."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from landscape.errors import UsageError
+
+if TYPE_CHECKING:
+    from landscape.problem import Problem
+    from landscape.stores.run_directory import Run
+
+
+def threshold(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number") from None
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0, got {text}")
+    return number
+
+
+def check_free(out: str | None) -> None:
+    """Refuse a directory that holds a run.
+
+    Raises:
+        UsageError: it does.
+    """
+    if out is not None and (Path(out) / "run.json").exists():
+        raise UsageError(f"'{out}' holds a run already; give another directory with --out")
+
+
+def write(
+    out: Path, source: Run, step: int, smaller: Problem, problem: str, settings: dict[str, Any], meta: dict[str, Any]
+) -> None:
+    """The smaller network as a finished run of one checkpoint, which says where it comes from."""
+    from landscape.checkpoints import write_tensors
+    from landscape.evidence import command, commit, now, versions
+    from landscape.records import RunInfo
+    from landscape.stores.files import new_directory, to_json
+    from landscape.stores.run_directory import Run
+
+    info = RunInfo(
+        name=out.resolve().name, problem=problem, problem_settings=settings, optimizer=source.info.optimizer,
+        settings=source.info.settings, every=source.info.every, size=smaller.size, seed=source.info.seed,
+        created=now(), finished=now(),
+        meta={"versions": versions(), "command": command(), "commit": commit(), **meta},
+    )  # fmt: skip
+    made = Run.create(out, info)
+    loss = smaller.evaluate(smaller.weights())["loss"]
+    with new_directory(made.checkpoint_directory(step)) as part:
+        write_tensors(part / "weights.safetensors", smaller.state())
+        (part / "meta.json").write_text(to_json({"step": step, "loss": loss, "created": now(), "lr": None}))
