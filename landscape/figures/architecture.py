@@ -10,9 +10,9 @@ from matplotlib.lines import Line2D
 
 from .. import cells, drawing
 from ..errors import ProblemError
-from ..motion import Readable
 from ..records import Architecture
 from ..scales import number, percent
+from ..scene import Readable
 from ._sheet import Choice, Plate, Sheet, about_run, drawn
 
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)))
