@@ -28,11 +28,12 @@ from landscape.errors import ProblemError, UsageError
 from . import _figures
 
 KINDS = ("spectrum", "eigenpairs", "following", "halves", "surface", "volume", "trajectory", "guest", "path",
-         "architecture")  # fmt: skip
+         "architecture", "game")  # fmt: skip
 _MAKERS = {"spectrum": "spectrum RUN", "eigenpairs": "spectrum RUN", "halves": "spectrum RUN --halves",
            "surface": "surface RUN --plane pca", "following": "spectrum RUN", "volume": "volume RUN --plane pca",
            "trajectory": "trajectory RUN", "guest": "trajectory RUN OTHER", "path": "path RUN OTHER_RUN",
-           "architecture": "derive RUN"}  # fmt: skip
+           "architecture": "derive RUN",
+           "game": "game RUN"}  # fmt: skip
 Object = dict[str, Any]
 
 
@@ -171,9 +172,15 @@ def _architecture(record: Any) -> Object:
             "operation": record.operations, **{name: getattr(record, name) for name in names}}  # fmt: skip
 
 
+def _game(record: Any) -> Object:
+    arrays = {name: array for name, array in record.arrays().items() if not name.endswith("samples")}
+    names = {"players": record.players, "cross_names": record.cross_names, "metric_names": record.metric_names}
+    return {"step": record.step, "size": record.size, **names, **arrays}
+
+
 _OBJECTS = {"spectrum": _spectrum, "eigenpairs": _eigenpairs, "halves": _halves, "surface": _surface, "volume": _volume,
             "trajectory": _trajectory, "guest": _trajectory, "path": _path,
-            "architecture": _architecture}  # fmt: skip
+            "architecture": _architecture, "game": _game}  # fmt: skip
 
 
 # ---------------------------------------------------------------------- CSV
@@ -260,7 +267,15 @@ def _architecture_rows(item: Object) -> Iterator[Object]:
         yield {"step": item["step"], "read_off": item["read_off"], **dict(zip(names, values, strict=True))}
 
 
+def _game_rows(item: Object) -> Iterator[Object]:
+    metrics = dict(zip(item["metric_names"], item.get("metrics", ()), strict=True))
+    losses = {f"loss_{p}": loss for p, loss in zip(item["players"], item["losses"], strict=True)}
+    for values in zip(item["real"], item["imaginary"], item["residuals"], strict=True):
+        found = dict(zip(("real", "imaginary", "residual"), values, strict=True))
+        yield {"step": item["step"], **found, **losses, **metrics}
+
+
 _ROWS = {"spectrum": _spectrum_rows, "eigenpairs": _eigenpairs_rows, "halves": _halves_rows, "surface": _surface_rows,
          "following": _following_rows, "volume": _volume_rows,
          "trajectory": _trajectory_rows, "guest": _trajectory_rows, "path": _path_rows,
-         "architecture": _architecture_rows}  # fmt: skip
+         "architecture": _architecture_rows, "game": _game_rows}  # fmt: skip

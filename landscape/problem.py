@@ -210,6 +210,25 @@ class Problem:
         loss: Tensor = self._objective(batch)[0]
         return loss
 
+    def training_field(self, batch: Batch) -> tuple[Tensor, dict[nn.Parameter, Tensor]]:
+        """(mean loss, gradient by weight with its graph) of one batch at the model's own weights."""
+        loss = self.training_loss(batch)
+        weights = [p for p in self._parameters.values() if p.requires_grad]
+        found = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
+        return loss, dict(zip(weights, found, strict=True))
+
+    def drawn_anew(self, batch: Batch, seed: int, step: int) -> Batch:
+        """A mini-batch with what the training draws anew at every step, from (seed, step): here nothing."""
+        return batch
+
+    def turns(self) -> Sequence[contextlib.AbstractContextManager[None]]:
+        """Within each of these in turn an optimizer takes its step: here once, with all weights."""
+        return [contextlib.nullcontext()]
+
+    def judged(self) -> dict[str, float]:
+        """What is measured at a checkpoint beside loss and metrics of the batches: here nothing."""
+        return {}
+
     def unmoved_buffers(self) -> contextlib.AbstractContextManager[list[str]]:
         """Buffers of the model end as they began; those that were moved in between are in the list afterwards."""
         return unmoved_buffers(self.model)

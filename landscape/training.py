@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -60,12 +60,13 @@ class MiniBatches:
         chosen = self._order[position * self.size : (position + 1) * self.size]
         if self._pair is None:
             return [self.problem.batches[int(i)] for i in chosen]
-        return [(self._pair[0][chosen], self._pair[1][chosen])]
+        return [self.problem.drawn_anew((self._pair[0][chosen], self._pair[1][chosen]), self.seed, step)]
 
 
 def train_step(problem: Problem, optimizer: torch.optim.Optimizer, batches: list[Batch]) -> float:
     """One optimizer step on the mean loss of some batches in training mode; returns that loss before the step.
 
+    In a game of alternating updates it is one step of every player, each after the other's.
     The model comes back in evaluation mode. Running statistics (BatchNorm) move with the first evaluation, the one at
     the weights themselves, not with what an optimizer tries elsewhere.
     """
@@ -76,6 +77,17 @@ def train_step(problem: Problem, optimizer: torch.optim.Optimizer, batches: list
     def shares() -> Iterator[Tensor]:
         for batch in batches:
             yield problem.training_loss(batch) * (problem.count(batch) / total)
+
+    def field() -> tuple[float, dict[nn.Parameter, Tensor]]:
+        value, gradients = 0.0, dict[nn.Parameter, Tensor]()
+        with sdpa_kernel(SDPBackend.MATH):
+            for batch in batches:
+                loss, found = problem.training_field(batch)
+                share = problem.count(batch) / total
+                value += share * float(loss.detach())
+                gradients = {w: share * g + gradients.get(w, 0) for w, g in found.items()}
+        seen(value)
+        return value, gradients
 
     def seen(value: float) -> None:
         if not first:
@@ -97,10 +109,17 @@ def train_step(problem: Problem, optimizer: torch.optim.Optimizer, batches: list
         seen(float(loss.detach()))
         return loss
 
+    # LBFGS and the sharpness-aware ones ask for the loss more than once; some differentiate it, or the gradient, again.
+    asked: Any = closure
+    if getattr(optimizer, "returns_graph", False):
+        asked = graph
+    elif getattr(optimizer, "returns_field", False):
+        asked = field
     problem.model.train()
     try:
-        # LBFGS and the sharpness-aware ones ask for the loss more than once; some differentiate it themselves.
-        optimizer.step(graph if getattr(optimizer, "returns_graph", False) else closure)  # type: ignore[arg-type]
+        for turn in problem.turns():
+            with turn:
+                optimizer.step(asked)
     finally:
         problem.model.eval()
     if len(first) > 1:
@@ -110,12 +129,12 @@ def train_step(problem: Problem, optimizer: torch.optim.Optimizer, batches: list
 
 
 def evaluation(problem: Problem) -> dict[str, float]:
-    """Loss and accuracy over all training and test samples at the model's present weights."""
+    """Loss, accuracy and what else the problem judges, over all training and test samples, at the present weights."""
     weights = problem.weights()
     found = {f"train_{k}": v for k, v in problem.evaluate(weights).items()}
     if problem.has_test:
         found |= {f"test_{k}": v for k, v in problem.evaluate(weights, "test").items()}
-    return found
+    return found | problem.judged()
 
 
 # ---------------------------------------------------------------------- optimizers by name
@@ -133,17 +152,19 @@ def torch_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
 def make_optimizer(name: str, model: nn.Module, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
     """An optimizer of torch.optim (any case) or of `landscape/optimizers/`, over the trainable weights of a model.
 
-    A file of `landscape/optimizers/` whose `make` starts with `model` is given the model instead of its weights.
+    A file of `landscape/optimizers/` whose `make` takes `model` first is given the model instead of its weights, one
+    that takes `named` first is given (name, weight) pairs.
 
     Raises:
         UsageError: no such optimizer, or settings that it does not take; the message names the choices.
     """
     maker = _maker(name)
-    first = next(iter(inspect.signature(maker).parameters))
+    first = next(iter(inspect.signature(maker).parameters))  # its name says what it wants
     check_arguments(maker, settings, f"optimizer '{name}'", "--set", given=(first,))
-    parameters: Iterable[nn.Parameter] = [p for p in model.parameters() if p.requires_grad]
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    given: Any = {"model": model, "named": named}.get(first, [p for _, p in named])
     try:
-        optimizer = maker(model if first == "model" else parameters, **settings)
+        optimizer = maker(given, **settings)
     except (ValueError, TypeError, RuntimeError) as error:
         raise UsageError(f"optimizer '{name}' refuses its settings: {str(error).splitlines()[0]}") from error
     if not isinstance(optimizer, torch.optim.Optimizer):

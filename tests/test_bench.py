@@ -310,3 +310,12 @@ def test_surfaces_agree_with_point_by_point_and_an_adaptive_grid_with_the_full_o
     (row,) = adaptive
     assert row["share measured"] < 1
     assert row["largest error"] <= row["tolerance"]
+
+
+def test_nudged_invariants_hold_and_a_difference_within_its_interval_is_none() -> None:
+    nudged = plugins.load(bench.BENCHES, "nudged")
+    assert all(row[-1] for row in nudged._invariants(0))
+    adam, other = ([[{"pixel_fid": v}] for v in values] for values in ((4.0, 5.0, 6.0), (3.0, 4.1, 4.9)))
+    assert nudged._verdict(adam, other, "pixel_fid", "post") == ("-1 ± 0.25", "better")
+    assert nudged._verdict(adam, [other[0], *adam[1:]], "pixel_fid", "post")[1] == "no difference seen"
+    assert nudged._verdict(adam, [[], [], []], "pixel_fid", "post") == ("", "diverged")

@@ -32,11 +32,17 @@ def players() -> tuple[Tensor, Tensor]:
     return tuple(torch.nn.Parameter(torch.tensor([v], dtype=torch.float64)) for v in (1.0, 0.7))  # type: ignore[return-value]
 
 
+def field(x: Tensor, y: Tensor) -> Callable[[], tuple[float, dict[Tensor, Tensor]]]:
+    """The same with its graph, for optimizers that differentiate it."""
+    return lambda: (float((x * y).detach().sum()), {x: 1 * y, y: -x})
+
+
 def contraction(optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, steps: int = 400) -> float:
     """The factor a step by which the distance from the equilibrium shrinks, after a while."""
     lengths = []
+    closure: Any = (field if getattr(optimizer, "returns_field", False) else bilinear)(x, y)
     for _ in range(steps):
-        optimizer.step(bilinear(x, y))  # type: ignore[arg-type]
+        optimizer.step(closure)
         lengths.append(float(torch.hypot(x.detach(), y.detach())))
     half = steps // 2
     return (lengths[-1] / lengths[half - 1]) ** (1 / (steps - half))
@@ -45,12 +51,14 @@ def contraction(optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, steps: i
 def made(name: str, *weights: Tensor) -> torch.optim.Optimizer:
     if name == "sgd":
         return torch.optim.SGD(weights, RATE)
-    return plugins.load("landscape.optimizers", name).make(list(weights), lr=RATE)  # type: ignore[no-any-return]
+    more = {"gamma": 1.0} if name == "consensus" else {}
+    return plugins.load("landscape.optimizers", name).make(list(weights), lr=RATE, **more)  # type: ignore[no-any-return]
 
 
 RATES = {
     "sgd": np.sqrt(1 + RATE**2),  # simultaneous descent moves away
     "extragradient": np.sqrt(1 - RATE**2 + RATE**4),
+    "consensus": np.sqrt((1 - RATE) ** 2 + RATE**2),  # gamma 1
     "optimistic": np.abs(np.roots([1, -(1 - 2j * RATE), -1j * RATE])).max(),
 }
 
@@ -92,7 +100,7 @@ def test_the_first_optimistic_step_is_plain_descent_and_a_saved_state_goes_on() 
     assert torch.equal(y, copies[1])
 
 
-@pytest.mark.parametrize("name", ["extragradient", "optimistic"])
+@pytest.mark.parametrize("name", ["extragradient", "optimistic", "consensus"])
 def test_a_rate_of_zero_is_refused(name: str) -> None:
     settings: dict[str, Any] = {"lr": 0.0}
     with pytest.raises(UsageError, match="lr must be positive"):

@@ -45,7 +45,7 @@ RECORDS = tuple(
     f"landscape.{name}"
     for name in (
         "records", "records.*", "quadrature", "rules", "bounds", "smoothing", "sampling", "stability", "overlaps",
-        "completeness", "shares", "rounding", "quadratic", "topology", "distribution", "cells",
+        "completeness", "shares", "rounding", "quadratic", "topology", "distribution", "cells", "leading",
     )
 )
 STORES = ("landscape.stores", "landscape.stores.*")
@@ -57,8 +57,9 @@ FIGURES = tuple(f"landscape.{name}" for name in (
 KRYLOV = tuple(f"landscape.{name}" for name in ("lanczos", "gram_schmidt", "extremes", "probes"))
 PROBLEMS = (
     "landscape.problem", "landscape.objective", "landscape.weights", "landscape.batches", "landscape.subsets",
-    "landscape.checkpoints", "landscape.problems", "landscape.problems.*", "landscape.optimizers",
-    "landscape.optimizers.*", "landscape.regularizers", "landscape.regularizers.*", "landscape.groupings",
+    "landscape.checkpoints", "landscape.game", "landscape.payoffs", "landscape.modes", "landscape.problems",
+    "landscape.problems.*", "landscape.optimizers", "landscape.optimizers.*", "landscape.regularizers",
+    "landscape.regularizers.*", "landscape.groupings",
     "landscape.groupings.*",
 )  # fmt: skip
 OPERATORS = ("landscape.operators", "landscape.operators.*")

@@ -31,6 +31,9 @@ from landscape.stores.run_directory import Run
 from landscape.training import MiniBatches, make_optimizer, torch_optimizers, train_step
 
 every_problem = pytest.mark.parametrize("name", plugins.names("landscape.problems"))
+every_classifier = pytest.mark.parametrize(
+    "name", [n for n in plugins.names("landscape.problems") if not n.endswith("_gan")]
+)
 
 
 def settings_of(name: str, small: bool = False) -> dict[str, object]:
@@ -42,7 +45,7 @@ def settings_of(name: str, small: bool = False) -> dict[str, object]:
     return ({"data": "digits"} if needs else {}) | (less.get(name, {}) if small else {})
 
 
-@every_problem
+@every_classifier
 def test_a_problem_is_real_data_and_trains(name: str) -> None:
     torch.manual_seed(0)
     problem = build_problem(name, settings_of(name, small=True))

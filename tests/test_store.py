@@ -50,6 +50,10 @@ def every_record():
             3, "eigen", ["1", "2", "3"], line, line[:2], line[:3], np.ones((3, 2, 4)), np.arange(5), np.ones((5, 3)),
             *[np.arange(5.0)] * 4, directions=np.eye(3, 20), origin=np.zeros(20),
         ),
+        records.Game(
+            3, 20, ["x", "y"], line[:2], line[:2], line, line, line, np.ones((2, 4)), ["x|y", "y|x"], line[:2],
+            ["modes"], line[:1], np.ones((5, 2), np.float32), np.ones((6, 2), np.float32), line,
+        ),
         records.Curve("a", "b", 1, 2, "bezier", True, line, np.ones((3, 20))),
         records.Architecture(
             3, "all", 1e-5, 2, ["normal"] * 4, ["skip", "conv3"] * 2, np.arange(4), np.arange(2, 6), line, np.arange(4),

@@ -11,11 +11,12 @@ The eigenvectors are found by a few Lanczos products every few steps, each time 
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..lanczos import BlockLanczos
 from ..probes import probe
@@ -27,6 +28,7 @@ class NudgedAdam(torch.optim.Adam):
     """Every step needs a closure that returns the loss with its graph: it is differentiated here, up to twice.
 
     Args:
+        params: weights, or (name, weight) pairs.
         k: eigenvectors taken out.
         gamma: share of the gradient along them that stays.
         every: steps between searches.
@@ -34,17 +36,19 @@ class NudgedAdam(torch.optim.Adam):
         apply: 'pre' (the gradient, as published) or 'post' (the step).
         threshold: eigenvalues up to it are left alone.
         seed: of the starts.
+        weights: patterns of names, separated by commas: each is a block with a Hessian and k eigenvectors of its own,
+            and the weights of none are left to Adam. None: 'generator.*' where there are such, as published, else all.
 
     Raises:
-        ValueError: a setting out of its range.
+        ValueError: a setting out of its range, or a pattern that no name fits.
     """
 
     returns_graph = True  # what the training loop asks: its closure must not call backward
 
     def __init__(
-        self, params: Iterable[Tensor], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
         k: int = 1, gamma: float = 0.0, every: int = 5, products: int = 10, apply: str = "pre",
-        threshold: float = 0.0, seed: int = 0,
+        threshold: float = 0.0, seed: int = 0, weights: str | None = None,
     ) -> None:  # fmt: skip
         if apply not in ("pre", "post"):
             raise ValueError(f"apply must be pre or post, got '{apply}'")
@@ -52,16 +56,19 @@ class NudgedAdam(torch.optim.Adam):
         for name, value, low in limits:
             if value < low:
                 raise ValueError(f"{name} must be at least {low}, got {value}")
-        super().__init__(params, lr=lr, betas=betas, eps=eps)
+        given = [p if isinstance(p, tuple) else ("", p) for p in params]
+        super().__init__([w for _, w in given], lr=lr, betas=betas, eps=eps)
+        self._blocks = _blocks([(n, w) for n, w in given if w.requires_grad], weights)
         nudge = {"k": k, "gamma": gamma, "every": every, "products": products, "apply": apply, "threshold": threshold,
-                 "seed": seed, "nudges": 0, "eigenvalues": []}  # fmt: skip
+                 "seed": seed, "weights": weights, "nudges": [0] * len(self._blocks),
+                 "eigenvalues": [[] for _ in self._blocks]}  # fmt: skip
         for group in self.param_groups:
             group.update(nudge)
 
     @property
     def eigenvalues(self) -> list[float]:
-        """Of the directions that are taken out now, as they were found, largest first."""
-        return list(self.param_groups[0]["eigenvalues"])
+        """Of the directions that are taken out now, as they were found, block by block, largest first."""
+        return [value for found in self.param_groups[0]["eigenvalues"] for value in found]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -72,21 +79,26 @@ class NudgedAdam(torch.optim.Adam):
             loss: Tensor = closure()
         settings = self.param_groups[0]
         weights = [w for group in self.param_groups for w in group["params"] if w.requires_grad]
-        search = settings["gamma"] != 1 and settings["nudges"] % settings["every"] == 0
+        blocks = {i: b for i, b in enumerate(self._blocks) if all(w.requires_grad for w in b)}  # those whose turn it is
+        due = [i for i in blocks if settings["gamma"] != 1 and settings["nudges"][i] % settings["every"] == 0]
         with torch.enable_grad():
-            gradients = torch.autograd.grad(loss, weights, create_graph=search, materialize_grads=True)
-        directions = self._directions(weights)
-        if search:
-            directions = self._search(weights, gradients, directions)
-        settings["nudges"] += 1
-        flat = _flat(gradients)
+            found = torch.autograd.grad(loss, weights, create_graph=bool(due), materialize_grads=True)
+        gradients = dict(zip(weights, found, strict=True))
+        directions = {i: self._directions(block) for i, block in blocks.items()}
+        for i in due:
+            directions[i] = self._search(i, [gradients[w] for w in blocks[i]], directions[i])
+        _scatter(_flat(found), weights, "grad")
         pre = settings["apply"] == "pre"
-        _scatter(self._without(flat, directions) if pre else flat, weights, "grad")
-        before = None if pre else _flat(weights)
+        if pre:
+            for i, block in blocks.items():
+                _scatter(self._without(_flat(gradients[w] for w in block), directions[i]), block, "grad")
+        before = {} if pre else {i: _flat(block) for i, block in blocks.items()}
         super().step()
-        if before is not None:
-            _scatter(before + self._without(_flat(weights) - before, directions), weights, "data")
-        self._keep(weights, directions)  # only now: Adam takes a state that is there for its own
+        for i, start in before.items():
+            _scatter(start + self._without(_flat(blocks[i]) - start, directions[i]), blocks[i], "data")
+        for i, block in blocks.items():
+            settings["nudges"][i] += 1
+            self._keep(block, directions[i])  # only now: Adam takes a state that is there for its own
         return loss.detach()
 
     def _without(self, vector: Tensor, directions: Tensor) -> Tensor:
@@ -94,9 +106,9 @@ class NudgedAdam(torch.optim.Adam):
         part: Tensor = directions.T @ (directions @ vector)
         return vector.sub(part, alpha=1 - float(self.param_groups[0]["gamma"]))
 
-    def _search(self, weights: list[Tensor], gradients: tuple[Tensor, ...], directions: Tensor) -> Tensor:
-        """The top eigenvectors (found, size) of the Hessian, by Lanczos from the sum of those known."""
-        settings = self.param_groups[0]
+    def _search(self, number: int, gradients: list[Tensor], directions: Tensor) -> Tensor:
+        """The top eigenvectors (found, size) of a block's Hessian, by Lanczos from the sum of those known."""
+        settings, weights = self.param_groups[0], self._blocks[number]
         with torch.enable_grad():
             gradient = torch.cat([g.reshape(-1) for g in gradients])
 
@@ -107,7 +119,7 @@ class NudgedAdam(torch.optim.Adam):
             return torch.stack([_flat(column) for column in columns], dim=1)
 
         size = len(gradient)
-        noise = probe(settings["nudges"], size, settings["seed"]).to(gradient)
+        noise = probe(settings["nudges"][number], size, settings["seed"]).to(gradient)
         start = directions.sum(dim=0)
         start = noise if not len(directions) else start + NOISE * start.norm() / noise.norm() * noise
         products = min(settings["products"], size)
@@ -116,7 +128,7 @@ class NudgedAdam(torch.optim.Adam):
             space.expand()
         ritz = space.ritz()
         wanted = [i for i in range(len(ritz.values))[::-1][: settings["k"]] if ritz.values[i] > settings["threshold"]]
-        settings["eigenvalues"] = [float(ritz.values[i]) for i in wanted]
+        settings["eigenvalues"][number] = [float(ritz.values[i]) for i in wanted]
         return space.ritz_vectors(ritz.vectors[:, wanted])
 
     def _directions(self, weights: list[Tensor]) -> Tensor:
@@ -127,6 +139,19 @@ class NudgedAdam(torch.optim.Adam):
     def _keep(self, weights: list[Tensor], directions: Tensor) -> None:
         for weight, part in zip(weights, torch.split(directions, [w.numel() for w in weights], dim=1), strict=True):
             self.state[weight]["directions"] = part.reshape(-1, *weight.shape).clone()
+
+
+def _blocks(named: list[tuple[str, Tensor]], patterns: str | None) -> list[list[Tensor]]:
+    """The weights that each of the patterns means."""
+    if patterns is None:
+        players = [w for n, w in named if n.startswith("generator.")]
+        return [players or [w for _, w in named]]
+    found = []
+    for pattern in patterns.split(","):
+        found.append([w for n, w in named if fnmatch.fnmatchcase(n, pattern.strip())])
+        if not found[-1]:
+            raise ValueError(f"no weight's name fits '{pattern.strip()}'")
+    return found
 
 
 def _flat(tensors: Iterable[Tensor]) -> Tensor:
@@ -143,9 +168,9 @@ def _scatter(vector: Tensor, weights: list[Tensor], what: str) -> None:
 
 
 def make(
-    params: Iterable[nn.Parameter], lr: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,
+    named: Iterable[Any], lr: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,
     k: int = 1, gamma: float = 0.0, every: int = 5, products: int = 10, apply: str = "pre", threshold: float = 0.0,
-    seed: int = 0,
+    seed: int = 0, weights: str | None = None,
 ) -> NudgedAdam:  # fmt: skip
     """Adam without the top eigenvectors' part of the gradient; gamma = 1 is Adam."""
-    return NudgedAdam(params, lr, (beta1, beta2), eps, k, gamma, every, products, apply, threshold, seed)
+    return NudgedAdam(named, lr, (beta1, beta2), eps, k, gamma, every, products, apply, threshold, seed, weights)

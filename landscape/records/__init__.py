@@ -10,6 +10,7 @@ from ._record import Array, Axes, Meta, Record, check_key, operator_key
 from .architecture import Architecture, architecture_key
 from .curve import Curve, curve_key
 from .eigenpairs import Eigenpairs, eigenpairs_key
+from .game import Game, game_key
 from .halves import Halves, halves_key
 from .path import Path, path_key
 from .run_info import RunInfo
@@ -20,12 +21,50 @@ from .volume import Volume, volume_key
 
 KINDS: dict[str, type[Record]] = {
     kind.kind: kind
-    for kind in (Spectrum, Eigenpairs, Halves, Surface, Volume, Trajectory, Guest, Path, Curve, Architecture)
+    for kind in (
+        Architecture,
+        Curve,
+        Eigenpairs,
+        Game,
+        Halves,
+        Path,
+        Spectrum,
+        Surface,
+        Guest,
+        Trajectory,
+        Volume,
+    )
 }
 
 __all__ = [
-    "KINDS", "Architecture", "Array", "Axes", "Curve", "Eigenpairs", "Guest", "Halves", "Meta", "Path", "Record",
-    "RunInfo", "Spectrum", "Surface", "Trajectory", "Volume", "architecture_key", "check_key", "curve_key",
-    "eigenpairs_key", "guest_key", "halves_key", "operator_key", "path_key", "spectrum_key", "surface_key",
-    "trajectory_key", "volume_key",
-]  # fmt: skip
+    "KINDS",
+    "Architecture",
+    "Array",
+    "Axes",
+    "Curve",
+    "Eigenpairs",
+    "Game",
+    "Guest",
+    "Halves",
+    "Meta",
+    "Path",
+    "Record",
+    "RunInfo",
+    "Spectrum",
+    "Surface",
+    "Trajectory",
+    "Volume",
+    "architecture_key",
+    "check_key",
+    "curve_key",
+    "eigenpairs_key",
+    "game_key",
+    "guest_key",
+    "halves_key",
+    "operator_key",
+    "path_key",
+    "spectrum_key",
+    "surface_key",
+    "trajectory_key",
+    "volume_key",
+]
