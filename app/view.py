@@ -12,6 +12,8 @@ import plotly.graph_objects as go
 from dash import Patch
 from dash.development.base_component import Component
 
+from landscape.records import Record
+
 Table = Mapping[str, Sequence[Any]]  # CSV columns: a name with its unit -> values
 
 
@@ -125,10 +127,21 @@ class Page:
     tabs: Sequence[Component] = ()  # links and controls above the cards
     before: Sequence[Component] = ()
     after: Sequence[Component] = ()
+    live: Callable[[], Sequence[Component]] | None = None  # above the rest, made again while the page is open
+    sources: Sequence[Record] = ()  # read while the page was built; those of cards that read nothing when drawn
 
     @property
     def index(self) -> int:
         return self.slider.index if self.slider else 0
+
+    @property
+    def step(self) -> float | None:
+        return self.step_at(self.index)
+
+    def step_at(self, index: int) -> float | None:
+        """The optimizer step of a slider's stop; None where the slider moves something else."""
+        s = self.slider
+        return s.values[index] if s and s.name == "step" and 0 <= index < len(s.values) else None
 
     def card(self, name: str) -> Card | None:
         return next((c for c in self.cards if c.name == name), None)

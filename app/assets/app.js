@@ -19,7 +19,9 @@
     const url = new URL(location.href);
     const before = url.search;
     change(url.searchParams);
-    if (url.search !== before) history.replaceState(null, "", url);
+    if (url.search === before) return;
+    history.replaceState(null, "", url);
+    window.dispatchEvent(new Event("landscape-moved"));
   }
 
   function select(next) {
@@ -218,26 +220,6 @@
     go();
   }
 
-  async function save_svg(button) {
-    const name = button.dataset.svg;
-    const card = button.closest("section");
-    const plot = card.querySelector(".js-plotly-plot");
-    if (!plot || !window.Plotly) return;
-    const style = getComputedStyle(root);
-    const title = card.querySelector("h2").textContent;
-    const layout = Object.assign({}, plot.layout, {
-      title: { text: title, font: { size: 14 }, x: 0.02, xanchor: "left" },
-      paper_bgcolor: style.getPropertyValue("--card").trim(),
-      margin: Object.assign({}, plot._fullLayout.margin, { t: plot._fullLayout.margin.t + 30 }),
-    });
-    const image = await window.Plotly.toImage({ data: plot.data, layout: layout },
-      { format: "svg", width: plot.clientWidth, height: plot.clientHeight + 30 });
-    const link = document.createElement("a");
-    link.href = image;
-    link.download = name + ".svg";
-    link.click();
-  }
-
   function copy(button) {
     const done = () => { button.textContent = "Copied"; setTimeout(() => { button.textContent = "Copy link"; }, 1500); };
     const failed = () => window.prompt("Copy this link", location.href);
@@ -261,7 +243,6 @@
     const target = event.target;
     if (target.id === "copy-link") copy(target);
     else if (target.id === "theme-button") theme(root.dataset.theme === "dark" ? "light" : "dark", true);
-    else if (target.dataset && target.dataset.svg) save_svg(target);
     else if (target.dataset && target.dataset.pin) toggle_pin();
     else follow(event);
   });

@@ -15,7 +15,7 @@ from ..common import Scene
 from ..reading import THIS, Reader
 from ..view import Page, Place, href
 
-NAME, ORDER = "Compare", 6
+NAME, ORDER = "Compare", 7
 MOST = 12  # runs at once: more colours and dashes cannot be told apart
 DEFAULT = 6
 SHOWN = 60  # names to choose from
