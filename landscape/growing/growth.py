@@ -95,8 +95,9 @@ def grow(
     rows = [{"layer": s.layer, "unit": s.unit, "weights": s.weights, "low": s.low, "high": s.high,
              "predicted": eps**2 / 2 * s.curvature} for s in splits]  # fmt: skip
     eigenvalues = sorted(v for s in splits for v in s.eigenvalues())
+    predicted = eps**2 / 2 * sum(s.curvature for s in splits)
     return grown, Growth(
-        method, eps, rows, widenings, before, eps**2 / 2 * sum(s.curvature for s in splits), _loss(exact, moved) - before,
+        method, eps, rows, widenings, before, predicted, _loss(exact, moved) - before,
         identity, problem.size, grown.size, eigenvalues, min((s.bound() for s in splits), default=None), list(notes),
     )  # fmt: skip
 
