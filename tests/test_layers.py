@@ -61,7 +61,7 @@ PROBLEMS = (
     "landscape.checkpoints", "landscape.game", "landscape.payoffs", "landscape.modes", "landscape.problems",
     "landscape.problems.*", "landscape.optimizers", "landscape.optimizers.*", "landscape.regularizers",
     "landscape.regularizers.*", "landscape.groupings",
-    "landscape.groupings.*",
+    "landscape.groupings.*", "landscape.lowrank", "landscape.factored",
 )  # fmt: skip
 OPERATORS = ("landscape.operators", "landscape.operators.*")
 BROWSER = ("landscape.app", "landscape.app.*")
