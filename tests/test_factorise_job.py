@@ -83,8 +83,8 @@ def test_the_thin_run_computes_the_same_with_fewer_weights(low: Path, capsys: py
     Checkpoint(run, 20).load_into(small)
     inputs = dense.batches[0][0]
     torch.testing.assert_close(small.model(inputs), dense.model(inputs), rtol=0, atol=1e-5)
-    assert main(["train", run.info.problem, *TRAIN[4:6], "--steps", "2", "--out", str(low.parent / "more"),
-                 *(w for k, v in run.info.problem_settings.items() for w in ("--problem-set", f"{k}={v}"))]) == 0  # fmt: skip
+    settings = [word for k, v in run.info.problem_settings.items() for word in ("--problem-set", f"{k}={v}")]
+    assert main(["train", run.info.problem, *settings, "--steps", "2", "--out", str(low.parent / "more")]) == 0
 
 
 def test_a_truncation_says_its_error_and_writes_nothing(low: Path, capsys: pytest.CaptureFixture[str]) -> None:
