@@ -111,7 +111,7 @@ lint: install ## ruff and mypy
 bench: install ## all benchmarks into docs/benchmarks.md (twenty minutes, idle machine; ARGS=--quick for a look)
 	@OMP_NUM_THREADS=1 $(BIN)/landscape bench all --markdown '$(if $(filter --quick,$(ARGS)),build,docs)/benchmarks.md' $(ARGS)
 
-pictures: install ## the README's pictures, from the demo's store (needs chromium)
+pictures: install ## the pictures of README and docs/tour.md, from the demo's store (needs chromium)
 	@$(BIN)/python docs/pictures.py '$(STORE)' docs
 
 clean: ## remove the environment, the demo's store and everything generated

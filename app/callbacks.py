@@ -96,6 +96,13 @@ def _register_browser_side(app: Dash) -> None:
         State(SLIDER, "value"),
         prevent_initial_call=True,
     )
+    client(
+        "drag",
+        Output("dragged", "data"),
+        Input(graphs("graph"), "relayoutData"),
+        State("info", "data"),
+        prevent_initial_call=True,
+    )
 
 
 # ------------------------------------------------------------------ plain functions
@@ -146,6 +153,7 @@ def info_of(page: Page | None) -> dict[str, Any]:
         "index": s.index,
         "log": s.log,
         "label": s.label,
+        "marked": list(s.marked),
     }
     return {"title": page.title, "runs": list(page.runs), "slider": known or None}
 

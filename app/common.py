@@ -18,11 +18,10 @@ from landscape.smoothing import Width
 from landscape.stores.run_directory import Run
 
 from . import facts
-from .reading import THIS, Reader, Series
+from .reading import THIS, Reader, Series, note
 from .view import Place, Slider
 
 Array = NDArray[np.float64]
-WIDTHS = ("0.06", "0.12", "0.25", "0.5")  # of the kernel, in u, beside the automatic one
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,18 +74,33 @@ class Scene:
     # -- data
 
     @functools.cached_property
-    def series(self) -> Series:
+    def _series(self) -> Series:
         return self.reader.series(self.run, self.operator)
 
-    @functools.cached_property
-    def pairs(self) -> dict[int, records.Eigenpairs]:
-        return self.reader.eigenpairs(self.run, self.operator)
+    @property
+    def series(self) -> Series:
+        note(self._series, self._series.spectra.values())
+        return self._series
 
     @functools.cached_property
+    def _pairs(self) -> dict[int, records.Eigenpairs]:
+        return self.reader.eigenpairs(self.run, self.operator)
+
+    @property
+    def pairs(self) -> dict[int, records.Eigenpairs]:
+        note(self._pairs, self._pairs.values())
+        return self._pairs
+
+    @property
     def halves(self) -> dict[int, records.Halves]:
         """Sampling errors by step, those that belong to the step's spectrum."""
+        note(self._halves, self._halves.values())
+        return self._halves
+
+    @functools.cached_property
+    def _halves(self) -> dict[int, records.Halves]:
         found = self.reader.halves(self.run, self.operator)
-        owners = {s: self.series.spectra.get(s) or self.pairs.get(s) for s in found}
+        owners = {s: self._series.spectra.get(s) or self._pairs.get(s) for s in found}
         return {s: h for s, h in found.items() if (owner := owners[s]) is not None and sampling.fits(h, owner)}
 
     def sampling_at(self, step: int) -> sampling.Sampling | None:
@@ -94,9 +108,15 @@ class Scene:
         return None if halves is None else sampling.sampling(halves, self.pairs.get(step))
 
     @functools.cached_property
-    def curvature(self) -> list[facts.Curvature]:
-        found = _curvature(self.series, tuple(self.pairs.values()))
+    def _curvature(self) -> list[facts.Curvature]:
+        found = _curvature(self._series, tuple(self._pairs.values()))
         return [facts.with_sampling(c, self.sampling_at(c.step)) for c in found]
+
+    @property
+    def curvature(self) -> list[facts.Curvature]:
+        note(self._series, self._series.spectra.values())
+        note(self._pairs, self._pairs.values())
+        return self._curvature
 
     @functools.cached_property
     def steps(self) -> list[int]:
@@ -110,6 +130,7 @@ class Scene:
 
     @property
     def slider(self) -> Slider:
+        known = {*self.run.steps("spectrum", self.operator), *self.run.steps("eigenpairs", self.operator)}
         return Slider(
             "step",
             self.steps,
@@ -117,7 +138,15 @@ class Scene:
             "Checkpoint (optimizer step)",
             self.place.nearest("step", self.steps),
             self.log,
+            marked=[i for i, s in enumerate(self.steps) if s in known],
+            pin=self.pin,
         )
+
+    @property
+    def pin(self) -> int | None:
+        """Index of the pinned step; None where the URL names none."""
+        named = np.isfinite(self.place.number("pin", float("nan"), 0, 1e15))
+        return self.place.nearest("pin", self.steps) if named and self.steps else None
 
     def step(self, index: int) -> int:
         return self.steps[index] if 0 <= index < len(self.steps) else 0

@@ -1,4 +1,4 @@
-"""CSV and HTML of any card, by plain GET: `/data/<card>.csv?page=<path of the page>&step=...`."""
+"""CSV, HTML and evidence of any card, by plain GET: `/data/<card>.csv?page=<path of the page>&step=...`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import flask
 import numpy as np
 
 from landscape.errors import LandscapeError
+from landscape.records import Record
 
-from . import router, shell
+from . import how, markup, router, shell
 from .reading import Reader
 from .view import Card, Missing, Page, Place, Table
 
@@ -49,15 +50,30 @@ def answer(reader: Reader, name: str, kind: str) -> flask.Response:
     if card is None:
         raise router.NoPage(f"the page has no plot '{name[:40]}'")
     if kind == "csv":
-        comments = [
-            f"{shell.text_of(card.title, page.index)}: {page.title}",
-            shell.text_of(card.caption, page.index),
-            f"page {place.path}",
-        ]
-        return _file(csv_text(card.table(page.index), comments), "text/csv; charset=utf-8", f"{name}.csv")
+        return _file(csv_of(page, card, page.index, place), "text/csv; charset=utf-8", f"{name}.csv")
+    if kind == "how":
+        found = how.drawer(how.sources(page, card, page.index), page.step, page.index)
+        return flask.Response(markup.text(found), content_type="text/html; charset=utf-8")
     if kind == "html":
         return _file(html_text(page, card), "text/html; charset=utf-8", f"{name}.html")
-    raise router.NoPage(f"'{kind[:20]}' is no file type: csv or html")
+    raise router.NoPage(f"'{kind[:20]}' is no file type: csv, html or how")
+
+
+def csv_of(page: Page, card: Card, index: int, place: Place, sources: Sequence[Record] | None = None) -> str:
+    """The numbers of a card at a stop of the slider, with what they are and where they come from.
+
+    Raises:
+        Missing: the card has nothing to show there.
+    """
+    found = card.table(index)
+    comments = [
+        f"{shell.text_of(card.title, index)}: {page.title}",
+        shell.text_of(card.caption, index),
+        f"page {place.path}",
+    ]
+    found_in = how.sources(page, card, index) if sources is None else sources
+    line = shell.attempt(lambda: how.line(found_in, page.step_at(index)), "")
+    return csv_text(found, [*comments, line] if line else comments)
 
 
 def _file(text: str, kind: str, name: str) -> flask.Response:
@@ -97,8 +113,11 @@ def html_text(page: Page, card: Card) -> str:
     )
     body = figure.to_html(include_plotlyjs=True, full_html=False, config={"displaylogo": False})
     caption = html.escape(shell.text_of(card.caption, page.index))
+    found = how.sources(page, card, page.index)
+    drawer = markup.text(how.drawer(found, page.step, page.index))
     title = html.escape(page.title)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>'
-        f'<body style="font-family:sans-serif;margin:2em">{body}<p>{caption}</p></body></html>\n'
+        f'<body style="font-family:sans-serif;margin:2em">{body}<p>{caption}</p>'
+        f'<details><summary>How computed</summary>{drawer}</details></body></html>\n'
     )

@@ -101,8 +101,8 @@ class Curvature:
         if not math.isfinite(self.lowest):
             return "not computed"
         if not self.saddle:
-            return f"none < {limit}: minimum"
-        return f"{self.negative_counts} of {self.size:,} < {limit}: saddle"
+            return f"no eigenvalue below {limit}: minimum to this accuracy"
+        return f"{self.negative_counts} of {self.size:,} below {limit}: saddle"
 
 
 def curvature(step: int, spectrum: records.Spectrum | None, pairs: records.Eigenpairs | None) -> Curvature:

@@ -34,6 +34,15 @@ def sentence(job: str, status: dict[str, Any], now: float | None = None) -> str:
     return f"{text}, about {duration(_number(left))} left" if isinstance(left, (int, float)) else text
 
 
+def state(status: dict[str, Any], now: float | None = None) -> str:
+    """'running', 'stale' (no sign of life for a while), 'done', 'stopped' or 'failed'."""
+    said = str(status.get("state") or "running")
+    if said != "running":
+        return said
+    silent = (now if now is not None else time.time()) - _number(status.get("updated"))
+    return "stale" if silent > SILENT else "running"
+
+
 def share(status: dict[str, Any]) -> float:
     total = _number(status.get("total"))
     return min(max(_number(status.get("done")) / total, 0.0), 1.0) if total else 0.0

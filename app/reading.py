@@ -7,7 +7,8 @@ import functools
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from landscape.records import check_key
 from landscape.smoothing import Width
 from landscape.stores import run_directory
 from landscape.stores.run_directory import Run
+from landscape.subspaces import Overlaps, overlaps
 
 from .confined import Confined
 from .style import base_eight
@@ -37,6 +39,41 @@ PLOTTED = ("run.json", "records", "checkpoints", "metrics.jsonl")  # what the pl
 PARTS = (*PLOTTED, "status")
 RESTLESS = ("metrics.jsonl", "status")  # written about once a second while a job runs
 SLOWLY = 10 * 10**9  # nanoseconds: the pace at which pages follow those
+
+
+class Notes:
+    """Which records were handed out, so that a card can say what it was drawn from."""
+
+    def __init__(self) -> None:
+        self._groups: dict[int, tuple[object, Collection[records.Record]]] = {}
+
+    def add(self, owner: object, found: Collection[records.Record]) -> None:
+        """Note a group once; its owner is kept, so that no id is given to another object meanwhile."""
+        self._groups.setdefault(id(owner), (owner, found))
+
+    def records(self) -> list[records.Record]:
+        return list({id(r): r for _owner, group in self._groups.values() for r in group}.values())
+
+
+_notes: ContextVar[Notes | None] = ContextVar("notes", default=None)
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[Notes]:
+    """Inside, every record that is handed out is noted."""
+    found = Notes()
+    token = _notes.set(found)
+    try:
+        yield found
+    finally:
+        _notes.reset(token)
+
+
+def note(owner: object, found: Collection[records.Record]) -> None:
+    """Note records that were read earlier and are used now."""
+    notes = _notes.get()
+    if notes is not None:
+        notes.add(owner, found)
 
 
 def _stamp(path: str | os.PathLike[str]) -> Stamp:
@@ -55,6 +92,11 @@ def _record(root: str, key: str, stamp: Stamp) -> Any:
 @functools.lru_cache(maxsize=16)
 def _following(root: str, operator: str, stamps: tuple[Stamp, ...]) -> Following:
     return followed(Confined(root), operator)
+
+
+@functools.lru_cache(maxsize=32)
+def _overlaps(root: str, operator: str, k: int, stamps: tuple[Stamp, ...]) -> Overlaps:
+    return overlaps(Run(root), operator, k)
 
 
 @functools.lru_cache(maxsize=64)
@@ -147,6 +189,8 @@ class Reader:
     def __init__(self, store: str | os.PathLike[str]) -> None:
         self.store = Path(store).resolve()
         self._look = threading.local()
+        self.queue: Any = None  # of jobs, where the dashboard may start some
+        self.token = ""  # that a request to start one must carry
 
     # -- runs
 
@@ -217,7 +261,9 @@ class Reader:
         Raises:
             ProblemError: no such record, or it is damaged.
         """
-        return _record(str(run.root), key, self._key_stamp(run, key))
+        found = _record(str(run.root), key, self._key_stamp(run, key))
+        note(found, (found,))
+        return found
 
     def metrics(self, run: Run) -> dict[str, Array]:
         return _metrics(str(run.root), _stamp(run.root / "metrics.jsonl"))
@@ -232,7 +278,9 @@ class Reader:
         steps = run.steps("spectrum", operator)
         keys = [records.spectrum_key(operator, step) for step in steps]
         stamps = tuple((s, k, self._key_stamp(run, k)) for s, k in zip(steps, keys, strict=True))
-        return _series(str(run.root), operator, stamps)
+        found = _series(str(run.root), operator, stamps)
+        note(found, found.spectra.values())
+        return found
 
     def eigenpairs(self, run: Run, operator: str) -> dict[int, records.Eigenpairs]:
         """Readable eigenpairs by step; the card that shows another step says what is wrong with it."""
@@ -251,6 +299,14 @@ class Reader:
         keys = [records.eigenpairs_key(operator, step) for step in run.steps("eigenpairs", operator)]
         vectors = [_stamp(file) for file in self._vector_files(run, operator)]
         return _following(str(run.root), operator, (*vectors, *(self._key_stamp(run, key) for key in keys)))
+
+    def overlaps(self, run: Run, operator: str, k: int) -> Overlaps:
+        """Overlaps of the spaces of the k largest eigenvectors of all checkpoints, kept like `following`.
+
+        Raises:
+            ProblemError: fewer than two checkpoints have k vectors, or a damaged record.
+        """
+        return _overlaps(str(run.root), operator, k, tuple(_stamp(file) for file in self._vector_files(run, operator)))
 
     def vector_bytes(self, run: Run, operator: str) -> int:
         """How much `following` has to read."""

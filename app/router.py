@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from landscape import plugins
 
-from .reading import NotFound, Reader
+from .reading import NotFound, Reader, noting
 from .view import Page, Place
 
 PACKAGE = f"{__package__}.pages"
@@ -30,7 +31,9 @@ def resolve(reader: Reader, place: Place) -> tuple[Any, Page]:
     """
     for module in modules():
         if module.match(place.parts):
-            return module, module.build(reader, place)
+            with noting() as found:
+                page = module.build(reader, place)
+            return module, dataclasses.replace(page, sources=tuple(found.records()))
     raise NoPage(f"there is no page '{place.path[:80]}'")
 
 

@@ -19,7 +19,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from landscape.errors import EnvironmentProblem, ProblemError
 
-from . import callbacks, downloads, guard, live, shell
+from . import callbacks, downloads, figures, guard, live, renewal, shell, starting
 from .production import Production
 from .reading import Reader
 
@@ -42,13 +42,17 @@ INDEX = """<!doctype html>
 </html>"""
 
 
-def make_app(store: str | os.PathLike[str], *, token: str = "", local: bool = False, **options: Any) -> Dash:
+def make_app(
+    store: str | os.PathLike[str], *, token: str = "", local: bool = False, allow_submit: str | None = None,
+    **options: Any,
+) -> Dash:  # fmt: skip
     """The dashboard of a store as a Dash app; `.server` is the WSGI application.
 
     Args:
         store: a directory of runs, or one run.
         token: what a reader has to know; empty: nothing.
         local: answer only to names of this machine.
+        allow_submit: the host that is served; given, pages may start jobs on this machine.
         options: passed to `dash.Dash`, e.g. `requests_pathname_prefix` behind a proxy.
 
     Raises:
@@ -76,7 +80,11 @@ def make_app(store: str | os.PathLike[str], *, token: str = "", local: bool = Fa
     app.layout = shell.frame()
     reader = Reader(root)
     callbacks.register(app, reader)
+    renewal.register(app, reader)
     downloads.register(app.server, reader)
+    figures.register(app.server, reader)
+    if allow_submit is not None:
+        starting.register(app.server, reader, allow_submit)
     live.register(app.server, reader)
     guard.protect(app.server, app.csp_hashes(), token, local=local)
     return app
@@ -131,6 +139,7 @@ def serve(
     *,
     token: bool | None = None,
     production: bool = False,
+    allow_submit: bool = False,
     ready: Callable[[Any], None] | None = None,
     **options: Any,
 ) -> None:
@@ -142,6 +151,7 @@ def serve(
         port: None takes 8050 or the next free port; 0 takes any.
         token: ask readers for a secret; None: where others may reach the port (see `reachable`).
         production: with Waitress instead of werkzeug's server.
+        allow_submit: whether pages may start jobs on this machine.
         ready: called with the server before it starts, e.g. to stop it from a test.
 
     Raises:
@@ -149,7 +159,8 @@ def serve(
         ProblemError: the store is no directory.
     """
     secret = secret_token() if token or (token is None and reachable(host, os.environ)) else ""
-    app = make_app(store, token=secret, local=not secret and guard.is_local(host), **options)
+    local = not secret and guard.is_local(host)
+    app = make_app(store, token=secret, local=local, allow_submit=host if allow_submit else None, **options)
     with bind(host, port) as listener:
         server: Any = (
             Production(app.server, listener)

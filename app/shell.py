@@ -11,7 +11,10 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from landscape.errors import LandscapeError
+from landscape.records import Record
 
+from . import how, renewal
+from .reading import noting
 from .view import Card, Kpi, Missing, Page, Place, Slider
 
 T = TypeVar("T")
@@ -56,6 +59,7 @@ def frame() -> html.Div:
             dcc.Store(id="info"),
             dcc.Store(id="address"),
             dcc.Store(id="changed"),
+            dcc.Store(id="dragged"),
         ],
         className="frame",
     )
@@ -69,7 +73,7 @@ def navigation(entries: Sequence[tuple[str, str | None, bool]]) -> list[Componen
             found.append(html.Span(name, className="off", title=f"Choose a run first, then {name}"))
         else:
             here_attribute = {"aria-current": "page"} if here else {}
-            found.append(link(name, url, keep="step", className="here" if here else "", **here_attribute))
+            found.append(link(name, url, keep="step pin", className="here" if here else "", **here_attribute))
     return found
 
 
@@ -77,6 +81,8 @@ def render(page: Page, place: Place) -> list[Component]:
     """The main part of a page."""
     index = page.index
     parts: list[Component] = [html.H1(page.title, className="hidden")]
+    if page.live is not None:
+        parts += renewal.section(page.live)
     parts += page.before
     kpis: Sequence[Kpi] = attempt(lambda: page.kpis(index), [])
     if kpis:
@@ -86,7 +92,7 @@ def render(page: Page, place: Place) -> list[Component]:
     if page.tabs:
         parts.append(html.Div(list(page.tabs), className="tabs"))
     if page.cards:
-        parts.append(html.Div([card(c, index, place) for c in page.cards], className="cards"))
+        parts.append(html.Div([card(c, page, place) for c in page.cards], className="cards"))
     parts += page.after
     return parts
 
@@ -112,6 +118,7 @@ def kpi_row(kpis: Sequence[Kpi]) -> list[Component]:
                 html.Div(k.label, className="label"),
                 html.Div(k.value, className="value"),
                 html.Div(k.hint, className=f"hint {k.tone}"),
+                *([html.Div(k.change, className="hint pinned")] if k.change else []),
             ],
             className="kpi",
         )
@@ -125,7 +132,7 @@ def slider(model: Slider) -> html.Div:
     stride = max(1, -(-last // 9))
     labelled = [i for i in range(0, last + 1, stride) if i == last or last - i >= stride * 0.7] + [last]
     marks: dict[int, Any] = {i: model.texts[i] for i in labelled}
-    return html.Div(
+    bar = html.Div(
         dcc.Slider(
             id={"type": "slider", "index": "main"},
             min=0,
@@ -138,10 +145,18 @@ def slider(model: Slider) -> html.Div:
             included=True,
             className="steps",
         ),
-        className="slider",
-        title=f"{model.label}: drag, or use the arrow keys",
+        className="grow",
+        title=f"{model.label}: drag, or use the arrow keys; [ and ] go to the next spectrum, space plays",
         **{"data-label": model.label},
     )
+    return html.Div([bar, *([pin_button(model)] if model.pins else [])], className="slider")
+
+
+def pin_button(model: Slider) -> html.Button:
+    """Keeps the selected step in the plots while others are looked at; the scripts act on `data-pin`."""
+    text = "Pin this step" if model.pin is None else f"Unpin {model.texts[model.pin]}"
+    title = "Compare with this step; shift-click on a time axis pins as well"
+    return html.Button(text, type="button", className="button", title=title, **{"data-pin": "1"})
 
 
 # ------------------------------------------------------------------ cards
@@ -151,10 +166,12 @@ def text_of(text: str | Callable[[int], str], index: int) -> str:
     return text if isinstance(text, str) else text(index)
 
 
-def card(model: Card, index: int, place: Place) -> html.Section:
-    """Title, downloads, plot and caption; or the sentence that says why there is no plot."""
+def card(model: Card, page: Page, place: Place) -> html.Section:
+    """Title, downloads, plot, caption, provenance and drawer; or the sentence that says why there is no plot."""
+    index = page.index
     try:
-        figure = model.draw(index)
+        with noting() as found:
+            figure = model.draw(index)
         title, caption = text_of(model.title, index), text_of(model.caption, index)
     except Missing as empty:
         return _empty(model, index, empty.sentence, empty.command)
@@ -185,9 +202,23 @@ def card(model: Card, index: int, place: Place) -> html.Section:
                 **{"aria-label": model.about or caption, "data-card": model.name},
             ),
             html.P(caption, className="caption", id={"type": "caption", "card": model.name}),
+            evidence(model, page, found.records() or list(page.sources)),
         ],
         className=f"card {model.span}".rstrip(),
         **{"data-card": model.name},
+    )
+
+
+def evidence(model: Card, page: Page, sources: Sequence[Record]) -> html.Details:
+    """A line of provenance that opens into the drawer 'How computed', which the browser asks for when it is opened."""
+    line = attempt(lambda: how.line(sources, page.step), "")
+    return html.Details(
+        [
+            html.Summary([html.Span("How computed", className="how-word"), html.Span(line, className="how-line")]),
+            html.Div(className="how-body", **{"aria-live": "polite"}),
+        ],
+        className="how",
+        **{"data-how": model.name},
     )
 
 
@@ -196,7 +227,7 @@ def height_of(figure: go.Figure) -> int:
 
 
 def downloads(model: Card, place: Place) -> list[Component]:
-    """CSV and HTML come from the server, SVG from the picture in the page."""
+    """CSV and HTML come from the server, SVG and PNG from the picture in the page."""
     from .view import href
 
     def url(kind: str) -> str:
@@ -205,7 +236,8 @@ def downloads(model: Card, place: Place) -> list[Component]:
     name = str(model.name)
     return [
         html.A("CSV", href=url("csv"), download=f"{name}.csv", **{"data-keep": "step t slice", "data-file": "1"}),
-        html.Button("SVG", type="button", className="svg", **{"data-svg": name}),
+        html.Button("SVG", type="button", **{"data-save": "svg", "data-name": name}),
+        html.Button("PNG", type="button", **{"data-save": "png", "data-name": name}),
         html.A("HTML", href=url("html"), download=f"{name}.html", **{"data-keep": "step t slice", "data-file": "1"}),
     ]
 
@@ -235,7 +267,7 @@ def message(title: str, sentence: str, command: str = "", *, heading: type[Compo
     return [html.Section([heading(title), empty(sentence, command)], className="card wide message")]
 
 
-def tabs(label: str, entries: Sequence[tuple[str, str, bool]], keep: str = "step t over") -> html.Div:
+def tabs(label: str, entries: Sequence[tuple[str, str, bool]], keep: str = "step t over pin") -> html.Div:
     """A row of links of which one is the present choice; they keep those of the URL's settings that are named."""
     return html.Div(
         [

@@ -13,7 +13,7 @@ from landscape import quadrature
 from . import facts
 from .common import Scene
 from .plots import density as density_plot
-from .plots import spectrum_over
+from .plots import ridge, spectrum_over
 from .style import move_cursor, step_position
 from .view import Card, Missing
 
@@ -54,16 +54,23 @@ def need_spectra(scene: Scene) -> None:
 
 def operator_name(operator: str) -> str:
     """The operator as people write it."""
-    return {"hessian": "Hessian", "gauss_newton": "Gauss-Newton matrix", "fisher": "Fisher matrix"}.get(
+    return {"hessian": "Hessian", "gauss_newton": "Gauss-Newton matrix", "fisher": "Fisher matrix",
+            "preconditioned": "preconditioned Hessian"}.get(
         operator, operator.replace("_", " ")
     )
 
 
 def heat_card(scene: Scene, *, span: str = "", height: int = 300) -> Card:
     limit = scene.threshold.value
+    ridges = ridge.chosen(scene.series.steps) if scene.place.query.get("as") == "ridge" else None
 
     def draw(i: int) -> Any:
         need_spectra(scene)
+        if ridges is not None:
+            densities = [scene.series.density(s, scene.width) for s in ridges]
+            return ridge.figure(
+                ridges, scene.series.grid, densities, selected=scene.step(i), theme=scene.theme, height=height
+            )
         found = {c.step: c.sharpness for c in scene.curvature}
         sharpness = np.array([found.get(s, np.nan) for s in scene.series.steps])
         steps, heat, sharpness = spectrum_over.columns(
@@ -82,7 +89,15 @@ def heat_card(scene: Scene, *, span: str = "", height: int = 300) -> Card:
             height=height,
         )
 
+    def move(i: int) -> Any:
+        if ridges is not None:
+            return ridge.move(ridges, scene.step(i), scene.theme)
+        return move_cursor(float(step_position([scene.step(i)], scene.log)[0]))
+
     def caption(_i: int) -> str:
+        if ridges is not None:
+            text = f"Density of the {operator_name(scene.operator)} at {len(ridges)} steps, log heights; "
+            return f"{text}each from 10⁻⁴ to 10; orange: the one nearest to the selected step.{damage_text(scene)}"
         text = (
             f"Density of the {operator_name(scene.operator)} at {len(scene.series.steps)} checkpoints; "
             "asinh axis, linear inside ±λ₀ = ±10⁻³; white: λmax."
@@ -106,7 +121,7 @@ def heat_card(scene: Scene, *, span: str = "", height: int = 300) -> Card:
         draw,
         caption,
         table,
-        move=lambda i: move_cursor(float(step_position([scene.step(i)], scene.log)[0])),
+        move=move,
         span=span,
         about="Heatmap of the eigenvalue density against the optimizer step",
     )
@@ -140,11 +155,16 @@ def density_card(scene: Scene, *, height: int = 300) -> Card:
             "message": "" if here else nearest_text(scene, step),
         }
 
+    def pinned() -> Array | None:
+        step = None if scene.pin is None else scene.step(scene.pin)
+        return scene.series.density(step, scene.width) if step in scene.series.spectra else None
+
     def draw(i: int) -> Any:
         need_spectra(scene)
         return density_plot.figure(
             scene.series.grid,
             **parts(i),
+            pinned=pinned(),
             threshold=scene.threshold.value,
             theme=scene.theme,
             label=scene.threshold.formula,
@@ -164,16 +184,23 @@ def density_card(scene: Scene, *, height: int = 300) -> Card:
         errors = scene.sampling_at(spectrum.step)
         if errors is not None and np.isfinite(errors.distance):
             text += f"; half the samples against the other half: Wasserstein distance {errors.distance:.2g}"
-        return text + (f"; ticks: {count} extreme eigenvalues" if count else "") + "; shaded: negative curvature."
+        text += (f"; ticks: {count} extreme eigenvalues" if count else "") + "; shaded: negative curvature."
+        if scene.pin is None:
+            return text
+        lacking = "" if pinned() is not None else ", which has no spectrum"
+        return f"{text} Grey: step {scene.step(scene.pin):,}{lacking}."
 
     def table(i: int) -> dict[str, Any]:
         need_spectra(scene)
         spectrum = scene.series.spectra.get(scene.step(i))
         if spectrum is None:
             raise Missing(nearest_text(scene, scene.step(i)))
+        other = pinned()
+        extra = {} if other is None or scene.pin is None else {f"the same at step {scene.step(scene.pin)}": other}
         return {
             "eigenvalue [loss per squared unit of weight]": quadrature.from_asinh(scene.series.grid),
             "density per unit asinh(eigenvalue/1e-3)": scene.series.density(spectrum.step, scene.width),
+            **extra,
         }
 
     return Card(

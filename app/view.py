@@ -12,6 +12,8 @@ import plotly.graph_objects as go
 from dash import Patch
 from dash.development.base_component import Component
 
+from landscape.records import Record
+
 Table = Mapping[str, Sequence[Any]]  # CSV columns: a name with its unit -> values
 
 
@@ -37,7 +39,7 @@ class Place:
         path = path if isinstance(path, str) and path.startswith("/") else "/"
         search = search if isinstance(search, str) else ""
         parts = tuple(unquote(p) for p in path.split("/") if p)
-        query = {k: v[:200] for k, v in parse_qsl(search.lstrip("?")[:4000])[:50]}
+        query = {k: v[: 2000 if k == "runs" else 200] for k, v in parse_qsl(search.lstrip("?")[:4000])[:50]}
         return cls(path, parts, query, "dark" if theme == "dark" else "light")
 
     def choice(self, name: str, choices: Sequence[str], default: str | None = None) -> str:
@@ -75,6 +77,8 @@ class Kpi:
     value: str
     hint: str = ""
     tone: str = ""  # '', 'good' or 'warn'
+    amount: float | None = None  # the value as a number, where two steps can be compared
+    change: str = ""  # against the pinned step
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,9 @@ class Slider:
     label: str
     index: int
     log: bool = False  # x axes show log10(1 + value)
+    marked: Sequence[int] = ()  # indices that the keys [ and ] go to: steps with a spectrum
+    pin: int | None = None  # index of the pinned value
+    pins: bool = False  # whether the page shows a pinned value
 
 
 @dataclass(frozen=True)
@@ -120,10 +127,21 @@ class Page:
     tabs: Sequence[Component] = ()  # links and controls above the cards
     before: Sequence[Component] = ()
     after: Sequence[Component] = ()
+    live: Callable[[], Sequence[Component]] | None = None  # above the rest, made again while the page is open
+    sources: Sequence[Record] = ()  # read while the page was built; those of cards that read nothing when drawn
 
     @property
     def index(self) -> int:
         return self.slider.index if self.slider else 0
+
+    @property
+    def step(self) -> float | None:
+        return self.step_at(self.index)
+
+    def step_at(self, index: int) -> float | None:
+        """The optimizer step of a slider's stop; None where the slider moves something else."""
+        s = self.slider
+        return s.values[index] if s and s.name == "step" and 0 <= index < len(s.values) else None
 
     def card(self, name: str) -> Card | None:
         return next((c for c in self.cards if c.name == name), None)

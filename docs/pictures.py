@@ -1,4 +1,4 @@
-"""Make the README's pictures from a store: `python docs/pictures.py demo-store docs` (or `make pictures`).
+"""Make the pictures of README and tour from a store: `python docs/pictures.py demo-store docs` (or `make pictures`).
 
 Needs Chromium and Playwright; every picture shows this software's own output on the demo's runs.
 """
@@ -28,7 +28,12 @@ PAGES: dict[str, tuple[str, Literal["light", "dark"], int]] = {
     "spectrum-dark": ("/run/adam/spectrum?step=300", "dark", 1110),
     "surface-3d": ("/run/adam/surface/pca?step=100&view=3d", "light", 1000),
     "path": ("/path/adam/sgd-momentum?t=0.5", "light", 1040),
+    "tour-runs": ("/", "light", 420),
+    "tour-volume": ("/run/adam/volume", "light", 900),
+    "tour-jobs": ("/jobs?run=adam", "light", 1100),
+    "tour-export": ("/export?run=adam", "dark", 1000),
 }
+DRAWER = "tour-how"  # a card with its drawer open
 
 
 @contextlib.contextmanager
@@ -48,11 +53,19 @@ def screenshots(store: str, out: Path) -> None:
         for name, (url, theme, height) in PAGES.items():
             page = browser.new_page(viewport={"width": 1600, "height": height}, color_scheme=theme)
             page.goto(address + url)
-            page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=60_000)
-            page.wait_for_timeout(5_000)  # fonts and the last redraw
+            page.locator("#page .card").first.wait_for(timeout=60_000)
+            page.wait_for_timeout(5_000)  # plots, fonts and the last redraw
             page.screenshot(path=out / f"{name}.png")
             page.close()
             print(f"{out / name}.png")
+        page = browser.new_page(viewport={"width": 1600, "height": 3000}, color_scheme="light")  # taller than the card
+        page.goto(f"{address}/run/adam?step=150")
+        card = page.locator("section[data-card=density]")
+        card.locator("summary").click(timeout=60_000)
+        card.locator(".how-body table").first.wait_for(timeout=60_000)
+        page.wait_for_timeout(3_000)
+        card.screenshot(path=out / f"{DRAWER}.png")
+        print(f"{out / DRAWER}.png")
 
 
 def main() -> int:

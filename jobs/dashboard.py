@@ -27,13 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="ask readers for a token (default: where others may reach the port)",
     )  # fmt: skip
     parser.add_argument("--production", action="store_true", help="serve with waitress, for many readers")
+    parser.add_argument("--allow-submit", action="store_true",
+                        help="pages may start jobs on this machine: spectrum, surface, trajectory, volume, path, video")
 
 
 def run(args: argparse.Namespace) -> int:
     try:
         importlib.import_module("landscape.app.server").serve(
-            args.store, host=args.host, port=args.port, token=args.token, production=args.production
-        )
+            args.store, host=args.host, port=args.port, token=args.token, production=args.production,
+            allow_submit=args.allow_submit,
+        )  # fmt: skip
     except Stopped:  # stopping is how a server ends
         print("stopped")
     return 0

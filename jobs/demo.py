@@ -57,7 +57,8 @@ def _commands(store: str, ranks: int) -> list[tuple[str, list[str], int]]:
     home = {name: f"{store}/{name}" for name in RUNS}
     train = [
         (f"train a network on digits with {name}",
-         ["train", "digits_mlp", *settings, "--steps", "600", "--checkpoint-every", "25", "--threads", "1",
+         ["train", "digits_mlp", *settings, "--steps", "600", "--checkpoint-every", "25", "--norms",
+          "--threads", "1",
           "--out", home[name]], 1)
         for name, settings in RUNS.items()
     ]  # fmt: skip
@@ -65,6 +66,14 @@ def _commands(store: str, ranks: int) -> list[tuple[str, list[str], int]]:
         (f"Hessian spectra of {name}", ["spectrum", home[name], "--probes", "4", "--iterations", "40"], ranks)
         for name in RUNS
     ]
+    layers = [
+        ("spectra of every layer of adam",
+         ["spectrum", home["adam"], "--per-layer", "--checkpoints", "0:600:100", "--probes", "2", "--iterations", "20",
+          "--top", "3"], ranks),
+        ("eigenvalues that Adam's own stability threshold is about",
+         ["spectrum", home["adam"], "--operator", "preconditioned", "--eigenpairs", "--top", "3", "--checkpoints",
+          "50:600:50"], ranks),
+    ]  # fmt: skip
     surfaces = [
         (f"loss surface of {name}, {plane} plane",
          ["surface", home[name], "--plane", plane, "--points", "41" if plane == "pca" else "31"], ranks)
@@ -82,7 +91,7 @@ def _commands(store: str, ranks: int) -> list[tuple[str, list[str], int]]:
                "--top", "5"]  # fmt: skip
     video = ["video", home[first], "--out", f"{store}/{first}.mp4"]
     return [
-        *train, *spectra, *surfaces, *paths, *shared,
+        *train, *spectra, *layers, *surfaces, *paths, *shared,
         (f"loss volume of {first}, three principal components", volume, ranks),
         ("straight path between the two minima", between, ranks),
         ("video of the training", video, 1),

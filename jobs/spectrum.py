@@ -192,7 +192,8 @@ class _Job:
                 self.expected = pairs.meta["matvecs"]
                 if "self_check" in pairs.meta:
                     self.note(f"self-check: {told(pairs.meta['self_check'])}")
-                yield tuple(dataclasses.replace(r, meta=r.meta | {"traffic": sent}) for r in records)
+                place = {"layer": number} if self.args.per_layer else {}  # in the order of the model
+                yield tuple(dataclasses.replace(r, meta=r.meta | {"traffic": sent} | place) for r in records)
                 if self.group.rank == 0:
                     sharpness = float(pairs.values[0]) if len(pairs.values) else float("nan")
                     self.update(1.0, step=pairs.step, sharpness=sharpness)

@@ -14,7 +14,6 @@ otherwise). Options of submit come before the job's name; what follows belongs t
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 
 from landscape import plugins
@@ -38,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape import launch
+    from landscape import batch_script, launch
 
     jobs = [name for name in plugins.names("landscape.jobs") if name != "submit"]
     if args.job not in jobs:
@@ -47,55 +46,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--ranks {args.ranks} cannot be spread evenly over --nodes {args.nodes}; make it a multiple")
     if args.run:
         return launch.run([args.job, *args.arguments], args.ranks)
-    sys.stdout.write(script(args))
+    sys.stdout.write(batch_script.script(
+        [args.job, *args.arguments], args.ranks, nodes=args.nodes, threads=args.threads, time=args.time,
+        partition=args.partition, account=args.account, mpi=args.mpi,
+    ))  # fmt: skip
     return 0
-
-
-def script(args: argparse.Namespace) -> str:
-    """The batch script; every word of the job's command line is quoted."""
-    job = shlex.join([sys.executable, "-m", "landscape", args.job, *args.arguments])
-    options = {
-        "job-name": f"landscape-{args.job}", "nodes": args.nodes, "ntasks": args.ranks,
-        "ntasks-per-node": args.ranks // args.nodes, "cpus-per-task": args.threads, "time": args.time,
-        "partition": args.partition, "account": args.account, "output": "%x-%j.out", "signal": "B:USR1@120",
-        "requeue": "",
-    }  # fmt: skip
-    for name, value in options.items():
-        if value is not None and any(c.isspace() for c in str(value)):
-            raise UsageError(f"--{name} '{value}' must not contain spaces")
-    header = [f"#SBATCH --{n}" + ("" if v == "" else f"={v}") for n, v in options.items() if v is not None]
-    mpi = "" if args.mpi == "none" else f" --mpi={args.mpi}"
-    return _TEMPLATE.format(header="\n".join(header), mpi=mpi, job=job)
-
-
-_TEMPLATE = """#!/bin/bash
-{header}
-
-# 120 seconds before the time limit SLURM sends USR1 to this script, which passes it on: the job saves what it has and
-# ends with 75. The script then puts itself back into the queue, and the same command goes on where it stopped.
-set -u
-export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"
-export LANDSCAPE_COMPLETE="$PWD/.complete-$SLURM_JOB_ID"  # written at the job's good end: an exit code of 0 may lie
-rm -f "$LANDSCAPE_COMPLETE"
-
-srun --ntasks="$SLURM_NTASKS" --cpus-per-task="$SLURM_CPUS_PER_TASK"{mpi} \\
-    {job} &
-job=$!
-trap 'kill -USR1 "$job"' USR1
-
-wait "$job"
-code=$?
-if [ "$code" -eq 138 ]; then  # 128 + USR1: the trap ended the wait, not the job
-    wait "$job"
-    code=$?
-fi
-if [ "$code" -eq 0 ] && [ ! -e "$LANDSCAPE_COMPLETE" ]; then
-    echo "landscape: a rank left before the job was complete; submit the same script again" >&2
-    code=1
-fi
-rm -f "$LANDSCAPE_COMPLETE"
-if [ "$code" -eq 75 ]; then
-    scontrol requeue "$SLURM_JOB_ID"
-fi
-exit "$code"
-"""

@@ -35,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="samples a step, 0 for all (default: 64)")  # fmt: skip
     parser.add_argument("--seed", type=_common.natural, default=0, help="of weights and mini-batches (default: 0)")
     parser.add_argument("--comparison", metavar="NAME", help="of the comparison that the run belongs to")
+    parser.add_argument("--norms", action="store_true",
+                        help="record norms of gradient and update of every step, to see what came first")  # fmt: skip
     parser.add_argument("--name", help="shown in tables (default: the directory's name)")
     parser.add_argument("--out", required=True, metavar="RUN", help="directory of the new run")
     parser.add_argument("--threads", type=_common.positive, help="torch's threads")
@@ -92,7 +94,7 @@ def _comparison(args: argparse.Namespace) -> dict[str, Any]:
 def _train(args: argparse.Namespace, problem: Any, optimizer: Any, recorder: Any, batches: Any, comm: Any) -> int:
     from landscape.cli import deferring
     from landscape.progress import Progress
-    from landscape.training import evaluation, train_step
+    from landscape.training import Norms, evaluation, train_step
 
     begun = recorder.steps
     if begun >= args.steps:
@@ -102,6 +104,7 @@ def _train(args: argparse.Namespace, problem: Any, optimizer: Any, recorder: Any
     if "diverged" in recorder.run.info.meta:
         raise _diverged(args, recorder)
     progress = Progress("train", args.steps, comm, unit="steps", run=recorder.run, skipped=begun)
+    measure = Norms(problem.model) if args.norms else dict
     if begun:
         progress.note(f"resume: {begun} of {args.steps} steps found in {args.out}")
     else:
@@ -118,7 +121,7 @@ def _train(args: argparse.Namespace, problem: Any, optimizer: Any, recorder: Any
                     raise _diverged(args, recorder)
                 due = (step + 1) % args.checkpoint_every == 0 or step + 1 == args.steps
                 found = evaluation(problem) if due else {}
-                recorder.step(loss=loss, **found)
+                recorder.step(loss=loss, **measure(), **found)
                 progress.update(step + 1, loss=loss)
                 stopped = asked()
                 if stopped is not None:

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from typing import Any
 
-from landscape.errors import UsageError
+from landscape.errors import Stopped, UsageError
 
 from . import _common
 
@@ -84,16 +85,23 @@ def render(args: argparse.Namespace) -> int:
     from landscape import video
     from landscape.parallel import Comm
     from landscape.progress import Progress
+    from landscape.stores.run_directory import Run
 
     frames, _ = video.frame_count(args.out, args.fps, args.seconds)  # a wrong extension is said before all reading
     film, scene, about = _scene(args)
     width, height = args.size
-    progress = Progress("video", frames, Comm(), unit="frames")
+    run = Run(args.runs[0])  # its status says how far the video is, where it may be written to
+    progress = Progress("video", frames, Comm(), unit="frames", run=run if os.access(run.root, os.W_OK) else None)
     started = time.monotonic()
-    done = video.render(
-        scene, args.out, film=film, width=width, height=height, fps=args.fps, seconds=args.seconds, pace=args.pace,
-        dark=args.dark, processes=args.processes, on_frame=lambda i, total: progress.update(i),
-    )  # fmt: skip
+    try:
+        done = video.render(
+            scene, args.out, film=film, width=width, height=height, fps=args.fps, seconds=args.seconds, pace=args.pace,
+            dark=args.dark, processes=args.processes, on_frame=lambda i, total: progress.update(i),
+        )  # fmt: skip
+    except BaseException as error:
+        progress.close("stopped" if isinstance(error, Stopped) else "failed")
+        raise
+    progress.update(frames)
     progress.close()
     print(
         f"{done.path}: {done.frames} frames, {done.seconds:.1f} s at {done.fps:g} a second, "

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import subsets
 from .checks import SelfCheck, noise_level
 from .combination import Operator
 from .extremes import Extremes
@@ -46,17 +47,24 @@ def noise(
 
 
 def numbers(
-    problem: Problem, comm: Comm, run: Solving, started: float, checked: SelfCheck | None, products: Products
-) -> dict[str, Any]:
+    problem: Problem, vector: Tensor, comm: Comm, run: Solving, started: float, checked: SelfCheck | None,
+    products: Products,
+) -> dict[str, Any]:  # fmt: skip
+    """Effort, data and precision of a finished run, and the norm of the weights (size,) that it was at."""
     meta: dict[str, Any] = {
         "matvecs": run.spent, "matvecs_resumed": run.resumed, "seconds": time.perf_counter() - started,
         "ranks": comm.size, "samples": problem.samples, "dtype": str(problem.dtype).removeprefix("torch."),
-        "seed": run.seed, "products": products.table,
+        "seed": run.seed, "products": products.table, "weights_norm": float(vector.double().norm()),
     }  # fmt: skip
     if problem.sampling:
         meta["sampling"] = problem.sampling
+    loss = problem.batch_loss if problem.loss is None else problem.loss
+    meta["loss"] = getattr(loss, "__name__", type(loss).__name__)
     if problem.block:
         meta["weights"] = [weight for weight, _, _ in problem.named_slices()]
+    labels = subsets.classes(problem.batches)
+    if labels is not None:
+        meta["classes"] = len(labels.unique())
     if checked is not None:
         meta |= {"asymmetry": checked.asymmetry, "repeats": checked.repeats, "self_check": checked.record()}
     return meta

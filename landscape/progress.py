@@ -6,9 +6,13 @@ import os
 import resource
 import sys
 import time
+from collections import deque
 from typing import Any
 
+from .evidence import command
 from .parallel import Comm
+
+TAIL = 30  # lines of the log that the status file repeats
 
 
 def memory_bytes() -> int:
@@ -60,6 +64,7 @@ class Progress:
         self.done = skipped
         self.numbers: dict[str, Any] = {}
         self.began = time.time()
+        self.tail: deque[str] = deque(maxlen=TAIL)
         if self.active:
             self._write_status("running")
 
@@ -78,6 +83,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """A line of its own in the log, e.g. a result that was just written."""
+        self.tail.append(text)
         if self.active:
             print(f"\r\033[K{text}" if self.live else text, file=sys.stderr, flush=True)
 
@@ -129,6 +135,7 @@ class Progress:
                 "job": self.job, "state": state, "done": self.done, "total": self.total, "unit": self.unit,
                 "rate": self.rate(), "eta_s": self.eta(), "ranks": self.ranks, "pid": os.getpid(),
                 "memory_bytes": memory_bytes(), "began": self.began, "updated": time.time(), "numbers": numbers,
+                "command": command(self.ranks), "log": [*self.tail, self.line()],
             },
         )
 

@@ -67,9 +67,14 @@ def blocks(spectrum: Spectrum) -> list[slice]:
 
 
 def halved(spectrum: Spectrum) -> Spectrum | None:
-    """The spectrum that half as many iterations would have given: the leading block of the projected operator.
+    """The spectrum that half as many iterations would have given, see `shortened`."""
+    return shortened(spectrum, 0.5)
 
-    None where the record has no signed components or the run is too short to halve.
+
+def shortened(spectrum: Spectrum, share: float) -> Spectrum | None:
+    """The spectrum that a share of the iterations would have given: the leading block of the projected operator.
+
+    None where the record has no signed components or the run is too short for one whole step.
     """
     if spectrum.starts is None:
         return None
@@ -79,7 +84,7 @@ def halved(spectrum: Spectrum) -> Spectrum | None:
         starts = spectrum.starts[rows][:, finite]
         b = len(starts)
         matrix = jacobi(spectrum.nodes[rows.start][finite], starts)
-        steps = len(matrix) // b // 2
+        steps = int(len(matrix) // b * share)
         if steps < 1:
             return None
         m = steps * b

@@ -168,7 +168,7 @@ def spectrum_at(
     assert run.pairs is not None
     level = findings.noise(problem, vector, operator, seed, checkpoint, run, comm, check, noise, step)
     slope = findings.gradient(problem, curvature, run.pairs) if isinstance(operator, str) else {}
-    meta = findings.numbers(problem, comm, run, started, checked, products) | level | slope | {
+    meta = findings.numbers(problem, vector, comm, run, started, checked, products) | level | slope | {
         "probes": probes, "iterations": iterations, "block": block, "tolerance": tolerance,
     }  # fmt: skip
     nodes, starts, residuals = padded(run.rules)
@@ -230,7 +230,7 @@ def _eigenpairs_at(
     assert run.pairs is not None
     level = findings.noise(problem, vector, operator, seed, checkpoint, run, comm, check, noise, step)
     slope = findings.gradient(problem, curvature, run.pairs) if isinstance(operator, str) else {}
-    meta = findings.numbers(problem, comm, run, started, checked, products) | level | slope
+    meta = findings.numbers(problem, vector, comm, run, started, checked, products) | level | slope
     meta |= {"block": 1, "tolerance": tolerance}
     return findings.record(run.pairs, curvature, step, meta), run.pairs.vectors.sum(dim=0)
 

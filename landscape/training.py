@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -127,6 +128,26 @@ def train_step(problem: Problem, optimizer: torch.optim.Optimizer, batches: list
         for buffer, value in zip(problem.model.buffers(), statistics, strict=True):
             buffer.copy_(value)
     return first[0]
+
+
+class Norms:
+    """Norms of the last gradient and of the last update of a model's trainable weights; keeps one copy of them."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._weights = [p for p in model.parameters() if p.requires_grad]
+        self._before = [p.detach().clone() for p in self._weights]
+
+    def __call__(self) -> dict[str, float]:
+        """`{"grad_norm", "update_norm"}` of the step since the last call; the gradient is the one that it left."""
+        slopes = [p.grad for p in self._weights if p.grad is not None]
+        moves = [p.detach() - old for p, old in zip(self._weights, self._before, strict=True)]
+        for old, p in zip(self._before, self._weights, strict=True):
+            old.copy_(p.detach())
+        return {"grad_norm": _norm(slopes), "update_norm": _norm(moves)}
+
+
+def _norm(tensors: Iterable[Tensor]) -> float:
+    return math.sqrt(sum(float(t.double().square().sum()) for t in tensors))
 
 
 def evaluation(problem: Problem) -> dict[str, float]:

@@ -77,9 +77,9 @@ def damage(run: Run, key: str) -> None:
 
 
 @contextlib.contextmanager
-def served(store: Path) -> Iterator[str]:
+def served(store: Path, **options: Any) -> Iterator[str]:
     """The address of an app on a store."""
-    server = make_server("127.0.0.1", 0, make_app(store).server, threaded=True, request_handler=Quiet)
+    server = make_server("127.0.0.1", 0, make_app(store, **options).server, threaded=True, request_handler=Quiet)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

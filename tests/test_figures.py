@@ -266,13 +266,14 @@ def test_sizes_that_are_none_are_refused(size: str) -> None:
 def test_missing_records_name_the_command_that_makes_them(tmp_path: Path) -> None:
     bare = softmax_run.bare_run(tmp_path / "bare")
     commands = {"density": "landscape spectrum", "surface": "landscape surface", "path": "landscape path",
-                "trajectory": "landscape surface", "scree": "landscape spectrum"}  # fmt: skip
+                "trajectory": "landscape surface", "scree": "landscape spectrum",
+                "architecture": "landscape derive"}  # fmt: skip
     for name, command in commands.items():
         with pytest.raises(ProblemError, match=command):
             paper.make(bare, name)
     with pytest.raises(ProblemError, match=r"no hessian spectrum at step 7; there are steps 0, 10"):
         paper.make(softmax_run.full_run(tmp_path / "full"), "density", Choice(step=7))
-    with pytest.raises(UsageError, match="no figure 'cake'; the choices are density, overview"):
+    with pytest.raises(UsageError, match="no figure 'cake'; the choices are architecture, density"):
         paper.make(bare, "cake")
 
 

@@ -19,22 +19,32 @@ from hypothesis import strategies as st
 from landscape import overlaps, plugins, records
 from landscape.app import facts, guests, style, surfaces
 from landscape.app.plots import (
+    alignment,
     along,
     branches,
+    comparison,
     density,
+    edge,
+    events,
+    layers,
     line,
     minima,
+    outliers_over,
     projection,
     quadratic,
     relief,
+    ridge,
     scree,
     spectrum_over,
+    structure,
     surface,
     training,
     volume,
 )  # fmt: skip
 from landscape.app.reading import Series
+from landscape.events import Event
 from landscape.following import cosines, follow
+from landscape.outliers import Outliers
 from landscape.quadratic import Quadratic, agreement
 from landscape.smoothing import Width
 from landscape.topology import topology
@@ -59,6 +69,24 @@ def pairs() -> dict[int, Any]:
 def followed_pairs() -> Any:
     found = list(pairs().values())
     return follow(found, [cosines(a, b) for a, b in itertools.pairwise(found)])
+
+
+def weights_of(step: int) -> records.Structure:
+    """Two layers of which a third and a half are small."""
+    shares, norms = np.array([1 / 3, 0.5]), np.array([3.0, 1e-6, 2.0, 1.0, 0.0])
+    return records.Structure(
+        step, ["0", "2"], 1e-6, 1e-4, np.array([30, 20]), shares, 0.5 * shares, norms, np.array([0, 0, 0, 1, 1]),
+        (norms < 1e-4).astype(np.int8),
+    )  # fmt: skip
+
+
+def saliency_of(step: int) -> records.Saliency:
+    random = np.random.default_rng(step)
+    values, diagonal = random.normal(size=50), random.normal(size=50)
+    return records.Saliency(
+        step, "hessian", 50, 0, ["0", "2"], np.arange(50), values, diagonal, np.zeros(50),
+        (np.abs(values) < 0.3).astype(np.int8), np.repeat([0, 1], [30, 20]),
+    )  # fmt: skip
 
 
 def draw(name: str, theme: str) -> Any:
@@ -102,18 +130,55 @@ def draw(name: str, theme: str) -> Any:
             return along.figure(road, found, Series("hessian", dict(enumerate(road.spectra))), theme=theme)
         case "volume":
             return volume.figure(softmax_run.volume(), theme=theme)
+        case "ridge":
+            return ridge.figure(s.steps, s.grid, [s.density(k, WIDTH) for k in s.steps], selected=step, theme=theme)
+        case "alignment":
+            shares = {k: (np.array(s.steps), np.linspace(0.1, 0.9, len(s.steps)) ** k) for k in (1, 5)}
+            return alignment.figure(shares, selected=step, theme=theme)
+        case "layers":
+            found = np.abs(np.outer([1.0, 2.0], [c.sharpness for c in curves]))
+            return layers.figure(["input", "output"], np.array(s.steps), found, selected=step, theme=theme)
+        case "outliers_over":
+            counts = [Outliers(9, 8, 10, 0.1, 40), Outliers(10, 10, 10, 0.2, 40)]
+            return outliers_over.figure(np.array([0, 60]), counts, classes=10, selected=step, theme=theme)
+        case "edge":
+            top = np.array([c.sharpness for c in curves])
+            return edge.figure(np.array(s.steps, dtype=float), top, np.full(len(top), 4.0), label="2/η", theme=theme)
+        case "events":
+            x = np.arange(len(losses), dtype=float)
+            panels = [
+                events.Panel("loss", {"loss": (x, losses)}, event=Event("it rose", 30, 29)),
+                events.Panel("sharpness", {"λmax": (x, losses)}, limit=1.0, log=False),
+                events.Panel("norms", {}, missing="no norms"),
+            ]
+            return events.figure(panels, (0.0, 60.0), selected=step, theme=theme)
+        case "comparison":
+            x, top = np.array(s.steps, dtype=float), np.array([c.sharpness for c in curves])
+            runs = [comparison.Line("a", x, top, 4.0, x, top / 4), comparison.Line("b", x, 2 * top)]
+            return comparison.figure(runs, theme=theme)
         case "branches":
             return branches.figure(followed_pairs(), selected=step, theme=theme)
+        case "structure":
+            return structure.sparsity([weights_of(k) for k in (0, 30)], selected=step, theme=theme)
+        case "structure.norms":
+            return structure.norms(weights_of(step), theme=theme)
+        case "structure.worth":
+            return structure.worth(saliency_of(step), theme=theme)
+        case "structure.against":
+            share = np.linspace(0, 60, len(s.steps))
+            top = np.array([c.sharpness for c in curves])
+            return structure.against(share, s.steps, top, share / 100, selected=step, theme=theme)
     raise AssertionError(f"no example for plots/{name}.py: add one")
 
 
-every_plot = pytest.mark.parametrize("name", plugins.names("landscape.app.plots"))
+PARTS = ["structure.norms", "structure.worth", "structure.against"]  # further figures of one file
+every_plot = pytest.mark.parametrize("name", [*plugins.names("landscape.app.plots"), *PARTS])
 
 
 @every_plot
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_plot_names_its_axes_fixes_their_ranges_and_draws_finite_numbers(name: str, theme: str) -> None:
-    assert importlib.import_module(f"landscape.app.plots.{name}").__doc__
+    assert importlib.import_module(f"landscape.app.plots.{name.partition('.')[0]}").__doc__
     figure = draw(name, theme)
     layout = figure.to_dict()["layout"]
     axes = {k: v for k, v in {**layout, **layout.get("scene", {})}.items() if k[1:].startswith("axis")}
@@ -191,7 +256,7 @@ def test_interpolation_on_the_grid_is_exact_for_bilinear_functions() -> None:
     assert np.isnan(surface.interpolated(ground, u, np.array([ground.u[-1] + 1]), b[:1])).all()
 
 
-@pytest.mark.parametrize("module", [density, scree, surface, relief])
+@pytest.mark.parametrize("module", [density, scree, surface, relief, ridge])
 def test_a_step_patches_only_traces_that_the_figure_has(module: Any) -> None:
     ground, trajectory = softmax_run.plane()
     patches = {
@@ -199,6 +264,7 @@ def test_a_step_patches_only_traces_that_the_figure_has(module: Any) -> None:
         scree: lambda: scree.move(pairs()[10], top=4),
         surface: lambda: surface.move(trajectory, 2),
         relief: lambda: relief.move(ground, trajectory, 2),
+        ridge: lambda: ridge.move(series().steps, 20, "light"),
     }
     name = module.__name__.rpartition(".")[2]
     count = len(draw(name, "light").data)
@@ -249,7 +315,7 @@ def test_a_saddle_is_called_one_only_beyond_three_residuals() -> None:
         **{**e.__dict__, "lowest_values": np.array([-0.02, 0.0]), "lowest_residuals": np.array([0.005, 0.0])}
     )
     assert not facts.curvature(step, None, doubtful).saddle
-    assert facts.curvature(step, None, doubtful).saddle_text == "none < −0.01: minimum"
+    assert facts.curvature(step, None, doubtful).saddle_text == "no eigenvalue below −0.01: minimum to this accuracy"
     assert facts.curvature(step, None, certain).saddle_text.endswith("saddle")
     assert facts.curvature(step, None, certain).saddle_text.startswith("at least 1 of")
 
@@ -259,7 +325,7 @@ def test_a_share_of_negative_eigenvalues_is_told_as_the_band_that_it_is_known_to
     found = facts.curvature(60, spectrum, None)
     assert found.negative_low <= found.negative <= found.negative_high
     wide = facts.Curvature(0, lowest=-1.0, negative=0.058, negative_low=0.0381, negative_high=0.0776, size=2410)
-    assert wide.saddle_text == "92 to 187 of 2,410 < −0.001: saddle"
+    assert wide.saddle_text == "92 to 187 of 2,410 below −0.001: saddle"
     assert wide.negative_percent == "3.8 to 7.8 %"
     sure = facts.Curvature(0, lowest=-1.0, negative=0.1, negative_low=0.1, negative_high=0.1, size=50)
     assert (sure.negative_counts, sure.negative_percent) == ("5", "10 %")

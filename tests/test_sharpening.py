@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from landscape.sharpening import slope
+from landscape.sharpening import at_the_edge_since, slope
 
 STEPS = np.arange(0, 1000, 100)
 
@@ -35,6 +35,7 @@ def test_slope_and_error_are_those_of_a_linear_regression() -> None:
     theirs = stats.linregress(STEPS, np.log(values))
     found = slope(STEPS, values)
     assert (found.per_step, found.error) == pytest.approx((theirs.slope, theirs.stderr), rel=1e-12)
+    assert found.half_width == pytest.approx(stats.t.ppf(0.975, 8) * theirs.stderr, rel=1e-3)
 
 
 def test_values_that_have_no_logarithm_are_left_out() -> None:
@@ -55,3 +56,8 @@ def test_too_few_checkpoints_have_no_slope_and_no_error(count: int, known: tuple
 def test_lengths_must_agree() -> None:
     with pytest.raises(ValueError, match="equal length, got 1 and 2"):
         slope([1], [1, 2])
+
+
+def test_the_edge_is_where_the_ratio_stays_near_one() -> None:
+    assert at_the_edge_since([0.2, 0.9, 0.5, 0.9, 1.1, 1.0]) == 3
+    assert at_the_edge_since([0.2, 0.9, 1.0]) is None

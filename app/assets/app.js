@@ -5,6 +5,8 @@
   let info = null;   // what the server said about the page: title, slider values
   let index = null;  // the slider's present position
   let visits = 0;
+  let shift = false;     // whether the last press held the shift key: plotly's clicks do not say
+  let playing = null;    // the timer of a running playback
 
   const nothing = () => window.dash_clientside.no_update;
   const set = (id, props) => {
@@ -17,7 +19,9 @@
     const url = new URL(location.href);
     const before = url.search;
     change(url.searchParams);
-    if (url.search !== before) history.replaceState(null, "", url);
+    if (url.search === before) return;
+    history.replaceState(null, "", url);
+    window.dispatchEvent(new Event("landscape-moved"));
   }
 
   function select(next) {
@@ -36,6 +40,8 @@
   // The slider has no property for its name, and its script arrives after the page.
   function label_slider(patience) {
     if (!info || !info.slider || index === null) return;
+    document.querySelectorAll("[data-name] [role=slider]").forEach(
+      (knob) => knob.setAttribute("aria-label", knob.closest("[data-name]").dataset.name));
     const thumb = document.querySelector("[data-label] [role=slider]");
     if (!thumb) {
       if (patience > 0) setTimeout(() => label_slider(patience - 1), 100);
@@ -84,11 +90,31 @@
         const point = triggered && triggered.value && triggered.value.points && triggered.value.points[0];
         if (!point || !page || !page.slider || !values.length) return values.map(nothing);
         let x = null;
+        const pinning = shift && document.querySelector("[data-pin]");
         if (typeof point.customdata === "number") x = point.customdata;
         else if (Array.isArray(point.customdata) && typeof point.customdata[0] === "number") x = point.customdata[0];
         else if (triggered.prop_id.includes("over") || triggered.prop_id.includes("training") || triggered.prop_id.includes("along"))
           x = page.slider.log ? Math.pow(10, point.x) - 1 : point.x;
+        if (x !== null && pinning) {
+          pin(String(page.slider.values[nearest(page.slider.values, x)]));
+          return values.map(nothing);
+        }
         return values.map(() => (x === null ? nothing() : nearest(page.slider.values, x)));
+      },
+
+      // A range dragged on a card that opens windows: go to that window of the training.
+      drag: function (_layouts, page) {
+        const triggered = window.dash_clientside.callback_context.triggered[0];
+        const range = triggered && triggered.value;
+        const name = triggered && JSON.parse(triggered.prop_id.replace(/\.relayoutData$/, "") || "{}").card;
+        const target = name && document.querySelector(`[data-window="${name}"]`);
+        if (!target || !page || !page.slider || !range || range["xaxis.range[0]"] === undefined) return nothing();
+        const ends = [range["xaxis.range[0]"], range["xaxis.range[1]"]]
+          .map((x) => Math.max(0, Math.round(page.slider.log ? Math.pow(10, x) - 1 : x)));
+        const url = new URL(target.href, location.href);
+        url.searchParams.set("window", ends.join(":"));
+        travel(url, target.dataset.keep);
+        return nothing();
       },
     },
   });
@@ -140,6 +166,43 @@
       : `Lost the server at ${new Date().toLocaleTimeString()}. What is on the screen stands; trying again.`;
   }
 
+  // One value of the URL that the server draws: which step stays in the plots.
+  function pin(value) {
+    rewrite((query) => { if (value === null || query.get("pin") === value) query.delete("pin"); else query.set("pin", value); });
+    go();
+  }
+
+  function toggle_pin() {
+    const pinned = new URL(location.href).searchParams.has("pin");
+    if (pinned) pin(null); else if (info && info.slider && index !== null) pin(String(info.slider.values[index]));
+  }
+
+  function play() {
+    if (playing) { clearInterval(playing); playing = null; return; }
+    if (!info || !info.slider) return;
+    if (index === info.slider.values.length - 1) select(0);
+    let before = null;  // the next step waits until the last one has been drawn
+    playing = setInterval(() => {
+      if (!info || !info.slider || index === null || index >= info.slider.values.length - 1) { play(); return; }
+      if (index === before) return;
+      before = index;
+      select(index + 1);
+    }, 400);
+  }
+
+  function jump(direction) {
+    const marked = (info && info.slider && info.slider.marked) || [];
+    const found = direction > 0 ? marked.find((i) => i > index) : marked.filter((i) => i < index).pop();
+    if (found !== undefined) select(found);
+  }
+
+  function travel(url, keep) {
+    const now = new URL(location.href).searchParams;
+    (keep || "").split(" ").forEach((name) => { if (name && now.has(name)) url.searchParams.set(name, now.get(name)); });
+    history.pushState(null, "", url);
+    go();
+  }
+
   function follow(event) {
     const link = event.target.closest && event.target.closest("a[href]");
     if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
@@ -155,26 +218,6 @@
     if (url.href !== location.href) history.pushState(null, "", url);
     window.scrollTo(0, 0);
     go();
-  }
-
-  async function save_svg(button) {
-    const name = button.dataset.svg;
-    const card = button.closest("section");
-    const plot = card.querySelector(".js-plotly-plot");
-    if (!plot || !window.Plotly) return;
-    const style = getComputedStyle(root);
-    const title = card.querySelector("h2").textContent;
-    const layout = Object.assign({}, plot.layout, {
-      title: { text: title, font: { size: 14 }, x: 0.02, xanchor: "left" },
-      paper_bgcolor: style.getPropertyValue("--card").trim(),
-      margin: Object.assign({}, plot._fullLayout.margin, { t: plot._fullLayout.margin.t + 30 }),
-    });
-    const image = await window.Plotly.toImage({ data: plot.data, layout: layout },
-      { format: "svg", width: plot.clientWidth, height: plot.clientHeight + 30 });
-    const link = document.createElement("a");
-    link.href = image;
-    link.download = name + ".svg";
-    link.click();
   }
 
   function copy(button) {
@@ -195,17 +238,20 @@
     go();
   }
 
+  document.addEventListener("mousedown", (event) => { shift = event.shiftKey; }, true);
   document.addEventListener("click", (event) => {
     const target = event.target;
     if (target.id === "copy-link") copy(target);
     else if (target.id === "theme-button") theme(root.dataset.theme === "dark" ? "light" : "dark", true);
-    else if (target.dataset && target.dataset.svg) save_svg(target);
+    else if (target.dataset && target.dataset.pin) toggle_pin();
     else follow(event);
   });
 
   document.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey || index === null) return;
     if (event.target.closest("input, textarea, select, [role=slider], [role=combobox], [role=listbox], pre")) return;
+    if (event.key === " " && !event.target.closest("a, button")) { event.preventDefault(); play(); return; }
+    if (event.key === "[" || event.key === "]") { jump(event.key === "]" ? 1 : -1); return; }
     const moves = { ArrowLeft: index - 1, ArrowRight: index + 1, Home: 0, End: Infinity };
     if (!(event.key in moves)) return;
     event.preventDefault();

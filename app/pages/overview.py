@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -10,7 +11,10 @@ import numpy as np
 from dash import html
 from dash.development.base_component import Component
 
-from .. import facts, surfaces
+from landscape import sampling
+from landscape.stability import positive
+
+from .. import facts, pins, shell, surfaces
 from ..common import Scene, badge
 from ..plots import training
 from ..reading import Reader
@@ -37,8 +41,8 @@ def build(reader: Reader, place: Place) -> Page:
         runs=[scene.run_id],
         run=scene.run_id,
         badge=badge(scene),
-        slider=scene.slider,
-        kpis=lambda i: kpis(scene, i),
+        slider=pins.slider(scene),
+        kpis=pins.compared(scene, lambda i: kpis(scene, i)),
         cards=cards,
         after=[provenance(scene)],
     )
@@ -52,9 +56,7 @@ def kpis(scene: Scene, index: int) -> list[Kpi]:
     step = scene.step(index)
     curvature = scene.curvature_at(step)
     return [
-        Kpi(
-            "Step", f"{step:,}", f"checkpoint {index + 1} of {len(scene.steps)}" if scene.steps else "no checkpoint yet"
-        ),
+        step_kpi(scene, index),
         loss_kpi(scene, step),
         sharpness_kpi(scene, curvature),
         lowest_kpi(curvature),
@@ -63,12 +65,17 @@ def kpis(scene: Scene, index: int) -> list[Kpi]:
     ]
 
 
+def step_kpi(scene: Scene, index: int) -> Kpi:
+    hint = f"checkpoint {index + 1} of {len(scene.steps)}" if scene.steps else "no checkpoint yet"
+    return Kpi("Step", f"{scene.step(index):,}", hint)
+
+
 def loss_kpi(scene: Scene, step: int) -> Kpi:
     train, test = scene.at(step, "train_accuracy", "accuracy"), scene.at(step, "test_accuracy")
     known = [f"{name} {100 * v:.1f} %" for name, v in (("accuracy", train), ("test", test)) if math.isfinite(v)]
     rate = facts.learning_rate(scene.info)
     settings = f"{scene.info.optimizer}, η = {number(rate)}" if rate else scene.info.optimizer
-    return Kpi("Train loss", number(scene.loss_at(step)), ", ".join(known) or settings)
+    return Kpi("Train loss", number(scene.loss_at(step)), ", ".join(known) or settings, amount=scene.loss_at(step))
 
 
 def sharpness_kpi(scene: Scene, c: facts.Curvature | None) -> Kpi:
@@ -77,6 +84,10 @@ def sharpness_kpi(scene: Scene, c: facts.Curvature | None) -> Kpi:
         return Kpi(label, "–", "no spectrum at this step")
     if not c.converged:
         return Kpi(label, number(c.sharpness, 4), f"± {number(c.sharpness_residual, 2)}: not converged", "warn")
+    return dataclasses.replace(_judged(scene, c, label), amount=c.sharpness)
+
+
+def _judged(scene: Scene, c: facts.Curvature, label: str) -> Kpi:
     limit = scene.threshold.value
     if c.sampling is not None and math.isfinite(c.sampling.sharpness):
         label += f" ± {number(c.sampling.sharpness, 2)}"
@@ -93,7 +104,8 @@ def sharpness_kpi(scene: Scene, c: facts.Curvature | None) -> Kpi:
 def lowest_kpi(c: facts.Curvature | None) -> Kpi:
     if c is None or not math.isfinite(c.lowest):
         return Kpi("Smallest λmin", "–", "no spectrum at this step")
-    return Kpi("Smallest λmin", number(c.lowest), c.saddle_text, "warn" if c.saddle else "good")
+    tone = "warn" if c.saddle else "good"
+    return Kpi("Smallest λmin", number(c.lowest), c.saddle_text, tone, amount=c.lowest)
 
 
 def trace_kpi(c: facts.Curvature | None) -> Kpi:
@@ -101,8 +113,10 @@ def trace_kpi(c: facts.Curvature | None) -> Kpi:
         return Kpi("Trace", "–", "no spectrum at this step")
     spread = f"± {number(c.trace_half, 2)} (95 %), " if math.isfinite(c.trace_half) else "one probe, "
     if c.sampling is not None and math.isfinite(c.sampling.trace):
-        return Kpi("Trace", number(c.trace), f"{spread}sampling ± {number(c.sampling.trace, 2)} (two halves)")
-    return Kpi("Trace", number(c.trace), f"{spread}{c.size:,} weights")
+        spread += f"sampling ± {number(c.sampling.trace, 2)} (two halves)"
+    else:
+        spread += f"{c.size:,} weights"
+    return Kpi("Trace", number(c.trace), spread, amount=c.trace)
 
 
 def plane_kpi(scene: Scene, step: int) -> Kpi:
@@ -189,8 +203,16 @@ def training_card(scene: Scene) -> Card:
         caption,
         table,
         move=lambda i: move_cursor(float(step_position([scene.step(i)], scene.log)[0])),
+        controls=[events_link(scene)] if scene.steps else [],
         about="Training loss, sharpness and share of negative eigenvalues against the optimizer step",
     )
+
+
+def events_link(scene: Scene) -> Component:
+    """To the events of the training; a range dragged in the plot goes to those of the range."""
+    url = href("run", scene.run_id, "events")
+    keep = "step pin x op"
+    return shell.link("Drag a range: what happened first?", url, keep=keep, **{"data-window": "training"})
 
 
 # ------------------------------------------------------------------ provenance
@@ -205,6 +227,7 @@ def provenance(scene: Scene) -> html.Section:
         ("Problem", f"{info.problem} {_settings(info.problem_settings)}".strip()),
         ("Optimizer", f"{info.optimizer} {_settings(info.settings)}".strip()),
         ("Weights", f"{info.size:,}"),
+        *_measured_on(scene),
         ("Seed", "–" if info.seed is None else str(info.seed)),
         ("Checkpoints", f"{len(scene.run.checkpoint_steps()):,}, every {info.every:,} steps"),
         ("Started", info.created.replace("T", " ")),
@@ -221,6 +244,24 @@ def provenance(scene: Scene) -> html.Section:
         [html.Div(html.H2("Where this comes from"), className="head"), html.Dl(rows, className="facts")],
         className="card",
     )
+
+
+def _measured_on(scene: Scene) -> list[tuple[str, Any]]:
+    """Which loss on which data the curvature is of, and whether weight decay is part of it."""
+    records = [*scene.series.spectra.values(), *scene.pairs.values()]
+    if not records:
+        return []
+    meta = records[-1].meta
+    given = meta.get("settings")
+    digest = given.get("data") if isinstance(given, dict) else None
+    decay = positive(scene.info.settings.get("weight_decay"))
+    inside = "the optimizer's weight decay is not in the Hessian" + (f": it would add {number(decay)}" if decay else "")
+    samples = sampling.described(meta) or "–"
+    return [
+        ("Loss", f"{meta['loss']}, training data" if isinstance(meta.get("loss"), str) else "–"),
+        ("Data", f"{samples}{f', digest {digest}' if isinstance(digest, str) else ''}"),
+        ("Weight decay", inside if decay or "weight_decay" in scene.info.settings else "–"),
+    ]
 
 
 def _settings(settings: dict[str, Any]) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from dash import dcc, html
+from dash.development.base_component import Component
 
 from landscape.completeness import completeness
 from landscape.records import Eigenpairs
 from landscape.sampling import Sampling
 
-from .. import branches, facts, shell
-from ..common import WIDTHS, Scene, badge
+from .. import alignments, branches, bulk, facts, layers, pins, shell
+from ..common import Scene, badge
 from ..plots import scree
 from ..plots.scree import padded
 from ..reading import Reader
@@ -31,53 +33,76 @@ def link(run: str | None, _page: Page | None = None) -> str | None:
     return href("run", run, "spectrum") if run else None
 
 
+VIEWS = (("", "Spectrum"), ("outliers", "Outliers"), ("alignment", "Alignment"), ("layers", "By layer"))
+
+
 def build(reader: Reader, place: Place) -> Page:
     scene = Scene.open(reader, place, place.parts[1])
+    view = place.choice("view", [name for name, _title in VIEWS])
     return Page(
         f"{badge(scene)}: spectrum",
         runs=[scene.run_id],
         run=scene.run_id,
         badge=badge(scene),
-        slider=scene.slider,
-        kpis=lambda i: kpis(scene, i),
-        tabs=tabs(scene),
-        cards=[heat_card(scene, span="wide", height=360), density_card(scene), scree_card(scene), branches.card(scene)],
+        slider=pins.slider(scene),
+        kpis=pins.compared(scene, lambda i: kpis(scene, i)),
+        tabs=tabs(scene, view),
+        cards=cards(scene, view),
     )
 
 
-def tabs(scene: Scene) -> list[Any]:
+def cards(scene: Scene, view: str) -> list[Card]:
+    if view == "outliers":
+        return [scree_card(scene), bulk.card(scene)]
+    if view == "alignment":
+        return [alignments.share_card(scene), alignments.matrix_card(scene)]
+    if view == "layers":
+        return layers.cards(scene)
+    return [heat_card(scene, span="wide", height=360), density_card(scene), scree_card(scene), branches.card(scene)]
+
+
+def tabs(scene: Scene, view: str) -> list[Any]:
     def url(**changes: str) -> str:
-        kept = {
-            "op": scene.operator if scene.place.query.get("op") else "",
-            "x": "log" if scene.log else "",
-            "width": scene.place.query.get("width", ""),
-        }
+        kept = {name: scene.place.query.get(name, "") for name in ("op", "x", "width", "view", "as")}
         return href("run", scene.run_id, "spectrum", **{**kept, **changes})
 
-    found = [shell.tabs("Steps", [("linear", url(x=""), not scene.log), ("log", url(x="log"), scene.log)])]
-    if len(scene.operators) > 1:
-        entries = [(o.replace("_", " "), url(op=o), o == scene.operator) for o in scene.operators]
-        found.insert(0, shell.tabs("Operator", entries))
-    chosen = scene.chosen_width
-    width = "" if chosen is None else f"{chosen:g}"
-    choices = sorted({*WIDTHS, *([width] if width else [])}, key=float)
-    entries = [(f"automatic: {scene.series.automatic.value:.2g}", url(width=""), not width)]
-    entries += [(w, url(width=w), w == width) for w in choices]
-    found.append(shell.tabs("Kernel width in asinh(λ/λ₀)", entries))
+    found = [shell.tabs("View", [(title, url(view=name), name == view) for name, title in VIEWS])]
+    operators = [o for o in scene.operators if "[" not in o or o == scene.operator]  # blocks: see 'By layer'
+    if len(operators) > 1:
+        entries = [(o.replace("_", " "), url(op=o), o == scene.operator) for o in operators]
+        found.append(shell.tabs("Operator", entries))
+    found.append(shell.tabs("Steps", [("linear", url(x=""), not scene.log), ("log", url(x="log"), scene.log)]))
+    if not view:
+        ridge = scene.place.query.get("as") == "ridge"
+        pictures = [("heatmap", url(**{"as": ""}), not ridge), ("ridgeline", url(**{"as": "ridge"}), ridge)]
+        found.append(shell.tabs("Picture", pictures))
+        found.append(width_control(scene, url(width="")))
     return found
+
+
+def width_control(scene: Scene, automatic: str) -> Component:
+    """A slider of the kernel's width; its default is the automatic one, which a link goes back to."""
+    own = f"{scene.series.automatic.value:.2g}"
+    chosen = scene.chosen_width
+    knob = dcc.Slider(
+        id={"type": "control", "name": "width", "default": own}, min=0.03, max=1.0, step=0.01,
+        value=float(own) if chosen is None else chosen, marks={v: f"{v:g}" for v in (0.03, 0.25, 0.5, 1.0)},
+        updatemode="mouseup", allow_direct_input=False, included=False,
+    )  # fmt: skip
+    row = shell.tabs("Kernel width in asinh(λ/λ₀)", [(f"automatic: {own}", automatic, chosen is None)])
+    return html.Div([row, html.Div(knob, **{"data-name": "Kernel width"})], className="knob")
 
 
 def kpis(scene: Scene, index: int) -> list[Kpi]:
     step = scene.step(index)
     c = scene.curvature_at(step)
     return [
-        Kpi(
-            "Step", f"{step:,}", f"checkpoint {index + 1} of {len(scene.steps)}" if scene.steps else "no checkpoint yet"
-        ),
+        overview.step_kpi(scene, index),
         overview.sharpness_kpi(scene, c),
         overview.lowest_kpi(c),
         overview.trace_kpi(c),
         negative_kpi(c),
+        bulk.kpi(scene, step),
         effort_kpi(scene, step),
     ]
 
@@ -123,6 +148,8 @@ def scree_card(scene: Scene) -> Card:
             reach=(min(ends, default=-1.0), max(ends, default=1.0)),
             message=message(scene.step(i)),
             sampling=scene.sampling_at(scene.step(i)),
+            bulk=bulk.at(scene, scene.step(i)),
+            classes=bulk.classes(scene),
             theme=scene.theme,
         )
 
@@ -161,8 +188,11 @@ def scree_card(scene: Scene) -> Card:
         caption,
         table,
         move=lambda i: scree.move(
-            scene.pairs.get(scene.step(i)), top=top(), message=message(scene.step(i)),
+            scene.pairs.get(scene.step(i)),
+            top=top(),
+            message=message(scene.step(i)),
             sampling=scene.sampling_at(scene.step(i)),
+            bulk=bulk.at(scene, scene.step(i)),
         ),
         about="Largest and smallest eigenvalues with residual bounds",
     )

@@ -26,10 +26,14 @@ def figure(
     threshold: float | None = None,
     label: str = "",
     message: str = "",
+    pinned: Array | None = None,
     theme: str = "light",
     height: int = 300,
 ) -> go.Figure:
-    """`density` (len(grid),) per unit u, or None with a `message`; `eigenvalues` are marked on the axis."""
+    """`density` (len(grid),) per unit u, or None with a `message`; `eigenvalues` are marked on the axis.
+
+    `pinned` (len(grid),) is the density of another step, a grey line.
+    """
     fig = empty_figure(theme, height, hovermode="closest", margin={"l": 70, "r": 18, "t": 24, "b": 44})
     fig.add_scatter(
         **_curve(grid, density),
@@ -45,6 +49,14 @@ def figure(
         marker={"symbol": "line-ns-open", "size": 11, "color": colour(theme, "orange"), "line": {"width": 1.6}},
         hovertemplate="eigenvalue %{text}<extra></extra>",
     )
+    if pinned is not None:
+        fig.add_scatter(
+            x=np.round(grid, 4).astype(np.float32),
+            y=np.maximum(pinned, FLOOR).astype(np.float32),
+            mode="lines",
+            line={"color": colour(theme, "muted"), "width": 1.4},
+            hoverinfo="skip",
+        )
     low, high = np.log10(FLOOR), np.log10(CEILING)
     top = float(np.arcsinh(threshold / quadrature.LAMBDA0)) if threshold is not None else None
     right = max(float(grid[-1]), top + 0.4) if top is not None and top < grid[-1] + 2.5 else float(grid[-1])

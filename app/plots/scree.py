@@ -10,6 +10,7 @@ from dash import Patch
 from numpy.typing import NDArray
 
 from landscape import quadrature, records
+from landscape.outliers import Outliers
 from landscape.sampling import Sampling
 
 from ..style import asinh_axis, colour, note, packed
@@ -26,6 +27,8 @@ def figure(
     reach: tuple[float, float],
     message: str = "",
     sampling: Sampling | None = None,
+    bulk: Outliers | None = None,
+    classes: int | None = None,
     theme: str = "light",
     height: int = 300,
 ) -> go.Figure:
@@ -66,16 +69,30 @@ def figure(
             "anchor": "x",
         },
         annotations=[note(message, theme, visible=pairs is None)],
+        shapes=[{
+            "type": "line", "xref": "x domain", "x0": 0, "x1": 1, "yref": "y", **_edge(bulk),
+            "line": {"color": colour(theme, "green"), "width": 1.3, "dash": "dash"},
+        }],
         barmode="overlay",
-    )
+    )  # fmt: skip
+    for k, text, side in ((classes and classes - 1, "K − 1", "right"), (classes, "K", "left")):
+        if k and 0 < k <= top:
+            line = {"color": colour(theme, "muted"), "width": 1, "dash": "dot"}
+            fig.add_shape(type="line", xref="x", x0=k, x1=k, yref="y domain", y0=0, y1=1, line=line)
+            fig.add_annotation(note(text, theme, x=k, xref="x", y=1, yref="y domain", xanchor=side, yanchor="top"))
     return fig
 
 
-def move(pairs: records.Eigenpairs | None, *, top: int, message: str = "", sampling: Sampling | None = None) -> Patch:
+def move(
+    pairs: records.Eigenpairs | None, *, top: int, message: str = "", sampling: Sampling | None = None,
+    bulk: Outliers | None = None,
+) -> Patch:  # fmt: skip
     patch = Patch()
     for i, line in enumerate(_lines(pairs, top, sampling)):
         for name, value in line.items():
             patch["data"][i][name] = _compact(value)
+    for name, value in _edge(bulk).items():
+        patch["layout"]["shapes"][0][name] = value
     patch["layout"]["annotations"][0]["text"] = message
     patch["layout"]["annotations"][0]["visible"] = pairs is None
     return patch
@@ -86,6 +103,12 @@ def _compact(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _compact(v) for k, v in value.items()}
     return packed(value) if isinstance(value, np.ndarray) and value.dtype.kind in "fi" else value
+
+
+def _edge(bulk: Outliers | None) -> dict[str, Any]:
+    """The height of the bulk's edge; hidden where there is none."""
+    u = 0.0 if bulk is None else float(quadrature.to_asinh([bulk.edge])[0])
+    return {"y0": u, "y1": u, "visible": bulk is not None}
 
 
 def _index_ticks(top: int, low: int) -> tuple[list[float], list[str]]:

@@ -1,0 +1,55 @@
+// What every card can do by itself, in the app and in frozen pages: pictures of the plot, and how it was computed.
+(function () {
+  "use strict";
+  const root = document.documentElement;
+
+  async function save(button) {
+    const card = button.closest("section");
+    const plot = card.querySelector(".js-plotly-plot");
+    if (!plot || !window.Plotly) return;
+    const kind = button.dataset.save;
+    const title = card.querySelector("h2").textContent;
+    const layout = Object.assign({}, plot.layout, {
+      title: { text: title, font: { size: 14 }, x: 0.02, xanchor: "left" },
+      paper_bgcolor: getComputedStyle(root).getPropertyValue("--card").trim(),
+      margin: Object.assign({}, plot._fullLayout.margin, { t: plot._fullLayout.margin.t + 30 }),
+    });
+    const image = await window.Plotly.toImage({ data: plot.data, layout: layout },
+      { format: kind, width: plot.clientWidth, height: plot.clientHeight + 30, scale: kind === "png" ? 2 : 1 });
+    const link = document.createElement("a");
+    link.href = image;
+    link.download = button.dataset.name + "." + kind;
+    link.click();
+  }
+
+  // A frozen page has the text with it; the app asks the server, for the step that is selected now.
+  async function evidence(drawer) {
+    const body = drawer.querySelector(".how-body");
+    const frozen = window.landscape_frozen;
+    if (frozen) { body.innerHTML = frozen.evidence(drawer.dataset.how); return; }
+    const url = new URL(`/data/${encodeURIComponent(drawer.dataset.how)}.how`, location.origin);
+    new URL(location.href).searchParams.forEach((value, name) => url.searchParams.set(name, value));
+    url.searchParams.set("page", location.pathname);
+    const asked = url.href;
+    drawer.dataset.asked = asked;
+    const answer = await fetch(asked, { credentials: "same-origin" });
+    const text = await answer.text();
+    if (drawer.dataset.asked !== asked) return;  // the step has moved on meanwhile
+    if (answer.ok) body.innerHTML = text; else body.textContent = text;
+  }
+
+  let waiting = null;
+  function again() {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => document.querySelectorAll("details.how[open]").forEach(evidence), 250);
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest && event.target.closest("button[data-save]");
+    if (button) save(button);
+  });
+  document.addEventListener("toggle", (event) => {
+    if (event.target.matches && event.target.matches("details.how") && event.target.open) evidence(event.target);
+  }, true);
+  window.addEventListener("landscape-moved", again);
+})();

@@ -1,0 +1,301 @@
+"""A store as a folder of plain files: every page of the app, drawn by the same code, for readers without a server.
+
+    DIR/index.html            the table of runs; one file a page beside it
+    DIR/pages/<page>.js       figures and what the slider's stops change in them
+    DIR/data/<card>-....csv   the numbers behind every plot
+    DIR/assets/               plotly.js once, the sheet, two scripts
+
+The folder opens from a file: nothing in it asks a network or a server for anything.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dash import html as dash_html
+from dash.development.base_component import Component
+from plotly.offline import get_plotlyjs
+
+from landscape import __version__
+from landscape.errors import LandscapeError, ProblemError, UsageError
+from landscape.stores.files import new_directory
+from landscape.stores.run_directory import Run
+
+from . import downloads, frames, markup, router, shell
+from .addresses import canonical, digest, file_name
+from .reading import Reader
+from .view import Page, Place
+
+MARK = ".landscape-site"  # tells a folder of ours, which may be replaced, from anybody else's
+HERE = Path(__file__).parent
+
+
+@dataclass
+class Frozen:
+    """What was written."""
+
+    place: Path
+    pages: int = 0
+    runs: int = 0
+    bytes: int = 0
+    plotly_bytes: int = 0
+    left_out: list[str] = field(default_factory=list)  # sentences
+
+
+class _Chosen(Reader):
+    """A store of which only some runs are shown."""
+
+    def __init__(self, store: str | Path, only: Sequence[str]) -> None:
+        super().__init__(store)
+        self.only = only
+
+    def runs(self) -> list[tuple[str, Run]]:
+        return [pair for pair in super().runs() if not self.only or pair[0] in self.only]
+
+
+def freeze(store: str | Path, out: str | Path, *, theme: str = "light", only: Sequence[str] = ()) -> Frozen:
+    """Write a store's pages to a folder, whole or not at all; the same store gives the same bytes.
+
+    Args:
+        only: ids of runs; empty: all.
+
+    Raises:
+        ProblemError: no store, no run in it, or no run of a name in `only`.
+        UsageError: `out` is a folder that holds something else.
+    """
+    root, target = Path(store), Path(out)
+    reader = _Chosen(root, only)
+    known = [run_id for run_id, _run in reader.runs()]
+    if not known or set(only) - set(known):
+        missing = sorted(set(only) - set(known))
+        what = f"no run '{missing[0]}'" if missing else "no runs"
+        raise ProblemError(f"there is {what} in '{root}'; `landscape runs {root}` lists what there is")
+    _check_target(root, target)
+    with new_directory(target) as part:
+        site = _Site(reader, part, theme)
+        site.crawl("/")
+        site.write()
+        _assets(part, theme)
+        done = Frozen(target, len(site.pages), len(known), left_out=site.left_out)
+        done.bytes = sum(f.stat().st_size for f in part.rglob("*") if f.is_file())
+        done.plotly_bytes = (part / "assets" / "plotly.min.js").stat().st_size
+    return done
+
+
+def _check_target(root: Path, target: Path) -> None:
+    if target.is_file():
+        raise UsageError(f"--out '{target}' is a file; name a folder")
+    if target.resolve() == root.resolve() or target.resolve() in root.resolve().parents:
+        raise UsageError(f"--out '{target}' holds the store itself; name another folder")
+    if target.is_dir() and any(target.iterdir()) and not (target / MARK).is_file():
+        raise UsageError(f"--out '{target}' holds files that are not a frozen store; name a new or an empty folder")
+
+
+def _assets(part: Path, theme: str) -> None:
+    folder = part / "assets"
+    folder.mkdir()
+    (folder / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
+    for source in (HERE / "assets" / "style.css", HERE / "assets" / "cards.js", HERE / "frozen" / "site.js"):
+        shutil.copyfile(source, folder / source.name)
+    (part / MARK).write_text(f"landscape {__version__}, {theme}\n", encoding="utf-8")
+
+
+# ------------------------------------------------------------------ which pages there are
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """A page that is drawn, with its links still those of the app."""
+
+    name: str  # of its files
+    page: Page
+    parts: Sequence[Component]
+    navigation: Sequence[Component]
+    files: dict[str, str]  # URL of a table's file -> file
+
+
+class _Site:
+    def __init__(self, reader: Reader, root: Path, theme: str) -> None:
+        self.reader, self.root, self.theme = reader, root, theme
+        self.pages: dict[str, _Leaf] = {}
+        self.left_out: list[str] = []
+        for folder in ("pages", "data"):
+            (root / folder).mkdir()
+
+    def crawl(self, first: str) -> None:
+        """Draw every page that can be reached."""
+        waiting, seen = [first], {first}
+        while waiting:
+            url = waiting.pop(0)
+            leaf = self._draw(url)
+            if leaf is None:
+                continue
+            self.pages[url] = leaf
+            for link in markup.links([leaf.parts, leaf.navigation]):
+                found = canonical(link)
+                if found is not None and found not in seen:
+                    seen.add(found)
+                    waiting.append(found)
+
+    def _draw(self, url: str) -> _Leaf | None:
+        split = urlsplit(url)
+        place = Place.parse(split.path, split.query, self.theme)
+        try:
+            module, page = router.resolve(self.reader, place)
+        except LandscapeError as error:
+            self.left_out.append(f"{url}: {error}")
+            return None
+        if getattr(module, "LIVE", False):  # a page about what happens now
+            return None
+        parts = shell.render(page, place)
+        figures = _take_figures(parts)
+        if page.run is not None and not figures and not page.tables:
+            return None  # nothing but 'not computed yet'
+        name = file_name(url)
+        made = frames.content(page, place, figures, self._keep)
+        (self.root / "pages" / f"{name}.js").write_text(f"window.landscape_page = {made};\n", encoding="utf-8")
+        files = {}
+        for table, columns in page.tables.items():
+            files[table] = self._keep(table, downloads.csv_text(columns(), [page.title]))
+        entries = zip(router.modules(), router.navigation(module, page), strict=True)
+        frozen = [entry for other, entry in entries if not getattr(other, "LIVE", False)]
+        return _Leaf(name, page, parts, shell.navigation(frozen), files)
+
+    def _keep(self, name: str, text: str) -> str:
+        """Write a CSV file once for each content; returns its path from the page."""
+        file = f"data/{re.sub('[^A-Za-z0-9._-]', '_', name)}-{digest(text)}.csv"
+        (self.root / file).write_text(text, encoding="utf-8")
+        return file
+
+    # -- pages as text
+
+    def write(self) -> None:
+        """Write every page's document."""
+        for leaf in self.pages.values():
+            (self.root / f"{leaf.name}.html").write_text(self._document(leaf), encoding="utf-8")
+
+    def _document(self, leaf: _Leaf) -> str:
+        special = self._special(leaf)
+        title = html.escape(f"{leaf.page.title} · Landscape")
+        badge = f'<span class="badge">{html.escape(leaf.page.badge)}</span>' if leaf.page.badge else ""
+        return _DOCUMENT.format(
+            theme=self.theme, title=title, badge=badge, name=html.escape(leaf.name), version=html.escape(__version__),
+            navigation=markup.text(list(map(self._reachable, leaf.navigation)), special),
+            main=markup.text(leaf.parts, special),
+        )  # fmt: skip
+
+    def _reachable(self, entry: Component) -> Component:
+        """A link of the navigation; greyed where its page holds nothing yet and was not written."""
+        there = markup.links(entry) and canonical(markup.links(entry)[0]) in self.pages
+        return entry if there else dash_html.Span(entry.children, className="off")
+
+    def _special(self, leaf: _Leaf) -> markup.Special:
+        """What of a page is another thing without a server: links, plots, the slider; forms are left out."""
+
+        def target(url: Any) -> str | None:
+            found = canonical(url) if isinstance(url, str) else None
+            return f"{self.pages[found].name}.html" if found in self.pages else None
+
+        def special(part: Component) -> str | None:
+            given = part.to_plotly_json()
+            kind, properties = given["type"], given["props"]
+            name = str(properties.get("className", ""))
+            if kind == "Graph":
+                return f'<div class="graph" style="height:{properties["style"]["height"]}"></div>'
+            if kind == "Slider":
+                return _slider(leaf.page)
+            if name == "tab-row" and sum(target(link) is not None for link in markup.links(part)) < 2:
+                return ""
+            if name == "downloads":
+                return f'<div class="downloads">{markup.text(properties["children"], _download)}</div>'
+            if kind == "A":
+                file = _file_of(properties, leaf)
+                to = file or target(properties.get("href"))
+                words = markup.text(properties.get("children"), special)
+                if to is None:
+                    return "" if name in ("button", "chip") else f'<span class="{html.escape(name)}">{words}</span>'
+                more = {k: v for k, v in properties.items() if k.startswith("aria-")}
+                extra = "".join(f' {k}="{html.escape(str(v))}"' for k, v in more.items())
+                extra += " download" if file else ""
+                return f'<a class="{html.escape(name)}" href="{html.escape(to)}"{extra}>{words}</a>'
+            return None
+
+        return special
+
+
+def _take_figures(parts: Any) -> dict[str, Any]:
+    """Figures of a page by their card, taken out of its components."""
+    found: dict[str, Any] = {}
+
+    def look(part: Any) -> None:
+        if isinstance(part, (list, tuple)):
+            for p in part:
+                look(p)
+        elif isinstance(part, Component):
+            if part.to_plotly_json()["type"] == "Graph":
+                found[part.id["card"]] = part.figure
+                part.figure = None
+            look(getattr(part, "children", None))
+
+    look(parts)
+    return found
+
+
+def _file_of(properties: dict[str, Any], leaf: _Leaf) -> str | None:
+    split = urlsplit(str(properties.get("href", "")))
+    return leaf.files.get(Path(split.path).stem) if split.path.startswith("/data/") else None
+
+
+def _download(part: Component) -> str | None:
+    """CSV becomes a link that follows the slider; the one-card HTML file is what this page already is."""
+    given = part.to_plotly_json()
+    if given["type"] != "A":
+        return None
+    file = Path(urlsplit(str(given["props"]["href"])).path)
+    if file.suffix != ".csv":
+        return ""
+    name = html.escape(file.stem)
+    return f'<a data-csv="{name}" download="{name}.csv" href="#">CSV</a>'
+
+
+def _slider(page: Page) -> str:
+    stops = frames.positions(page)
+    label = html.escape(page.slider.label if page.slider else "")
+    at = stops.index(min(stops, key=lambda k: abs(k - page.index)))
+    return (
+        f'<div class="stop"><input type="range" id="stop" min="0" max="{len(stops) - 1}" step="1" value="{at}" '
+        f'aria-label="{label}"><output for="stop" id="stop-text"></output></div>'
+    )
+
+
+_DOCUMENT = """<!doctype html>
+<html lang="en" data-theme="{theme}">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="generator" content="landscape {version}">
+<title>{title}</title>
+<link rel="stylesheet" href="assets/style.css">
+</head>
+<body>
+<a class="skip" href="#main">Skip to content</a>
+<div class="frame frozen">
+<header class="top"><a class="brand" href="index.html">Landscape</a><div class="badge-place">{badge}</div>
+<div class="actions"><span class="still">frozen copy, read-only</span></div></header>
+<nav class="side" aria-label="Pages">{navigation}</nav>
+<main id="main"><div id="page">{main}</div></main>
+</div>
+<script src="assets/plotly.min.js"></script>
+<script src="pages/{name}.js"></script>
+<script src="assets/cards.js"></script>
+<script src="assets/site.js"></script>
+</body>
+</html>
+"""

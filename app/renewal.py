@@ -1,0 +1,73 @@
+"""The part of a page that shows what happens now: asked for with every tick, sent only when it has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dash import ALL, Dash, Input, Output, State, dcc, html, no_update
+from dash.development.base_component import Component
+from plotly.utils import PlotlyJSONEncoder
+
+from landscape.errors import LandscapeError
+
+from . import router
+from .reading import Reader
+from .view import Place
+
+log = logging.getLogger("landscape.app")
+
+
+def section(make: Callable[[], Sequence[Component]]) -> list[Component]:
+    """The live part as it is now, with the digest by which the next tick knows it."""
+    children = _made(make) or []
+    return [
+        html.Div(children, id={"type": "live", "index": "main"}, className="live", **{"aria-live": "polite"}),
+        dcc.Store(id={"type": "live-digest", "index": "main"}, data=digest(children)),
+        dcc.Interval(id="tick", interval=2500),
+    ]
+
+
+def digest(children: Any) -> str:
+    return hashlib.sha256(json.dumps(children, cls=PlotlyJSONEncoder).encode()).hexdigest()[:16]
+
+
+def register(app: Dash, reader: Reader) -> None:
+    """Connect the live part of whatever page is open with the tick."""
+
+    @app.callback(  # type: ignore[untyped-decorator]
+        Output({"type": "live", "index": ALL}, "children"),
+        Output({"type": "live-digest", "index": ALL}, "data"),
+        Input("tick", "n_intervals"),
+        State({"type": "live-digest", "index": ALL}, "data"),
+        State("place", "data"),
+        prevent_initial_call=True,
+    )
+    def again(_ticks: Any, known: list[Any], place: Any) -> tuple[list[Any], list[Any]]:
+        given = place if isinstance(place, dict) else {}
+        found = renewed(reader, Place.parse(given.get("path"), given.get("search"), given.get("theme")), known)
+        return ([no_update] * len(known), [no_update] * len(known)) if found is None else ([found], [digest(found)])
+
+
+def renewed(reader: Reader, place: Place, known: Sequence[Any]) -> list[Component] | None:
+    """The live part of a page; None where it has none or is as it was."""
+    try:
+        page = router.resolve(reader, place)[1]
+    except LandscapeError:
+        return None
+    if page.live is None or len(known) != 1:
+        return None
+    children = _made(page.live)
+    return None if children is None or digest(children) == known[0] else children
+
+
+def _made(make: Callable[[], Sequence[Component]]) -> list[Component] | None:
+    """The live part; None, and a line in the log, where it cannot be made: the page stays as it was."""
+    try:
+        return list(make())
+    except Exception:
+        log.exception("the live part of a page could not be made")
+        return None
