@@ -16,6 +16,7 @@ from . import plugins
 from .batches import Batch
 from .errors import ProblemError, UsageError
 from .loading import check_arguments
+from .optimizers._torch import torch_optimizers
 from .problem import Problem
 
 SHIPPED = "landscape.optimizers"
@@ -159,15 +160,6 @@ def evaluation(problem: Problem) -> dict[str, float]:
 
 
 # ---------------------------------------------------------------------- optimizers by name
-
-
-def torch_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
-    """The optimizers of torch.optim by lower-case name."""
-    return {
-        name.lower(): value
-        for name, value in vars(torch.optim).items()
-        if inspect.isclass(value) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
-    }
 
 
 def make_optimizer(

@@ -63,7 +63,7 @@ PROBLEMS = (
     "landscape.problems.*", "landscape.optimizers", "landscape.optimizers.*", "landscape.regularizers",
     "landscape.regularizers.*", "landscape.groupings",
     "landscape.groupings.*", "landscape.fitting", "landscape.symmetries", "landscape.axes", "landscape.axis_rules",
-    "landscape.wiring", "landscape.growing", "landscape.growing.*",
+    "landscape.wiring", "landscape.growing", "landscape.growing.*", "landscape.lowrank", "landscape.factored",
 )  # fmt: skip
 OPERATORS = ("landscape.operators", "landscape.operators.*")
 BROWSER = ("landscape.app", "landscape.app.*")
