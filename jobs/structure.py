@@ -7,7 +7,8 @@
 A group is a row of a weight matrix (a neuron, a filter); it is dead when all its weights lie within --threshold of
 zero. Checkpoints are shared among the ranks; at --saliency all of them share the data of every product with the
 Hessian, whose diagonal is Hutchinson's estimate with its standard error, or exact once --probes reaches the number of
-weights. What is finished is skipped by the same command, inside the diagonal too.
+weights. What is finished is skipped by the same command, inside the diagonal too. Of a run of dessilbi it also writes
+the inverse scale space path: the step at which every weight or filter enters the sparse copy.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace, comm: Any = None) -> int:
         weighed = [] if args.saliency == "none" else of_run(store, args.saliency)
     problem, decided = _common.open_problem(store, args, comm)
     _structures(args, store, comm, problem, checkpoints, decided)
+    _scale_space(args, store, comm, checkpoints)
     for checkpoint in weighed:
         _saliency(args, store, comm, problem, checkpoint, decided)
     comm.barrier()
@@ -112,6 +114,23 @@ def _one(
     if symmetries is not None and symmetries.obstacles and not symmetries.sizes:
         meta["obstacle"] = symmetries.obstacles[0]
     store.write(dataclasses.replace(found, meta=meta))
+
+
+def _scale_space(args: argparse.Namespace, store: Any, comm: Any, checkpoints: list[Any]) -> None:
+    """The inverse scale space path, where the optimizer keeps a sparse copy of the weights."""
+    import dataclasses
+
+    from landscape.evidence import evidence
+    from landscape.records import scale_space_key
+    from landscape.scale_space import scale_space
+
+    decided = {"checkpoints": [c.step for c in checkpoints]}
+    with comm.together():
+        if comm.rank or _common.finished(store, scale_space_key(checkpoints[-1].step), decided, args.overwrite):
+            return
+        found = scale_space(checkpoints)
+        if found is not None:
+            store.write(dataclasses.replace(found, meta=evidence(comm.size, settings=decided)))
 
 
 # ---------------------------------------------------------------------- what weights are worth
