@@ -24,7 +24,7 @@ from .stores.run_directory import Run
 # State that defines the metric in which an optimizer moves: second moments, and the counts that correct their bias.
 _CURVATURE_STATE = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "grad_avg", "acc_delta", "sum", "exp_inf", "step")
 _NOT_MATHEMATICS = ("params", "foreach", "fused", "capturable", "differentiable", "nudges", "eigenvalues",
-                    "layout")  # fmt: skip
+                    "layout", "param_names")  # fmt: skip
 
 
 class Recorder:

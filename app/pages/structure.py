@@ -12,7 +12,7 @@ import numpy as np
 from landscape.errors import LandscapeError
 from landscape.records import Record, Saliency, Structure, structure_key
 
-from .. import facts, low_rank, shell
+from .. import facts, low_rank, scales, shell
 from ..common import Scene, badge
 from ..plots import structure as plot
 from ..reading import Reader
@@ -82,7 +82,7 @@ def build(reader: Reader, place: Place) -> Page:
         kpis=lambda i: kpis(found, scene.step(i)),
         tabs=tabs(scene, found),
         cards=[sparsity_card(found), norms_card(found), worth_card(found), against_card(found),
-               *low_rank.cards(scene, found.structures, made)],
+               *low_rank.cards(scene, found.structures, made), *scales.cards(scene)],
     )
 
 
