@@ -45,7 +45,7 @@ RECORDS = tuple(
     f"landscape.{name}"
     for name in (
         "records", "records.*", "quadrature", "rules", "bounds", "smoothing", "sampling", "stability", "overlaps",
-        "completeness", "shares", "rounding", "quadratic", "topology", "distribution", "cells", "leading",
+        "completeness", "shares", "rounding", "quadratic", "topology", "distribution", "cells", "leading", "history",
         "comparison",
         "sharpening", "outliers", "events", "replicates",
     )
