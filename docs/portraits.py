@@ -6,10 +6,11 @@ drawn beside each other. Started again, it goes on where it stopped.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
-from landscape import launch, paper
+from landscape import cli, paper
 from landscape.stores.run_directory import Run
 
 STEPS = 300
@@ -45,8 +46,10 @@ def main() -> int:
         root = str(store / name)
         for words in commands(root, RUNS[name]):
             if words[0] == "train" and Path(root, "run.json").exists():
-                continue
-            if code := launch.run(words):
+                if STEPS in Run(root).checkpoint_steps():
+                    continue
+                shutil.rmtree(root)  # a training that was cut short
+            if code := cli.main(words):
                 return code
         plate = paper.make(Run(root), "portrait", None, paper.Sheet.of("text"))
         print(paper.save(paper.Plate(plate.figure, plate.caption, 130), out / f"optimizer-{name}.png"), flush=True)
