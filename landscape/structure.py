@@ -22,13 +22,17 @@ def read_out(weights: State, optimizer: State, tolerance: float) -> dict[str, Te
     """Weights as the optimizer itself would hand them out: zero where it calls them dead and they are that small.
 
     `optimizer` is a checkpoint's state; 'dead/<weight>' marks the weights whose part of the proximal point is 0, which
-    the weights themselves only tend to (Yang et al. 2020). Without such marks the weights stay as they are.
+    the weights themselves only tend to (Yang et al. 2020); 'gamma/<weight>' is a sparse copy, outside whose support the
+    weight is zero whatever its size (Fu et al. 2020). Without such marks the weights stay as they are.
     """
     found = dict(weights)
     for name, weight in weights.items():
         dead = optimizer.get(f"dead/{name}")
         if dead is not None:
             found[name] = weight.masked_fill(dead.bool() & (weight.abs() <= tolerance), 0)
+        gamma = optimizer.get(f"gamma/{name}")
+        if gamma is not None:
+            found[name] = weight.masked_fill(gamma == 0, 0)
     return found
 
 

@@ -34,6 +34,7 @@ from landscape.app.plots import (
     quadratic,
     relief,
     ridge,
+    scale_space,
     scree,
     spectrum_over,
     structure,
@@ -86,6 +87,16 @@ def saliency_of(step: int) -> records.Saliency:
     return records.Saliency(
         step, "hessian", 50, 0, ["0", "2"], np.arange(50), values, diagonal, np.zeros(50),
         (np.abs(values) < 0.3).astype(np.int8), np.repeat([0, 1], [30, 20]),
+    )  # fmt: skip
+
+
+def scale_space_of() -> records.ScaleSpace:
+    """Two layers of 4 and 2 units, of which three enter at steps 12, 20 and 45."""
+    return records.ScaleSpace(
+        60, ["0", "2"], ["weights", "filters"], np.array([4, 2]), np.array([0, 30, 60]),
+        np.array([[0, 0], [2, 0], [2, 1]]), np.array([12, 0, 20, 0, 45, 0]), np.array([0, 0, 0, 0, 1, 1]),
+        np.array([[0.0, 0, 0], [0.4, 0.2, 0], [0.8, 0.5, 0.1]]), np.array([0, 0, 1]), np.array([0, 2, 0]),
+        np.array([12, 20, 45]),
     )  # fmt: skip
 
 
@@ -158,6 +169,8 @@ def draw(name: str, theme: str) -> Any:
             return comparison.figure(runs, theme=theme)
         case "branches":
             return branches.figure(followed_pairs(), selected=step, theme=theme)
+        case "scale_space":
+            return scale_space.figure(scale_space_of(), selected=step, theme=theme)
         case "structure":
             return structure.sparsity([weights_of(k) for k in (0, 30)], selected=step, theme=theme)
         case "structure.norms":
