@@ -158,7 +158,7 @@ class DLRT(torch.optim.Optimizer):
         """Factors from the core that stepped, cut where ranks are adaptive; `slope` is the loss's by the core."""
         u, v = layer.bases
         core, before = layer.s.detach().clone(), layer.factors.rank
-        if not (group["adaptive"] and bool(torch.isfinite(core).all())):  # the next loss tells of what is not finite
+        if not (group["adaptive"] and _decomposes(core)):
             layer.set(Factors(u, core, v))
             return
         layer.set(truncated(u, core, v, group["tau"], LEAST, layer.most))
@@ -180,8 +180,8 @@ class DLRT(torch.optim.Optimizer):
         carry(self.core, layer.s, new.s.clone(), new.u.T @ u, v.T @ new.v)
         layer.bases = (new.u, new.v)
         layer.passes.clear()
-        finite = bool(torch.isfinite(new.s).all())
-        self.state[layer.weight]["sigma"] = torch.linalg.svdvals(new.s) if finite else new.s.diagonal().clone()
+        sigma = torch.linalg.svdvals(new.s) if _decomposes(new.s) else new.s.diagonal().clone()
+        self.state[layer.weight]["sigma"] = sigma
 
     # ------------------------------------------------------------------ the state
 
@@ -204,6 +204,11 @@ class DLRT(torch.optim.Optimizer):
         self.basis.load_state_dict(state_dict["basis"])
         self.core.load_state_dict(state_dict["core"])
         self.events.clear()
+
+
+def _decomposes(core: Tensor) -> bool:
+    """False of a core that is about to overflow: its singular values would not be found, and the next loss says why."""
+    return float(core.norm()) < 1e15
 
 
 def _chosen(model: nn.Module, dense: str, adaptive: bool) -> dict[str, Any]:
