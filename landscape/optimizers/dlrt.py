@@ -180,8 +180,8 @@ class DLRT(torch.optim.Optimizer):
         carry(self.core, layer.s, new.s.clone(), new.u.T @ u, v.T @ new.v)
         layer.bases = (new.u, new.v)
         layer.passes.clear()
-        sigma = torch.linalg.svdvals(new.s) if _decomposes(new.s) else new.s.diagonal().clone()
-        self.state[layer.weight]["sigma"] = sigma
+        known = self.param_groups[0]["adaptive"] or not _decomposes(new.s)  # truncation leaves s = diag(sigma)
+        self.state[layer.weight]["sigma"] = new.s.diagonal().clone() if known else torch.linalg.svdvals(new.s)
 
     # ------------------------------------------------------------------ the state
 
