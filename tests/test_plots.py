@@ -28,6 +28,7 @@ from landscape.app.plots import (
     events,
     layers,
     line,
+    low_rank,
     minima,
     outliers_over,
     projection,
@@ -181,10 +182,18 @@ def draw(name: str, theme: str) -> Any:
             share = np.linspace(0, 60, len(s.steps))
             top = np.array([c.sharpness for c in curves])
             return structure.against(share, s.steps, top, share / 100, selected=step, theme=theme)
+        case "low_rank" | "low_rank.tangent":
+            low = [dataclasses.replace(
+                weights_of(k), sigma=np.array([3.0, 1.0, 0.5][: 3 - k // 30]), sigma_layers=np.zeros(3 - k // 30, int),
+                tangent=np.array([0.9, 0.8]), tangent_values=np.array([4.0, 3.0]), tangent_chance=0.6,
+            ) for k in (0, 30)]  # fmt: skip
+            if name == "low_rank.tangent":
+                return low_rank.tangent(low[1], theme=theme)
+            return low_rank.ranks(low, np.array([4.0, 5.0]), selected=step, theme=theme)
     raise AssertionError(f"no example for plots/{name}.py: add one")
 
 
-PARTS = ["structure.norms", "structure.worth", "structure.against"]  # further figures of one file
+PARTS = ["structure.norms", "structure.worth", "structure.against", "low_rank.tangent"]  # further figures of one file
 every_plot = pytest.mark.parametrize("name", [*plugins.names("landscape.app.plots"), *PARTS])
 
 
