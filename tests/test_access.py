@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import game_run
 import pytest
 import softmax_run
 from browsing import ARGUMENTS, Watch, chromium, damage, make_store, served
@@ -18,8 +19,8 @@ DESKTOP = {"width": 1440, "height": 1000}
 WIDTHS = (390, 3840)
 GRAPHS = {
     "/": 0, "/run/gd": 4, "/run/gd/spectrum": 4, "/run/gd/surface/pca": 4, "/run/gd/volume": 2,
-    "/path/gd/sweep%2Fadam": 3, "/run/hurt": 3, "/run/nobody": 0, "/compare": 2, "/run/gd/events": 3,
-    "/run/gd/structure": 4, "/jobs": 0, "/export": 0,
+    "/path/gd/sweep%2Fadam": 3, "/run/game/gan": 8, "/run/hurt": 3, "/run/nobody": 0, "/compare": 2,
+    "/run/gd/events": 3, "/run/gd/structure": 4, "/jobs": 0, "/export": 0,
 }  # fmt: skip
 WIDE = "() => document.documentElement.scrollWidth"
 # Inside a plot, which is one image to a screen reader, there is nothing to find in thousands of nodes.
@@ -30,6 +31,7 @@ LOOK = """() => axe.run({exclude: [[".js-plotly-plot"]]}, {resultTypes: ["violat
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     store = make_store(tmp_path_factory.mktemp("access"))
+    game_run.logged(store / "game")
     hurt = softmax_run.full_run(store / "hurt")
     damage(hurt, "surface-pca-00000060")
     (store / "lost").mkdir()

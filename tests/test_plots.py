@@ -34,8 +34,10 @@ from landscape.app.plots import (
     quadratic,
     relief,
     ridge,
+    scale_space,
     scree,
     spectrum_over,
+    structure,
     surface,
     training,
     volume,
@@ -68,6 +70,34 @@ def pairs() -> dict[int, Any]:
 def followed_pairs() -> Any:
     found = list(pairs().values())
     return follow(found, [cosines(a, b) for a, b in itertools.pairwise(found)])
+
+
+def weights_of(step: int) -> records.Structure:
+    """Two layers of which a third and a half are small."""
+    shares, norms = np.array([1 / 3, 0.5]), np.array([3.0, 1e-6, 2.0, 1.0, 0.0])
+    return records.Structure(
+        step, ["0", "2"], 1e-6, 1e-4, np.array([30, 20]), shares, 0.5 * shares, norms, np.array([0, 0, 0, 1, 1]),
+        (norms < 1e-4).astype(np.int8),
+    )  # fmt: skip
+
+
+def saliency_of(step: int) -> records.Saliency:
+    random = np.random.default_rng(step)
+    values, diagonal = random.normal(size=50), random.normal(size=50)
+    return records.Saliency(
+        step, "hessian", 50, 0, ["0", "2"], np.arange(50), values, diagonal, np.zeros(50),
+        (np.abs(values) < 0.3).astype(np.int8), np.repeat([0, 1], [30, 20]),
+    )  # fmt: skip
+
+
+def scale_space_of() -> records.ScaleSpace:
+    """Two layers of 4 and 2 units, of which three enter at steps 12, 20 and 45."""
+    return records.ScaleSpace(
+        60, ["0", "2"], ["weights", "filters"], np.array([4, 2]), np.array([0, 30, 60]),
+        np.array([[0, 0], [2, 0], [2, 1]]), np.array([12, 0, 20, 0, 45, 0]), np.array([0, 0, 0, 0, 1, 1]),
+        np.array([[0.0, 0, 0], [0.4, 0.2, 0], [0.8, 0.5, 0.1]]), np.array([0, 0, 1]), np.array([0, 2, 0]),
+        np.array([12, 20, 45]),
+    )  # fmt: skip
 
 
 def draw(name: str, theme: str) -> Any:
@@ -139,16 +169,29 @@ def draw(name: str, theme: str) -> Any:
             return comparison.figure(runs, theme=theme)
         case "branches":
             return branches.figure(followed_pairs(), selected=step, theme=theme)
+        case "scale_space":
+            return scale_space.figure(scale_space_of(), selected=step, theme=theme)
+        case "structure":
+            return structure.sparsity([weights_of(k) for k in (0, 30)], selected=step, theme=theme)
+        case "structure.norms":
+            return structure.norms(weights_of(step), theme=theme)
+        case "structure.worth":
+            return structure.worth(saliency_of(step), theme=theme)
+        case "structure.against":
+            share = np.linspace(0, 60, len(s.steps))
+            top = np.array([c.sharpness for c in curves])
+            return structure.against(share, s.steps, top, share / 100, selected=step, theme=theme)
     raise AssertionError(f"no example for plots/{name}.py: add one")
 
 
-every_plot = pytest.mark.parametrize("name", plugins.names("landscape.app.plots"))
+PARTS = ["structure.norms", "structure.worth", "structure.against"]  # further figures of one file
+every_plot = pytest.mark.parametrize("name", [*plugins.names("landscape.app.plots"), *PARTS])
 
 
 @every_plot
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_plot_names_its_axes_fixes_their_ranges_and_draws_finite_numbers(name: str, theme: str) -> None:
-    assert importlib.import_module(f"landscape.app.plots.{name}").__doc__
+    assert importlib.import_module(f"landscape.app.plots.{name.partition('.')[0]}").__doc__
     figure = draw(name, theme)
     layout = figure.to_dict()["layout"]
     axes = {k: v for k, v in {**layout, **layout.get("scene", {})}.items() if k[1:].startswith("axis")}

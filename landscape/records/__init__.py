@@ -14,6 +14,7 @@ from .game import Game, game_key
 from .halves import Halves, halves_key
 from .path import Path, path_key
 from .run_info import RunInfo
+from .scale_space import ScaleSpace, scale_space_key
 from .spectrum import Spectrum, spectrum_key
 from .structure import Saliency, Structure, saliency_key, structure_key
 from .surface import Surface, surface_key
@@ -34,6 +35,7 @@ KINDS: dict[str, type[Record]] = {
         Curve,
         Architecture,
         Game,
+        ScaleSpace,
         Saliency,
         Structure,
     )
@@ -54,6 +56,7 @@ __all__ = [
     "Record",
     "RunInfo",
     "Saliency",
+    "ScaleSpace",
     "Spectrum",
     "Structure",
     "Surface",
@@ -69,6 +72,7 @@ __all__ = [
     "operator_key",
     "path_key",
     "saliency_key",
+    "scale_space_key",
     "spectrum_key",
     "structure_key",
     "surface_key",
