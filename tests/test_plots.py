@@ -414,15 +414,16 @@ def test_the_projection_shows_what_the_plane_holds_of_distance_and_gradient() ->
 def test_the_arrow_points_downhill_in_the_plane_as_long_as_its_share_of_the_gradient() -> None:
     ground, trajectory = softmax_run.plane()
     for i in (0, 3):
-        (arrow,) = guests.arrows(ground, trajectory, i)
-        way = np.array([arrow["x"] - arrow["ax"], arrow["y"] - arrow["ay"]])
+        tip = guests.downhill(ground, trajectory, i)
+        drawn = surface.marker(trajectory, i, tip)
+        way = np.array([drawn["x"][-1] - drawn["x"][0], drawn["y"][-1] - drawn["y"][0]])
         slope = np.array([trajectory.gradient_u[i], trajectory.gradient_v[i]])
         assert way @ slope == pytest.approx(-np.linalg.norm(way) * np.linalg.norm(slope))
         share = np.linalg.norm(slope) / trajectory.gradient_norm[i]
         assert np.max(np.abs(way) / [np.ptp(ground.u), np.ptp(ground.v)]) == pytest.approx(share / 7)
-        assert (arrow["ax"], arrow["ay"]) == (trajectory.u[i], trajectory.v[i])
-    assert guests.arrows(ground, trajectory, -1)[0]["visible"] is False
-    assert guests.arrows(ground, dataclasses.replace(trajectory, gradient_u=None), 0) == []
+        assert (drawn["x"][0], drawn["y"][0]) == (trajectory.u[i], trajectory.v[i])
+    assert guests.downhill(ground, trajectory, -1) is None
+    assert guests.downhill(ground, dataclasses.replace(trajectory, gradient_u=None), 0) is None
 
 
 # ------------------------------------------------------------------ volumes
