@@ -12,7 +12,7 @@ import numpy as np
 from landscape.errors import LandscapeError
 from landscape.records import Record, Saliency, Structure, structure_key
 
-from .. import facts, shell
+from .. import facts, growths, shell
 from ..common import Scene, badge
 from ..plots import structure as plot
 from ..reading import Reader
@@ -81,7 +81,8 @@ def build(reader: Reader, place: Place) -> Page:
         slider=scene.slider,
         kpis=lambda i: kpis(found, scene.step(i)),
         tabs=tabs(scene, found),
-        cards=[sparsity_card(found), norms_card(found), worth_card(found), against_card(found)],
+        cards=[*growths.cards(scene), sparsity_card(found), norms_card(found), worth_card(found), against_card(found)],
+        after=growths.section(scene),
     )
 
 
