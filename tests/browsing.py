@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import shutil
 import threading
@@ -132,8 +133,12 @@ def low_rank_record(run: Run) -> None:
 
 
 def structure_records(run: Run) -> None:
-    """Structures of a run of 10 weights in two layers that loses two of its four groups, and their saliency."""
+    """Structures of a run of 10 weights in two layers that loses two of its four groups, their saliency, a growth."""
     steps = run.checkpoint_steps()
+    rows = [{"layer": "0", "unit": unit, "weights": [0.5, 0.5]} for unit in (3, 1)]
+    event = {"step": steps[1], "event": "grow", "method": "splitting", "rows": rows, "predicted": -2e-6,
+             "measured": -1.9e-6, "size_before": 6, "size_after": 10, "eigenvalues": [-0.25, 0.5]}  # fmt: skip
+    (run.root / "events.jsonl").write_text(f"{json.dumps(event)}\n{{}}\n[1]\nnot JSON", encoding="utf-8")
     for step, dead in zip(steps, np.linspace(0, 2, len(steps)).astype(int), strict=True):
         gone = np.arange(4) >= 4 - dead
         zeros = np.array([dead * 2 / 8, 0.0])

@@ -501,7 +501,6 @@ def test_a_budget_holds_and_random_splits_are_only_to_compare_with() -> None:
     for step in range(5):
         train_step(problem, optimizer, batches.at(step))
     assert 310 < problem.size <= 560
-    assert optimizer.stable
     assert optimizer.events[-1] == {"kind": "stable", "method": "splitting"}
     lows = {(row["layer"], row["unit"]): row for row in optimizer.events[0]["rows"]}
     assert all(row["predicted"] > 5e-5 * row["low"] for row in lows.values())  # no random direction is the lowest

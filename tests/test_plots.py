@@ -26,6 +26,7 @@ from landscape.app.plots import (
     density,
     edge,
     events,
+    growth,
     layers,
     line,
     low_rank,
@@ -134,6 +135,9 @@ def draw(name: str, theme: str) -> Any:
             dent = 0.2 * (np.indices(ground.loss.shape).sum(axis=0) == 9)
             dented = dataclasses.replace(ground, loss=ground.loss - dent)
             return minima.figure(dented, topology(dented), theme=theme)
+        case "growth":
+            return growth.figure([10, 20], [235, 385, 535], [-1e-6, -2e-6], [-1.1e-6, np.nan], end=30, selected=step,
+                                 theme=theme)  # fmt: skip
         case "along":
             road = path_record()
             found = [

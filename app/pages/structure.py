@@ -12,7 +12,7 @@ import numpy as np
 from landscape.errors import LandscapeError
 from landscape.records import Record, Saliency, Structure, structure_key
 
-from .. import architectures, facts, low_rank, scales, shell
+from .. import architectures, facts, low_rank, scales, growths, shell
 from ..common import Scene, badge
 from ..plots import structure as plot
 from ..reading import Reader
@@ -81,8 +81,9 @@ def build(reader: Reader, place: Place) -> Page:
         slider=scene.slider,
         kpis=lambda i: kpis(found, scene.step(i)),
         tabs=tabs(scene, found),
-        cards=[sparsity_card(found), norms_card(found), worth_card(found), against_card(found),
+        cards=[*growths.cards(scene), sparsity_card(found), norms_card(found), worth_card(found), against_card(found),
                *low_rank.cards(scene, found.structures, made), *scales.cards(scene), *cells(scene)],
+        after=growths.section(scene),
     )
 
 

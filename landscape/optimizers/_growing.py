@@ -32,6 +32,8 @@ class Growing(torch.optim.Optimizer):
         ValueError: a setting out of its range.
     """
 
+    method = "growing"
+
     def __init__(
         self, problem: Problem, inner: str, inner_settings: Mapping[str, Any], settings: Mapping[str, Any]
     ) -> None:
@@ -46,7 +48,6 @@ class Growing(torch.optim.Optimizer):
         self._inner_settings = dict(inner_settings)
         self.events: list[dict[str, Any]] = []  # emptied by the recorder
         self.taken = self.rounds = 0  # steps; growths
-        self.stable = False  # nothing is left to gain
         weights = [p for p in problem.model.parameters() if p.requires_grad]
         super().__init__(weights, {"inner": self._maker.__name__, **self.settings})
         self._renew()
@@ -67,7 +68,7 @@ class Growing(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of the inner optimizer, after a growth where one is due; returns the loss."""
         every, rounds = self.settings["every"], self.settings["rounds"]
-        if self.taken and self.taken % every == 0 and self.rounds < rounds and not self.stable:
+        if self.taken and self.taken % every == 0 and self.rounds < rounds:
             self._grow()
         self._anneal()
         loss = self.inner.step(closure)  # type: ignore[arg-type]
@@ -82,8 +83,7 @@ class Growing(torch.optim.Optimizer):
         finally:
             self.problem.model.train(training)
         if found is None:
-            self.stable = True
-            self.events.append({"kind": "stable", "method": type(self).__name__.lower()})
+            self.events.append({"kind": "stable", "method": self.method})  # now; another stage may change that
             return
         wider, growth = found
         self.rounds += 1
@@ -105,12 +105,12 @@ class Growing(torch.optim.Optimizer):
         self._renew()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"inner": self.inner.state_dict(), "taken": self.taken, "rounds": self.rounds, "stable": self.stable}
+        return {"inner": self.inner.state_dict(), "taken": self.taken, "rounds": self.rounds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.inner.load_state_dict(state_dict["inner"])
         self.param_groups, self.state = self.inner.param_groups, self.inner.state
-        self.taken, self.rounds, self.stable = (state_dict[name] for name in ("taken", "rounds", "stable"))
+        self.taken, self.rounds = state_dict["taken"], state_dict["rounds"]
 
 
 def _inner(name: str) -> Callable[..., torch.optim.Optimizer]:
