@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from landscape.errors import ProblemError
+from landscape.errors import ProblemError, UsageError
 from landscape.growing.budget import flops, knapsack, relaxed, select, split_costs
 from landscape.growing.chains import chains_of, hidden_of
 from landscape.growing.rayleigh import SplittingProduct, lanczos, rayleigh_descent
+from landscape.loading import build_problem
+from landscape.training import MiniBatches, make_optimizer, train_step
 
 Loss = Callable[[], Tensor]
 
@@ -161,8 +163,25 @@ def test_costs_are_the_operations_that_one_more_unit_adds() -> None:
     model, x, _ = convolutional()
     counts = flops(model, x[:1])
     assert counts == {"0": 2 * 9 * 3 * 64, "4.0": 2 * 27 * 2 * 4, "6": 2 * 8 * 3}
-    costs = split_costs(model, x[:1])
+    costs = split_costs(counts, {"0": (3, ["4.0"]), "4.0": (2, ["6"])})
     assert costs == {"0": (counts["0"] + counts["4.0"]) / 3, "4.0": (counts["4.0"] + counts["6"]) / 2}
+
+
+def test_training_splits_the_units_that_gain_most_for_their_operations() -> None:
+    problem = build_problem("digits_mlp", {"hidden": [6, 4], "seed": 0})
+    optimizer = make_optimizer("energy_splitting", problem.model, {
+        "inner": "sgd", "lr": 0.1, "every": 2, "rounds": 1, "share": 0.4, "cap": 0.5, "groups": "0;2",
+    }, problem)  # fmt: skip
+    batches = MiniBatches(problem, 64, 0)
+    for step in range(3):
+        train_step(problem, optimizer, batches.at(step))
+    event = optimizer.events[0]  # type: ignore[attr-defined]
+    layers = [row["layer"] for row in event["rows"]]
+    assert 0 < layers.count("0") <= 2  # 0.4 of six units' cost
+    assert layers.count("2") == 1
+    assert all(row["low"] < 0 for row in event["rows"])
+    with pytest.raises(UsageError, match="each of the layers 0, 2 once"):
+        make_optimizer("energy_splitting", problem.model, {"lr": 0.1, "groups": "0"}, problem)
 
 
 def test_a_model_without_a_chain_is_refused() -> None:

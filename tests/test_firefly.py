@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from landscape.growing.firefly import grow_model
 from landscape.growing.residual import Residual
 from landscape.loading import build_problem
 from landscape.optimizers._growing import Growing
+from landscape.problem import Problem
+from landscape.resuming import load_state, save_state
 from landscape.training import MiniBatches, make_optimizer, train_step
 
 Built = tuple[nn.Sequential, Tensor, Tensor]
@@ -144,18 +147,36 @@ def test_a_new_task_grows_what_it_lacks_and_moves_no_other() -> None:
         assert 0 < added == len(net.units.weight) - units <= budget
         assert report["predicted"] < 0
         assert report["measured"] < 0
-    assert float(nn.functional.cross_entropy(net(x, 1), y)) < before
+    assert float(nn.functional.cross_entropy(net(x, 1), y).detach()) < before
     net.learn(1, x, y, 20)
     assert torch.equal(net(x, 0), old)
     assert set(net.owned[1].tolist()) == set(range(4, len(net.units.weight)))
 
 
-def test_training_grows_and_its_event_maps_the_small_network_into_the_grown_one() -> None:
+def firefly(number: int = 4) -> tuple[Problem, torch.optim.Optimizer]:
     problem = build_problem("digits_mlp", {"hidden": [3, 4], "seed": 0}).to(dtype=torch.float64)
-    optimizer = make_optimizer("firefly", problem.model, {
-        "inner": "sgd", "lr": 0.1, "every": 2, "rounds": 1, "number": 4, "units": 3, "tune": 5, "spread": 0.3,
+    return problem, make_optimizer("firefly", problem.model, {
+        "inner": "adam", "lr": 0.01, "every": 2, "rounds": 1, "number": number, "units": 3, "tune": 5, "spread": 0.3,
         "eps": 0.05, "layers": 2,
     }, problem)  # fmt: skip
+
+
+def test_a_training_goes_on_in_the_grown_network_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    problem, optimizer = firefly(number=13)
+    batches = MiniBatches(problem, 64, 0)
+    for step in range(4):
+        if step == 3:
+            save_state(tmp_path, step, problem.model, optimizer)
+        train_step(problem, optimizer, batches.at(step))
+    again, other = firefly(number=13)
+    load_state(tmp_path, 3, again.model, other)
+    assert any(isinstance(m, Residual) for m in again.model.modules())
+    train_step(again, other, MiniBatches(again, 64, 0).at(3))
+    assert torch.equal(again.weights(), problem.weights())
+
+
+def test_training_grows_and_its_event_maps_the_small_network_into_the_grown_one() -> None:
+    problem, optimizer = firefly()
     assert isinstance(optimizer, Growing)
     batches = MiniBatches(problem, 64, 0)
     for step in range(2):

@@ -11,8 +11,6 @@ from scipy.optimize import linprog
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .chains import chains_of, hidden_of
-
 Array = NDArray[np.float64]
 WHOLE = 0.99  # a neuron whose b is at least this is split, as in the published code
 
@@ -34,14 +32,15 @@ def flops(model: nn.Module, inputs: Tensor) -> dict[str, int]:
     return {name: sum(counts.get(f"{root}.{name}" if name else root, {}).values()) for name in names}
 
 
-def split_costs(model: nn.Module, sample: Tensor) -> dict[str, float]:
-    """Operations that one more unit of each hidden layer costs: its share of its own layer and of its reader.
+def split_costs(counts: Mapping[str, int], layers: Mapping[str, tuple[int, Sequence[str]]]) -> dict[str, float]:
+    """Operations that one more unit of each layer costs: its share of its own layer and of those that read it.
 
     Args:
-        sample: inputs of one sample (1, ...).
+        counts: operations of all layers, of `flops`.
+        layers: layer -> (units, names of the layers that read it).
     """
-    counts, names = flops(model, sample), {id(m): n for n, m in model.named_modules()}
-    return {h.name: (counts[h.name] + counts[names[id(h.reader)]]) / h.units for h in hidden_of(chains_of(model))}
+    return {name: (counts[name] + sum(counts[reader] for reader in readers)) / units
+            for name, (units, readers) in layers.items()}  # fmt: skip
 
 
 def select(

@@ -56,8 +56,8 @@ class Firefly(Growing):
 def make(
     problem: Problem, inner: str = "sgd", every: int = 500, rounds: int = 10, schedule: str = "constant",
     ratio: float = 0.35, number: int = 0, budget: int = 0, eps: float = 1e-2, units: int = 70, layers: int = 0,
-    splits: bool = True, tune: int = 200, rate: float = 1e-3, points: int = 3, penalty: float = 1e-2, spread: float = 0.1,
-    samples: int = 0, seed: int = 0, **inner_settings: Any,
+    splits: bool = True, tune: int = 200, rate: float = 1e-3, points: int = 3, penalty: float = 1e-2,
+    spread: float = 0.1, samples: int = 0, seed: int = 0, **inner_settings: Any,
 ) -> Firefly:  # fmt: skip
     """Grows between stages of an optimizer of torch.optim, which takes the settings not named here (lr, ...).
 
