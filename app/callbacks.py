@@ -134,7 +134,7 @@ def show_place(reader: Reader, place: Place) -> tuple[Any, ...]:
     badge: list[Component] = [html.Span(page.badge, className="badge")] if page and page.badge else []
     return (
         content,
-        shell.navigation(router.navigation(module, page)),
+        shell.navigation(router.navigation(module, page, reader)),
         badge,
         {**info_of(page), "signature": shell.attempt(lambda: reader.signature(runs), "")},
         shell.attempt(lambda: progress.banner(reader, runs), []),

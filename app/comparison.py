@@ -26,7 +26,7 @@ from .view import Card, Missing, href
 Array = NDArray[np.float64]
 WARNING = (
     "λmax is not invariant: rescaling the weights of ReLU layers changes it without changing the network; compare runs "
-    "of one architecture and weight decay, or the last column, which such a rescaling leaves as it is."
+    "of one architecture and weight decay, or λmax·|θ|² of each layer, which such a rescaling leaves as it is."
 )
 
 
@@ -77,15 +77,16 @@ class Run:
 def results(runs: Sequence[Run]) -> html.Section:
     """One row a run: losses, accuracies and curvature at its last step."""
     *columns, last = _columns(runs)
-    head = ["Run", "Step", *columns, "negative", "threshold", last]
+    head = ["Run", "Step", *columns, last, "negative", "threshold"]
     body = []
     for r in runs:
         c = r.curvature
         negative = "–" if c is None or not math.isfinite(c.negative) else f"{c.negative_counts} of {c.size:,}"
         cells = [shell.link(r.name, href("run", r.scene.run_id)), "–" if c is None else f"{c.step:,}"]
-        cells += [*(_cell(r.numbers[name]) for name in columns), negative, _limit(r), _cell(r.numbers[last])]
-        body.append(html.Tr([html.Td(cell, className="num" if i else "") for i, cell in enumerate(cells)]))
-    titles = [html.Th(text, className="num" if i else "") for i, text in enumerate(head)]
+        cells += [*(_cell(r.numbers[name]) for name in (*columns, last)), negative, _limit(r)]
+        looks = ["", *["num"] * (len(cells) - 2), "words"]  # the threshold's formula may take two lines
+        body.append(html.Tr([html.Td(cell, className=look) for cell, look in zip(cells, looks, strict=True)]))
+    titles = [html.Th(text, className="num" if 0 < i < len(head) - 1 else "") for i, text in enumerate(head)]
     table = html.Table([html.Thead(html.Tr(titles)), html.Tbody(body)], className="runs narrow")
     csv = html.A("CSV", href=href("data", "compare.csv", page="/compare"), download="compare.csv",
                  **{"data-keep": "runs q", "data-file": "1"})  # fmt: skip

@@ -164,7 +164,8 @@ class _Site:
         files = {}
         for table, columns in page.tables.items():
             files[table] = self._keep(table, downloads.csv_text(columns(), [page.title]))
-        entries = zip(router.modules(), router.navigation(module, page), strict=True)
+        modules = router.shown(module, page, self.reader)
+        entries = zip(modules, router.navigation(module, page, self.reader), strict=True)
         frozen = [entry for other, entry in entries if not getattr(other, "LIVE", False)]
         return _Leaf(name, page, parts, shell.navigation(frozen), files)
 

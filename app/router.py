@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 from landscape import plugins
+from landscape.errors import LandscapeError
 
 from .reading import NotFound, Reader, noting
 from .view import Page, Place
@@ -61,8 +61,20 @@ class Pages:
         return kept[1]
 
 
-def navigation(here: Any, page: Page | None) -> list[tuple[str, str | None, bool]]:
-    """Name, URL (None: greyed) and whether it is the present page, for every page."""
+def shown(here: Any, page: Page | None, reader: Reader) -> list[Any]:
+    """The modules of the navigation: one with `applies(reader, run)` only for the runs that it says yes to."""
     run = page.run if page else None
-    entries: Sequence[Any] = modules()
-    return [(m.NAME, m.link(run, page), m is here) for m in entries]
+
+    def wanted(module: Any) -> bool:
+        try:
+            return module is here or bool(run is not None and module.applies(reader, run))
+        except LandscapeError:
+            return False
+
+    return [m for m in modules() if not hasattr(m, "applies") or wanted(m)]
+
+
+def navigation(here: Any, page: Page | None, reader: Reader) -> list[tuple[str, str | None, bool]]:
+    """Name, URL (None: greyed) and whether it is the present page, for every page that is shown."""
+    run = page.run if page else None
+    return [(m.NAME, m.link(run, page), m is here) for m in shown(here, page, reader)]

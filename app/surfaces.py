@@ -230,6 +230,7 @@ def _evidence(surface: records.Surface) -> str:
         elif isinstance(error, (int, float)) and count:
             text += f"; at {count:,} points held out the loss is wrong by at most {100 * error:.2g} % of its range"
         text += ". "
+    text += f"{embedded[0].upper()}{embedded[1:]}. " if (embedded := str(surface.meta.get("embedded", ""))) else ""
     policy = surface.meta.get("batch_norm", "none")
     return text if policy == "none" else f"{text}BatchNorm: {policy}. "
 

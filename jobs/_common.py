@@ -229,6 +229,22 @@ def usable(
             refused.append(reason)
 
 
+def at_width_of(origin: Any, checkpoints: list[Any], comm: Comm, note: Callable[[str], None]) -> tuple[list[Any], str]:
+    """Checkpoints of a run whose network grew as points in the weights of one of them, and a caption's sentence of it.
+
+    Those of smaller networks are embedded by copying units; those of larger ones are left out. '' where none grew.
+    """
+    from landscape.growing.embedding import at_width_of as written
+
+    with comm.together():
+        found, embedded = written(origin, checkpoints)
+    left = len(checkpoints) - len(found)
+    if left:
+        note(f"{left} checkpoints after step {origin.step} are left out: the network grew, and has weights of its own")
+    few = f"{embedded} checkpoint{'s' if embedded > 1 else ''} from before the network grew embedded by copying units"
+    return found, few if embedded else ""
+
+
 def everywhere(error: LandscapeError) -> LandscapeError:
     """Mark an error that every rank raises by itself, so that one of them tells it and none is aborted."""
     error.everywhere = True

@@ -14,19 +14,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from landscape import plugins
 from landscape.errors import Diverged, LandscapeError, ProblemError
 
-from . import _common, _comparison
+from . import _common, _comparison, _other
 from ._comparison import Member
-
-JOBS = "landscape.jobs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,7 +94,7 @@ def _members(args: argparse.Namespace) -> tuple[list[Member], Any]:
     torch.manual_seed(0)
     problem = build_problem(args.problem, dict(args.problem_set))
     for optimizer in chosen:
-        make_optimizer(optimizer.name, problem.model, optimizer.settings)
+        make_optimizer(optimizer.name, problem.model, optimizer.settings, problem)
     return [Member(o, seed, args.out) for seed in range(args.seeds) for o in chosen], problem
 
 
@@ -121,7 +117,7 @@ def _log(store: str, name: str, member: Member) -> Iterator[None]:
 def _do(args: argparse.Namespace, name: str, member: Member, problem: Any, group: Any, ranks: int) -> str:
     """Train and analyse a run; what is finished already is skipped by the jobs themselves."""
     try:
-        _job("train", _training(args, name, member), group)
+        _other.run("train", _training(args, name, member), group)
         _analyse(args, member, problem, group)
     except Diverged as error:
         return str(error).partition(".")[0]
@@ -131,28 +127,12 @@ def _do(args: argparse.Namespace, name: str, member: Member, problem: Any, group
     return "done"
 
 
-def _job(job: str, words: list[Any], group: Any) -> None:
-    module = plugins.load(JOBS, job)
-    parser = argparse.ArgumentParser(prog=f"landscape {job}")
-    module.add_arguments(parser)
-    module.run(parser.parse_args([str(word) for word in words]), group)
-
-
 def _training(args: argparse.Namespace, name: str, member: Member) -> list[Any]:
-    words = [args.problem, "--optimizer", member.optimizer.name, *_settings("--set", member.optimizer.settings),
-             *_settings("--problem-set", dict(args.problem_set)), "--steps", args.steps,
+    words = [args.problem, "--optimizer", member.optimizer.name, *_other.settings("--set", member.optimizer.settings),
+             *_other.settings("--problem-set", dict(args.problem_set)), "--steps", args.steps,
              "--checkpoint-every", args.checkpoint_every, "--seed", member.seed, "--comparison", name,
              "--out", member.root]  # fmt: skip
-    return [*words, *_given(args, "batch_size", "threads")]
-
-
-def _settings(option: str, settings: dict[str, Any]) -> list[str]:
-    return [word for key, value in settings.items() for word in (option, f"{key}={json.dumps(value)}")]
-
-
-def _given(args: argparse.Namespace, *names: str) -> list[Any]:
-    found = [(f"--{n.replace('_', '-')}", getattr(args, n)) for n in names if getattr(args, n) is not None]
-    return [word for pair in found for word in pair]
+    return [*words, *_other.given(args, "batch_size", "threads")]
 
 
 def _analyse(args: argparse.Namespace, member: Member, problem: Any, group: Any) -> None:
@@ -161,15 +141,15 @@ def _analyse(args: argparse.Namespace, member: Member, problem: Any, group: Any)
     run = Run(member.root)
     densities = _steps(run, args.spectra)
     pairs = [s for s in _steps(run, args.checkpoints) if s not in densities]
-    common = [member.root, "--top", args.top, *_given(args, "samples", "dtype", "threads", "strategy")]
+    common = [member.root, "--top", args.top, *_other.given(args, "samples", "dtype", "threads", "strategy")]
     if densities:
-        _job("spectrum", [*common, "--checkpoints", _listed(densities), "--probes", args.probes,
+        _other.run("spectrum", [*common, "--checkpoints", _listed(densities), "--probes", args.probes,
                           "--iterations", args.iterations], group)  # fmt: skip
     if pairs:
-        _job("spectrum", [*common, "--checkpoints", _listed(pairs), "--eigenpairs"], group)
+        _other.run("spectrum", [*common, "--checkpoints", _listed(pairs), "--eigenpairs"], group)
     adaptive = [s for s in sorted({*pairs, *densities}) if _has_metric(run, s, problem)]
     if adaptive:
-        _job("spectrum", [*common, "--checkpoints", _listed(adaptive), "--eigenpairs", "--operator",
+        _other.run("spectrum", [*common, "--checkpoints", _listed(adaptive), "--eigenpairs", "--operator",
                           "preconditioned"], group)  # fmt: skip
 
 
@@ -189,6 +169,7 @@ def _has_metric(run: Any, step: int, problem: Any) -> bool:
     from landscape.curvature import check_checkpoint
 
     try:
+        Checkpoint(run, step).fit(problem)
         check_checkpoint("preconditioned", problem, Checkpoint(run, step))
     except ProblemError:
         return False

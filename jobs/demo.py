@@ -67,14 +67,12 @@ def _commands(store: str, ranks: int) -> list[tuple[str, list[str], int]]:
         for name in RUNS
     ]
     layers = [
-        (f"spectra of every layer of {name}",
-         ["spectrum", home[name], "--per-layer", "--checkpoints", "0:600:100", "--probes", "2", "--iterations", "20",
-          "--top", "3"], ranks)
-        for name in RUNS
-    ] + [
+        ("spectra of every layer of adam",
+         ["spectrum", home["adam"], "--per-layer", "--checkpoints", "0:600:100", "--probes", "2", "--iterations", "20",
+          "--top", "3"], ranks),
         ("eigenvalues that Adam's own stability threshold is about",
          ["spectrum", home["adam"], "--operator", "preconditioned", "--eigenpairs", "--top", "3", "--checkpoints",
-          "50:600:50"], ranks)
+          "50:600:50"], ranks),
     ]  # fmt: skip
     surfaces = [
         (f"loss surface of {name}, {plane} plane",

@@ -2,12 +2,13 @@
 
   landscape train ring_gan --optimizer adam --set lr=0.001 --set betas=[0.5,0.999] --steps 3000 --out runs/ring
   landscape game runs/ring
+  mpirun -n 2 landscape game runs/ring --spectra
   mpirun -n 4 landscape game runs/ring --checkpoints 0:3000:500 --eigenvalues 20 --dtype float64
 
-The Jacobian is that of every player's gradient of his own loss. The Hessian of one player, in his own loss:
-  landscape spectrum runs/ring --weights 'generator.*'
-Where such spectra are found, the job says whether their sharpness leads or follows the modes that are covered. A
-finished checkpoint is on disk at once and is skipped when the job is started again.
+The Jacobian is that of every player's gradient of his own loss. With --spectra the Hessian of each player in his own
+loss follows at the same checkpoints, as of `landscape spectrum runs/ring --weights 'generator.*'`: the page of games
+shows both, and the job says whether a player's sharpness leads or follows the modes that are covered. A finished
+checkpoint is on disk at once and is skipped when the job is started again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 from landscape.errors import UsageError
 
-from . import _common
+from . import _common, _other
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--kept-samples", type=_common.natural, default=500, metavar="N",
                        help="made samples kept in a record (default: 500)")  # fmt: skip
     group.add_argument("--recompute", action="store_true", help="keep no graphs between products: less memory, slower")
+    group = parser.add_argument_group("the players' own spectra")
+    group.add_argument("--spectra", action="store_true", help="densities and extreme eigenvalues of each player too")
+    group.add_argument("--probes", type=_common.positive, default=2, help="of a density (default: 2)")
+    group.add_argument("--iterations", type=_common.positive, default=40, help="of a density (default: 40)")
+    group.add_argument("--top", type=_common.positive, default=5, help="largest eigenvalues (default: 5)")
     _common.add_problem(parser)
     _common.add_computing(parser)
 
@@ -47,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     todo = comm.broadcast(todo)  # rank 0's view of the disk counts
     if todo:
         _compute(args, store, game, [c for c in checkpoints if c.step in todo], len(checkpoints), decided, comm)
+    if args.spectra:
+        _spectra(args, game, comm)
     if comm.rank == 0:
         for line in _summary(store, [c.step for c in checkpoints]):
             print(line)
@@ -103,6 +111,17 @@ def _compute(
             progress.update(counter.done, step=record.step)
 
 
+def _spectra(args: argparse.Namespace, game: Any, comm: Any) -> None:
+    """Of every player's block; vectors are left out, for no plane of a game is spanned by them."""
+    common = [args.run, "--checkpoints", args.checkpoints, "--probes", args.probes, "--iterations", args.iterations,
+              "--top", args.top, "--seed", args.seed, "--no-vectors",
+              *_other.given(args, "problem", "samples", "dtype", "device", "threads"),
+              *_other.settings("--problem-set", dict(args.problem_set)),
+              *(["--overwrite"] if args.overwrite else [])]  # fmt: skip
+    for player in game.players:
+        _other.run("spectrum", [*common, "--weights", f"{player}.*"], comm)
+
+
 def _summary(store: Any, steps: Sequence[int]) -> list[str]:
     found = [store.read(_key(s)) for s in steps if store.has(_key(s))]
     lines = [f"{store.root}: {len(found)} checkpoints of a game of {' and '.join(found[-1].players)}"] if found else []
@@ -125,16 +144,21 @@ def _line(record: Any) -> str:
 
 
 def _leads(store: Any, found: Sequence[Any]) -> list[str]:
-    """Whether a player's sharpness leads the modes, by the spectra of his block that are there."""
-    from landscape.leading import lead_lag
+    """What became of the modes, and whether a player's sharpness leads them, by the spectra of his block."""
+    import numpy as np
+
+    from landscape.history import MODES, history, leading
     from landscape.records import eigenpairs_key
 
-    lines = []
-    for player in found[-1].players if found else ():
-        keys = {r.step: eigenpairs_key(f"hessian[{player}.*]", r.step) for r in found if r.metric("modes") is not None}
-        have = [r for r in found if r.step in keys and store.has(keys[r.step])]
-        tops = [float(store.read(keys[r.step]).values[0]) for r in have]
-        told = lead_lag([r.step for r in have], tops, [r.metric("modes") for r in have])
+    past = history(found, {})
+    if past is None or past.collapse is None:
+        return []
+    lines = [f"  {past.collapse.told(past.total)}"]
+    for player in past.players:
+        keys = {s: eigenpairs_key(f"hessian[{player}.*]", s) for s in map(int, past.curves[MODES][0])}
+        have = {s: store.read(key).values for s, key in keys.items() if store.has(key)}
+        tops = {s: float(values[0]) for s, values in have.items() if len(values)}
+        told = leading((np.array(list(tops)), np.array(list(tops.values()))), past.curves[MODES])
         if told is not None:
             lines.append(f"  {told.told(f'the sharpness of the {player}', 'the number of modes')}")
     return lines

@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         stores = Run(args.run), Run(args.run_b)
         ends = [of_run(store, "last" if step is None else str(step))[-1]
                 for store, step in zip(stores, (args.step_a, args.step_b), strict=True)]  # fmt: skip
+        ends, embedded = _one_width(ends)
         compare_models(ends[0].state(), ends[1].state(), args.run, args.run_b)
     problem, decided = _common.open_problem(stores[0], args, comm)
     if not _same_problem(*(store.info for store in stores)):
@@ -72,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
     decided["points"] = args.points
     if args.spectrum:
         decided |= _common.spectrum_options(args)
+    if embedded:
+        Progress("path", 0, comm).note(embedded)
     job = _Job(args, stores[0], problem, comm, ends, name_b, decided, trained_by)
     key = path_key(name_b, args.kind, args.align)
     with comm.together():
@@ -83,6 +86,17 @@ def run(args: argparse.Namespace) -> int:
     if comm.rank == 0:
         print(_summary(stores[0].read(key)))
     return 0
+
+
+def _one_width(ends: list[Any]) -> tuple[list[Any], str]:
+    """Both ends in the weights of the wider one where they are networks of one run that grew in between."""
+    from landscape.growing.embedding import at_width_of
+
+    if ends[0].run.root.resolve() != ends[1].run.root.resolve():
+        return ends, ""
+    later = max(ends, key=lambda end: end.step)
+    found, embedded = at_width_of(later, ends)
+    return found, f"the network of step {min(end.step for end in ends)} is embedded by copying units" * bool(embedded)
 
 
 def _same_problem(a: Any, b: Any) -> bool:

@@ -243,6 +243,7 @@ def _ready(
     with comm.together():
         for checkpoint in checkpoints:
             try:
+                checkpoint.fit(problem)
                 check_checkpoint(operator, problem, checkpoint)
                 ready.append(checkpoint)
             except ProblemError as error:

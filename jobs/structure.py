@@ -7,8 +7,10 @@
 A group is a row of a weight matrix (a neuron, a filter); it is dead when all its weights lie within --threshold of
 zero. Checkpoints are shared among the ranks; at --saliency all of them share the data of every product with the
 Hessian, whose diagonal is Hutchinson's estimate with its standard error, or exact once --probes reaches the number of
-weights. What is finished is skipped by the same command, inside the diagonal too. Of a run of dessilbi it also writes
-the inverse scale space path: the step at which every weight or filter enters the sparse copy.
+weights. Of a low-rank training (dlrt) the record has ranks and singular values and, after `landscape spectrum
+--eigenpairs`, the parts of the top eigenvectors along which the ranks stay (--overwrite adds them later). Of a run of
+dessilbi it also writes the inverse scale space path: the step at which every weight or filter enters the sparse copy.
+What is finished is skipped by the same command, inside the diagonal too.
 """
 
 from __future__ import annotations
@@ -87,8 +89,10 @@ def _structures(
 
         with comm.together():
             mine = comm.share([c for c in checkpoints if c.step in todo])
-            symmetries = symmetries_of(problem) if mine else None
+            known: dict[int, Any] = {}  # by size: a network that grew is traced again
             for checkpoint in _common.usable(mine, Comm(), progress.note):
+                checkpoint.load_into(problem)
+                symmetries = known[problem.size] = known.get(problem.size) or symmetries_of(problem)
                 _one(args, store, comm, problem, checkpoint, symmetries, chosen)
                 counter.add()
                 update()
@@ -105,15 +109,26 @@ def _one(
     from landscape.evidence import evidence
     from landscape.structure import structure
 
-    checkpoint.load_into(problem)
     found = structure(
         problem, checkpoint.step, checkpoint.state(), checkpoint.optimizer_state(), tolerance=args.tolerance,
         threshold=args.threshold, read_out_at=args.threshold, symmetries=symmetries,
+        eigenvectors=_eigenvectors(store, checkpoint.step, problem.size),
     )  # fmt: skip
     meta = evidence(comm.size, settings=chosen)
     if symmetries is not None and symmetries.obstacles and not symmetries.sizes:
         meta["obstacle"] = symmetries.obstacles[0]
     store.write(dataclasses.replace(found, meta=meta))
+
+
+def _eigenvectors(store: Any, step: int, size: int) -> Any:
+    """Top eigenvalues and eigenvectors of the Hessian at a step, where a job wrote them."""
+    from landscape.records import eigenpairs_key
+
+    key = eigenpairs_key("hessian", step)
+    found = store.read(key, large=True) if store.has(key) else None
+    if found is None or found.vectors is None or found.size != size or not len(found.values):
+        return None
+    return found.values, found.vectors[: len(found.values)]
 
 
 def _scale_space(args: argparse.Namespace, store: Any, comm: Any, checkpoints: list[Any]) -> None:
@@ -238,7 +253,11 @@ def _summary(store: Any, steps: list[int], weighed: list[int], args: argparse.Na
     small, zeros = (f"{100 * last.share(values):.3g} %" for values in (last.small, last.zeros))
     left = f", {last.left:,} of {last.size:,} weights left by pruning" if last.left is not None else ""
     told = f"; saliency at {', '.join(map(str, weighed))}" if weighed else ""
+    ranks = ", ".join(f"{name} {rank}" for name, rank in last.ranks.items())
+    low = f"; ranks: {ranks}" if ranks else ""
+    if last.tangent is not None:
+        low += f"; |P_T v| of {len(last.tangent)} top eigenvectors {min(last.tangent):.3f} to {max(last.tangent):.3f}"
     return (
         f"{store.root}: {len(found)} structures; at step {last.step} {small} of the weights <= {last.tolerance:g}, "
-        f"{zeros} zero, {int(last.dead.sum())} of {len(last.dead)} groups dead{left}{told}"
+        f"{zeros} zero, {int(last.dead.sum())} of {len(last.dead)} groups dead{left}{told}{low}"
     )

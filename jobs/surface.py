@@ -65,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     problem, decided = _common.open_problem(store, args, comm)
     usable = list(_common.usable(checkpoints, comm, Progress("surface", 0, comm).note))
     origin = _origin(args, store, checkpoints, usable)
+    usable, embedded = _common.at_width_of(origin, usable, comm, Progress("surface", 0, comm).note)
     with comm.together():
         others = _planes.other_runs(args, lambda found: [c for c in found if _common.not_finite(c) is None])
     decided |= {"plane": args.plane, "points": args.points, "half_width": args.half_width, "margin": args.margin,
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     with comm.together():
         finished = _common.finished(store, key, decided, args.overwrite or _unfinished(store, key))
     if not comm.broadcast(finished):
-        _compute(request, comm, key, decided)
+        _compute(request, comm, key, decided, {"embedded": embedded} if embedded else {})
     _add_model(store, key, problem, origin, comm)
     if comm.rank == 0:
         print(_summary(store, key))
@@ -103,7 +104,7 @@ def _origin(args: argparse.Namespace, store: Any, checkpoints: list[Any], usable
     return Checkpoint(store, args.step)
 
 
-def _compute(request: _planes.Request, comm: Any, key: str, decided: Any) -> None:
+def _compute(request: _planes.Request, comm: Any, key: str, decided: Any, told: dict[str, str]) -> None:
     from landscape.evidence import evidence
     from landscape.progress import Progress
     from landscape.surface import grid, surface
@@ -127,7 +128,8 @@ def _compute(request: _planes.Request, comm: Any, key: str, decided: Any) -> Non
             progress.update(counter.done)
 
         def write(record: Any) -> None:
-            store.write(dataclasses.replace(record, meta=evidence(comm.size, settings=decided) | record.meta))
+            meta = evidence(comm.size, settings=decided) | record.meta | told
+            store.write(dataclasses.replace(record, meta=meta))
 
         record = surface(
             problem, plane, u, v, comm, tolerance=args.tolerance, batch_norm=args.batch_norm, done=done,

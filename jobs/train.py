@@ -60,7 +60,7 @@ def run(args: argparse.Namespace, comm: Any = None) -> int:
     settings, problem_settings = dict(args.set), dict(args.problem_set)
     torch.manual_seed(args.seed)
     problem = build_problem(args.problem, problem_settings)
-    optimizer = make_optimizer(args.optimizer, problem.model, settings)
+    optimizer = make_optimizer(args.optimizer, problem.model, settings, problem)
     batches = MiniBatches(problem, args.batch_size, args.seed)
     with _recorder(args, problem, optimizer, problem_settings, batches.samples) as recorder:
         return _train(args, problem, optimizer, recorder, batches, comm)

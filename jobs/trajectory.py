@@ -129,13 +129,16 @@ def _one(
             Checkpoint(store, step).load_into(problem)
             plane = from_surface(store.read(surface_key(plane_name, step), large=True)) if comm.rank == 0 else None
         plane = comm.broadcast(plane)
+        note = Progress("trajectory", 0, comm).note
+        usable, embedded = _common.at_width_of(Checkpoint(store, step), usable, comm, note)
         progress = Progress("trajectory", len(usable), comm, unit="checkpoints", run=store)
         with _common.counting(len(usable), "checkpoints", 0, progress) as counter:
             record = trajectory(problem, plane, usable, comm, gradients=not args.no_gradients,
                                 on_checkpoint=lambda n: progress.update(min(n * comm.size, len(usable))))  # fmt: skip
             if comm.rank == 0:
                 record = _of_guest(record, guest) if guest else record
-                store.write(dataclasses.replace(record, meta=evidence(comm.size, settings=settings) | record.meta))
+                meta = evidence(comm.size, settings=settings) | record.meta
+                store.write(dataclasses.replace(record, meta=meta | ({"embedded": embedded} if embedded else {})))
             counter.done = len(usable)
     if comm.rank == 0:
         print(_summary(store, store.read(key)))

@@ -48,13 +48,14 @@ def run(args: argparse.Namespace) -> int:
     if asked is None and not usable:
         raise _common.everywhere(ProblemError(f"no checkpoint of '{store.root}' has finite weights"))
     origin = usable[-1] if asked is None else asked
+    usable, embedded = _common.at_width_of(origin, usable, comm, Progress("volume", 0, comm).note)
     decided |= {"plane": args.plane, "points": args.points, "half_width": args.half_width, "margin": args.margin,
                 "checkpoints": [c.step for c in usable]}  # fmt: skip
     key = volume_key(args.plane, origin.step)
     with comm.together():
         finished = _common.finished(store, key, decided, args.overwrite)
     if not comm.broadcast(finished):
-        _compute(args, store, problem, comm, usable, origin, decided)
+        _compute(args, store, problem, comm, usable, origin, decided, {"embedded": embedded} if embedded else {})
     if comm.rank == 0:
         print(_summary(store, key))
     return 0
@@ -85,8 +86,9 @@ def _space(args: argparse.Namespace, store: Any, problem: Any, usable: list[Any]
 
 
 def _compute(
-    args: argparse.Namespace, store: Any, problem: Any, comm: Any, usable: list[Any], origin: Any, decided: Any
-) -> None:
+    args: argparse.Namespace, store: Any, problem: Any, comm: Any, usable: list[Any], origin: Any, decided: Any,
+    told: dict[str, str],
+) -> None:  # fmt: skip
     from landscape.evidence import evidence
     from landscape.progress import Progress
     from landscape.records import volume_key
@@ -112,7 +114,8 @@ def _compute(
 
         record = volume(problem, space, u, v, w, comm, checkpoints=usable, done=done, on_block=on_block)
         if comm.rank == 0:
-            store.write(dataclasses.replace(record, meta=evidence(comm.size, settings=decided) | record.meta))
+            meta = evidence(comm.size, settings=decided) | record.meta | told
+            store.write(dataclasses.replace(record, meta=meta))
         progress.update(total)
 
 

@@ -27,11 +27,13 @@ class RunLike(Protocol):
     def checkpoint_steps(self) -> list[int]: ...
     def checkpoint_directory(self, step: int) -> Path: ...
     def checkpoint_meta(self, step: int) -> dict[str, Any]: ...
+    def events(self) -> list[dict[str, Any]]: ...
 
 
 class Loadable(Protocol):
     """A problem, as far as a checkpoint is concerned."""
 
+    def fit(self, state: Mapping[str, Tensor]) -> None: ...
     def load(self, state: Mapping[str, Tensor]) -> None: ...
 
 
@@ -71,12 +73,18 @@ class Checkpoint:
         file = self.directory / "optimizer.safetensors"
         return read_tensors(file) if file.exists() else {}
 
+    def fit(self, problem: Loadable) -> None:
+        """Give a problem's model the width that the network had here, where the run's events say that it changed."""
+        if any("widenings" in event for event in self.run.events()):
+            problem.fit(self.state())
+
     def load_into(self, problem: Loadable) -> None:
-        """Put the weights into a problem's model.
+        """Put the weights into a problem's model, which takes their width where the network grew in training.
 
         Raises:
             ProblemError: they do not fit, or are not finite; the message names the step.
         """
+        self.fit(problem)
         try:
             problem.load(self.state())
         except ProblemError as error:

@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from . import subsets
 from .batches import Batch, count_answers, count_correct, count_samples, freeze, move, rebatched, rows, total_count
 from .errors import ProblemError, UsageError
+from .fitting import fit
 from .objective import BatchLoss, Loss, Metric, Objective, check_metrics
 from .weights import check_state, listed, matches, one_kind, unmoved_buffers
 
@@ -177,6 +178,21 @@ class Problem:
         with torch.no_grad():
             for name, value in state.items():
                 own[name].copy_(value.to(own[name].device, own[name].dtype))
+
+    def fit(self, state: Mapping[str, Tensor]) -> None:
+        """Give the model, in place, the shapes of a state dict of another width; the values come by `load`.
+
+        Linear, convolutional and BatchNorm layers change, residual layers come in; size, slices and vectors follow.
+        """
+        before = {n for n, _p in self.model.named_parameters()}
+        fit(self.model, state)
+        own = dict(self.model.named_parameters())
+        added = own.keys() - before  # of layers that the network has grown
+        if added or any(own[n] is not p for n, p in [*self._parameters.items(), *self._fixed.items()]):
+            self._parameters = {n: p for n, p in own.items() if n in self._parameters or n in added}
+            self._fixed = {n: own[n] for n in self._fixed}
+            self._sizes = [p.numel() for p in self._parameters.values()]
+            self.size = sum(self._sizes)
 
     def state(self) -> dict[str, Tensor]:
         """A copy of the model's state dict: weights and buffers by name."""

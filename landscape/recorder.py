@@ -73,7 +73,6 @@ class Recorder:
         self.steps = 0
         self.loss: float | None = None
         self.not_finite = 0
-        self._names = {id(p): n for n, p in self.model.named_parameters()}
         info = RunInfo(
             name=name or self.root.resolve().name,
             problem=problem,
@@ -181,10 +180,11 @@ class Recorder:
         A plug-in optimizer may name more of them in its attribute `curvature_state`.
         """
         wanted = {*_CURVATURE_STATE, *getattr(self.optimizer, "curvature_state", ())}
+        names = {id(p): n for n, p in self.model.named_parameters()}  # a network that grew has others
         return {
-            f"{key}/{self._names[id(parameter)]}": torch.as_tensor(value)
+            f"{key}/{names[id(parameter)]}": torch.as_tensor(value)
             for parameter, state in self.optimizer.state.items()
-            if id(parameter) in self._names
+            if id(parameter) in names
             for key, value in state.items()
             if key in wanted and isinstance(value, (Tensor, int, float))
         }

@@ -41,6 +41,8 @@ def last_step(root: Path) -> int | None:
 def load_state(root: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Put the state of a step back into model, optimizer and torch's random generator.
 
+    An optimizer that changes the network's shapes has a method `fit(state)`, which brings both to those of a state.
+
     Raises:
         ProblemError: it is damaged, or belongs to another model or optimizer.
     """
@@ -48,7 +50,10 @@ def load_state(root: Path, step: int, model: nn.Module, optimizer: torch.optim.O
     tensors = read_tensors(directory / "state.safetensors")
     try:
         structure = json.loads((directory / "state.json").read_text(encoding="utf-8"))["optimizer"]
-        model.load_state_dict({n.removeprefix("model/"): v for n, v in tensors.items() if n.startswith("model/")})
+        state = {n.removeprefix("model/"): v for n, v in tensors.items() if n.startswith("model/")}
+        if hasattr(optimizer, "fit"):
+            optimizer.fit(state)
+        model.load_state_dict(state)
         optimizer.load_state_dict(_join(structure, tensors))
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         raise ProblemError(

@@ -87,10 +87,12 @@ def eigenpairs(
     options.setdefault("products", Products(block=1, expected=5 * options.get("top", 10)))
     noise: tuple[float, int] | None = None
     warm: Tensor | None = None
+    size = problem.size
     for number, checkpoint in enumerate(checkpoints):
         step = checkpoint.step
         with comm.together():
             checkpoint.load_into(problem)
+        warm, size = (warm if size == problem.size else None), problem.size  # a network that grew starts anew
         found, warm = _eigenpairs_at(
             problem, problem.weights(), comm, step=step, check=number == 0, noise=noise, checkpoint=checkpoint,
             on_matvecs=partial(on_matvecs, step), keeper=keeper_at(step), warm=warm, **options,

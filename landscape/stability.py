@@ -29,8 +29,10 @@ def threshold(info: RunInfo, operator: str = "hessian", step: int | None = None)
     multiplies by 1 - eta h + (eta h)^2, below 1 for eta h < 1; optimistic descent's root -1 is at eta h = 2/3. Weight
     decay adds to every eigenvalue and so lowers the limit. `step` is the checkpoint's, for rates that decay.
     """
-    name = info.optimizer.rpartition(".")[2].replace("_", "").replace("-", "").lower()
+    name = info.stepper.rpartition(".")[2].replace("_", "").replace("-", "").lower()
     settings = info.settings
+    if settings.get("schedule") == "cosine":
+        return Threshold(None, "no threshold: the learning rate falls along a cosine")
     if name == "proxsgd":
         return _prox_sgd(info, operator, step)
     if operator == "preconditioned":
@@ -39,7 +41,7 @@ def threshold(info: RunInfo, operator: str = "hessian", step: int | None = None)
     if name in ("extragradient", "optimistic") and rate is not None:
         return Threshold(1 / rate, "1/η") if name == "extragradient" else Threshold(2 / (3 * rate), "2/(3η)")
     if name not in _GRADIENT_DESCENT:
-        return Threshold(None, f"no stability threshold known for {info.optimizer}'s raw Hessian")
+        return Threshold(None, f"no stability threshold known for {info.stepper}'s raw Hessian")
     if rate is None:
         return Threshold(None, "no threshold: the learning rate was not recorded")
     beta = positive(settings.get("momentum", settings.get("beta"))) or 0.0
@@ -71,7 +73,7 @@ def _preconditioned(info: RunInfo, name: str) -> Threshold:
     if name == "rmsprop":
         beta = positive(settings.get("momentum")) or 0.0
         return Threshold((2 + 2 * beta) / rate, "(2+2β)/η" if beta else "2/η")
-    return Threshold(None, f"no stability threshold known for {info.optimizer}")
+    return Threshold(None, f"no stability threshold known for {info.stepper}")
 
 
 def _prox_sgd(info: RunInfo, operator: str, step: int | None) -> Threshold:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .problem import Problem
 from .pruning import group_norms, prune
+from .ranks import low_rank
 from .records import Structure
 from .symmetries import Symmetries
 
@@ -57,13 +58,15 @@ def dead_rows(weight: Tensor, threshold: float) -> Tensor:
 
 def structure(
     problem: Problem, step: int, weights: State, optimizer: State, *, tolerance: float, threshold: float,
-    read_out_at: float, symmetries: Symmetries | None = None,
+    read_out_at: float, symmetries: Symmetries | None = None, eigenvectors: tuple[Any, Any] | None = None,
 ) -> Structure:  # fmt: skip
     """The record of a checkpoint whose weights the problem's model holds.
 
     Args:
         optimizer: the checkpoint's optimizer state, for its own read-out of weights up to `read_out_at`.
         symmetries: of the model, for the weights left after pruning; None: they are not known.
+        eigenvectors: eigenvalues (k,) and eigenvectors (k, size) of the Hessian there, for their parts along which
+            low ranks stay.
     """
     layers = layers_of(name for name, _shape, _slice in problem.named_slices())
     zeros = read_out(weights, optimizer, read_out_at)
@@ -78,8 +81,27 @@ def structure(
         _joined([n.numpy() for n in norms.values()], np.float64),
         _joined([np.full(len(n), owner[name]) for name, n in norms.items()], np.int64),
         _joined([dead_rows(weights[name], threshold).cpu().numpy() for name in norms], np.int8),
-        left, removed,
+        left, removed, **_ranks(problem, weights, optimizer, owner, eigenvectors),
     )  # fmt: skip
+
+
+def _ranks(
+    problem: Problem, weights: State, optimizer: State, owner: Mapping[str, int], eigenvectors: tuple[Any, Any] | None
+) -> dict[str, Any]:
+    """What the record says of low-rank layers; nothing where there are none."""
+    found = low_rank(problem, weights, optimizer)
+    if not found.sigma:
+        return {}
+    told: dict[str, Any] = {
+        "sigma": _joined([s.double().cpu().numpy() for s in found.sigma.values()], np.float64),
+        "sigma_layers": _joined([np.full(len(s), owner[n]) for n, s in found.sigma.items()], np.int64),
+        "tangent_chance": found.by_chance,
+    }
+    if eigenvectors is not None:
+        values, vectors = eigenvectors
+        told["tangent"] = np.array(found.tangent_shares(vectors))
+        told["tangent_values"] = np.array(values)
+    return told
 
 
 def pruned_weights(problem: Problem, weights: State, optimizer: State, threshold: float, read_out_at: float) -> Tensor:

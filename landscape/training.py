@@ -16,6 +16,7 @@ from . import plugins
 from .batches import Batch
 from .errors import ProblemError, UsageError
 from .loading import check_arguments
+from .optimizers._torch import torch_optimizers
 from .problem import Problem
 
 SHIPPED = "landscape.optimizers"
@@ -162,20 +163,14 @@ def evaluation(problem: Problem) -> dict[str, float]:
 # ---------------------------------------------------------------------- optimizers by name
 
 
-def torch_optimizers() -> dict[str, type[torch.optim.Optimizer]]:
-    """The optimizers of torch.optim by lower-case name."""
-    return {
-        name.lower(): value
-        for name, value in vars(torch.optim).items()
-        if inspect.isclass(value) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
-    }
-
-
-def make_optimizer(name: str, model: nn.Module, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
+def make_optimizer(
+    name: str, model: nn.Module, settings: Mapping[str, Any], problem: Problem | None = None
+) -> torch.optim.Optimizer:
     """An optimizer of torch.optim (any case) or of `landscape/optimizers/`, over the trainable weights of a model.
 
     A file of `landscape/optimizers/` whose `make` takes `model` first is given the model instead of its weights, one
-    that takes `named` first is given (name, weight) pairs.
+    that takes `named` first is given (name, weight) pairs, and one that takes `problem` first the problem, such as
+    those that change the network.
 
     Raises:
         UsageError: no such optimizer, or settings that it does not take; the message names the choices.
@@ -184,7 +179,9 @@ def make_optimizer(name: str, model: nn.Module, settings: Mapping[str, Any]) -> 
     first = next(iter(inspect.signature(maker).parameters))  # its name says what it wants
     check_arguments(maker, settings, f"optimizer '{name}'", "--set", given=(first,))
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    given: Any = {"model": model, "named": named}.get(first, [p for _, p in named])
+    if first == "problem" and problem is None:
+        raise UsageError(f"optimizer '{name}' changes the network and needs its problem: make_optimizer(..., problem)")
+    given: Any = {"model": model, "named": named, "problem": problem}.get(first, [p for _, p in named])
     try:
         optimizer = maker(given, **settings)
     except (ValueError, TypeError, RuntimeError) as error:

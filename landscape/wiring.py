@@ -9,18 +9,15 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .fitting import CONVOLUTIONS, PRODUCERS, replace, resize
 from .problem import Problem
 from .symmetries import Symmetries
 
 Masks = list[Tensor]  # one a group of units: True where the unit goes
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_PRODUCERS = (nn.Linear, *_CONVOLUTIONS)
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Wiring:
     def _of(self, name: str, shape: tuple[int, ...]) -> list[Place]:
         module, _, leaf = name.rpartition(".")
         owner = self.model.get_submodule(module)
-        groups = owner.groups if isinstance(owner, _CONVOLUTIONS) else 1
+        groups = owner.groups if isinstance(owner, CONVOLUTIONS) else 1
         found, dim, left, done = [], -1, 1, 1
         for at, (size, group) in enumerate(self.symmetries.factors[name]):
             while left == 1:
@@ -62,7 +59,7 @@ class Wiring:
     def _role(owner: nn.Module, leaf: str, dim: int, dims: int, through: bool) -> str:
         if dims == 1:
             return "along"  # a bias, a normalisation's scale or statistics
-        if not isinstance(owner, _PRODUCERS) or leaf != "weight" or dim > 1:
+        if not isinstance(owner, PRODUCERS) or leaf != "weight" or dim > 1:
             return "unknown"
         return "in" if dim == 1 else "through" if through else "out"
 
@@ -106,7 +103,7 @@ class Wiring:
 
     @staticmethod
     def _padded(layer: nn.Module) -> bool:
-        return isinstance(layer, _CONVOLUTIONS) and (isinstance(layer.padding, str) or any(layer.padding))
+        return isinstance(layer, CONVOLUTIONS) and (isinstance(layer.padding, str) or any(layer.padding))
 
     def _sizes_in(self, name: str, layer: nn.Module) -> list[int]:
         return [size for size, _group in self._factors_in(name, layer)]
@@ -114,7 +111,7 @@ class Wiring:
     def _factors_in(self, name: str, layer: nn.Module) -> list[tuple[int, int | None]]:
         """Factors of the axis of a layer's inputs: of its weight's second axis; the groups of a convolution before."""
         weight = layer.get_parameter("weight")
-        factors, groups = self.symmetries.factors[name], layer.groups if isinstance(layer, _CONVOLUTIONS) else 1
+        factors, groups = self.symmetries.factors[name], layer.groups if isinstance(layer, CONVOLUTIONS) else 1
         first = _take(factors, groups)
         outputs = _take(factors, weight.shape[0])
         return factors[:first] + factors[outputs : outputs + _take(factors[outputs:], weight.shape[1])]
@@ -150,7 +147,7 @@ class Wiring:
 
             return look
 
-        layers = {n: m for n, m in exact.model.named_modules() if isinstance(m, _PRODUCERS)}
+        layers = {n: m for n, m in exact.model.named_modules() if isinstance(m, PRODUCERS)}
         hooks = [m.register_forward_pre_hook(watch(n)) for n, m in layers.items()]
         try:
             exact.outcome(exact.weights(), exact.batches[0])
@@ -171,12 +168,12 @@ class Wiring:
         parts: dict[int, nn.Parameter] = {}
         for name, tensor in model.state_dict(keep_vars=True).items():
             if name in self.symmetries.factors:
-                self._replace(model, name, self._kept(name, tensor, keep), tensor, parts)
+                replace(model, name, self._kept(name, tensor, keep), tensor, parts)
         for name, shift in shifts.items():
             if shift is not None:
                 self._add(model, name, shift, keep)
         for name, module in model.named_modules():
-            _resize(module, self._groups_left(name, module, keep))
+            resize(module, self._groups_left(name, module, keep))
         return problem.with_model(model)
 
     def _shift(self, layer: nn.Module, name: str, value: Tensor, going: Masks) -> Tensor | None:
@@ -188,7 +185,7 @@ class Wiring:
         if not bool((value[gone] != 0).any()):
             return None
         weight = layer.get_parameter("weight").detach()
-        groups = layer.groups if isinstance(layer, _CONVOLUTIONS) else 1
+        groups = layer.groups if isinstance(layer, CONVOLUTIONS) else 1
         taps = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1).sum(dim=-1)  # (group, out, in)
         constant = torch.where(gone, value, 0).to(weight).view(groups, -1, 1)
         return (taps @ constant).reshape(-1)
@@ -206,18 +203,6 @@ class Wiring:
             rest = rest[taken:]
         return blocks.reshape(shape)
 
-    @staticmethod
-    def _replace(
-        model: nn.Module, name: str, value: Tensor, old: Tensor, parts: dict[int, nn.Parameter]
-    ) -> None:
-        module, _, leaf = name.rpartition(".")
-        owner = model.get_submodule(module)
-        if isinstance(old, nn.Parameter):  # weights that were tied stay tied
-            new = parts.setdefault(id(old), nn.Parameter(value.clone(), requires_grad=old.requires_grad))
-            setattr(owner, leaf, new)
-        else:
-            owner.register_buffer(leaf, value.clone(), persistent=True)
-
     def _add(self, model: nn.Module, name: str, shift: Tensor, keep: Sequence[Tensor]) -> None:
         layer = model.get_submodule(name)
         weight, factors = layer.get_parameter("weight"), self.symmetries.factors[f"{name}.weight"]
@@ -234,8 +219,8 @@ class Wiring:
     def _groups_left(self, name: str, module: nn.Module, keep: Sequence[Tensor]) -> int:
         """Groups of a convolution after the cut."""
         factors = self.symmetries.factors.get(f"{name}.weight")
-        if not isinstance(module, _CONVOLUTIONS) or factors is None:
-            return getattr(module, "groups", 1) if isinstance(module, _CONVOLUTIONS) else 1
+        if not isinstance(module, CONVOLUTIONS) or factors is None:
+            return getattr(module, "groups", 1) if isinstance(module, CONVOLUTIONS) else 1
         first = _take(factors, module.groups)
         return math.prod(size if group is None else len(keep[group]) for size, group in factors[:first])
 
@@ -257,15 +242,3 @@ def _take(factors: Sequence[tuple[int, int | None]], length: int) -> int:
         product *= factors[taken][0]
         taken += 1
     return taken
-
-
-def _resize(module: nn.Module, groups: int) -> None:
-    """Let a module's own numbers say what its tensors are."""
-    if isinstance(module, nn.Linear):
-        module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, _CONVOLUTIONS):
-        module.groups = groups
-        module.out_channels, module.in_channels = module.weight.shape[0], module.weight.shape[1] * groups
-    elif isinstance(module, nn.modules.batchnorm._NormBase):
-        tensor: Any = module.weight if module.weight is not None else module.running_mean
-        module.num_features = len(tensor) if tensor is not None else module.num_features

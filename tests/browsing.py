@@ -45,6 +45,7 @@ def make_store(root: Path) -> Path:
     first.write(dataclasses.replace(surface, plane="pca.line1", **line))
     first.write(guest())
     structure_records(first)
+    low_rank_record(second)
     return root
 
 
@@ -117,6 +118,17 @@ class Watch:
     def check(self) -> None:
         assert not self.elsewhere, self.elsewhere
         assert not self.complaints, self.complaints
+
+
+def low_rank_record(run: Run) -> None:
+    """One structure of a training in factors: ranks 3 and 2, and two eigenvectors in the tangent space."""
+    step = run.checkpoint_steps()[-1]
+    run.write(records.Structure(
+        step, ["0", "2"], 1e-6, 1e-4, np.array([8, 2]), np.zeros(2), np.zeros(2), np.ones(2), np.array([0, 1]),
+        np.zeros(2, dtype=np.int8), sigma=np.array([3.0, 2.0, 1.0, 2.0, 1.0]), sigma_layers=np.array([0, 0, 0, 1, 1]),
+        tangent=np.array([0.9, 0.8]), tangent_values=np.array([5.0, 4.0]), tangent_chance=0.5,
+        meta={"command": "landscape structure adam"},
+    ))  # fmt: skip
 
 
 def structure_records(run: Run) -> None:

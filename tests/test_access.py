@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import game_run
 import pytest
 import softmax_run
 from browsing import ARGUMENTS, Watch, chromium, damage, make_store, served
@@ -18,7 +19,7 @@ DESKTOP = {"width": 1440, "height": 1000}
 WIDTHS = (390, 3840)
 GRAPHS = {
     "/": 0, "/run/gd": 4, "/run/gd/spectrum": 4, "/run/gd/surface/pca": 4, "/run/gd/volume": 2,
-    "/path/gd/sweep%2Fadam": 3, "/run/hurt": 3, "/run/nobody": 0,
+    "/path/gd/sweep%2Fadam": 3, "/run/game/gan": 8, "/run/hurt": 3, "/run/nobody": 0,
 }  # fmt: skip
 WIDE = "() => document.documentElement.scrollWidth"
 # Inside a plot, which is one image to a screen reader, there is nothing to find in thousands of nodes.
@@ -29,6 +30,7 @@ LOOK = """() => axe.run({exclude: [[".js-plotly-plot"]]}, {resultTypes: ["violat
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     store = make_store(tmp_path_factory.mktemp("access"))
+    game_run.logged(store / "game")
     hurt = softmax_run.full_run(store / "hurt")
     damage(hurt, "surface-pca-00000060")
     (store / "lost").mkdir()

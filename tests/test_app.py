@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import game_run
 import numpy as np
 import pytest
 import softmax_run
@@ -32,7 +33,9 @@ from landscape.stores.run_directory import Run
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("app-store"))
+    root = make_store(tmp_path_factory.mktemp("app-store"))
+    game_run.logged(root / "game")
+    return root
 
 
 def shown(store: Path, path: str, search: str = "") -> str:
@@ -45,7 +48,7 @@ PAGES = [
     "/", "/run/gd", "/run/gd/spectrum", "/run/gd/surface", "/run/gd/surface/pca", "/run/gd/surface/random",
     "/run/gd/volume", "/run/gd/volume/eigen", "/run/bare/volume",
     "/path/gd", "/path/gd/sweep%2Fadam", "/run/sweep%2Fadam", "/run/bare", "/run/bare/spectrum", "/run/bare/surface",
-    "/run/gd/surface/pca.line1", "/run/gd/surface/minima.b.c",
+    "/run/gd/surface/pca.line1", "/run/gd/surface/minima.b.c", "/run/game/gan", "/run/gd/gan", "/run/gd/structure",
 ]  # fmt: skip
 
 
@@ -61,10 +64,11 @@ def test_every_page_of_a_full_store_is_made_without_a_fault(
 
 def test_every_file_of_the_pages_folder_is_a_page_in_the_navigation(store: Path) -> None:
     names = [m.NAME for m in router.modules()]
-    assert names == ["Runs", "Overview", "Events", "Spectrum", "Surface", "Volume", "Path", "Structure", "Compare",
-                     "Jobs", "Export"]  # fmt: skip
+    assert names == ["Runs", "Overview", "Events", "Spectrum", "Surface", "Volume", "Path", "Structure", "GAN",
+                     "Compare", "Jobs", "Export"]  # fmt: skip
     assert len(names) == len(plugins.names("landscape.app.pages"))
-    entries = router.navigation(None, None)
+    names.remove("GAN")  # for runs of games alone
+    entries = router.navigation(None, None, Reader(store))
     always = {"Runs": "/", "Compare": "/compare", "Jobs": "/jobs", "Export": "/export"}
     # the others are greyed until a run is chosen
     assert [url for _name, url, _here in entries] == [always.get(name) for name in names]
@@ -134,9 +138,10 @@ def test_unknown_and_hostile_ids_get_a_sentence(store: Path, run: str) -> None:
 @given(
     page=st.sampled_from(PAGES),
     query=st.dictionaries(
-        st.sampled_from(["step", "t", "x", "op", "width", "view", "origin", "q", "sort", "page", "shape", "zzz"]),
+        st.sampled_from(["step", "t", "x", "op", "width", "view", "origin", "q", "sort", "page", "shape", "of", "zzz"]),
         st.one_of(
-            st.text(max_size=20), st.sampled_from(["nan", "inf", "-1", "1e999", "0", "²", "٣", "pca", "-loss", "lmax<"])
+            st.text(max_size=20),
+            st.sampled_from(["nan", "inf", "-1", "1e999", "0", "²", "٣", "pca", "-loss", "lmax<", "mode_kl"]),
         ),
     ),
 )
@@ -316,7 +321,7 @@ def test_serving_prints_the_address_after_binding_and_stops(store: Path, capsys:
 
     serve(store, port=0, ready=stop)
     lines = capsys.readouterr().out
-    assert "(3 runs), read-only: http://127.0.0.1:" in lines
+    assert "(4 runs), read-only: http://127.0.0.1:" in lines
     assert "ssh -N -L " in lines
 
 
@@ -393,7 +398,7 @@ def test_urls_and_places_are_inverse(parts: list[str]) -> None:
 
 def test_the_table_filters_sorts_and_pages_by_the_url(store: Path) -> None:
     text = shown(store, "/", "?q=optimizer%3DAdam")
-    assert "1 of 3 runs" in text
+    assert "1 of 4 runs" in text
     assert "No run matches" in shown(store, "/", "?q=zzz")
     ascending = shown(store, "/", "?sort=run")
     descending = shown(store, "/", "?sort=-run")

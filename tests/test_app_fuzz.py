@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import game_run
 import numpy as np
 import pytest
 from browsing import make_store
@@ -24,13 +25,15 @@ from landscape.app.view import Place, href
 SECRET = "a-secret-outside-of-the-store"
 PAGES = (
     "/", "/?group=optimizer", "/run/gd", "/run/gd/spectrum", "/run/gd/surface/pca", "/run/gd/volume",
-    "/path/gd/sweep%2Fadam", "/run/bare",
+    "/path/gd/sweep%2Fadam", "/run/bare", "/run/game/gan",
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("fuzz"))
+    root = make_store(tmp_path_factory.mktemp("fuzz"))
+    game_run.logged(root / "game")
+    return root
 
 
 @pytest.fixture(scope="module")

@@ -506,3 +506,12 @@ def test_the_structure_page_follows_the_step_and_says_what_is_zero(visit: Open, 
     expect(kpi(page, "Zero weights")).to_have_text("0.0 %")
     expect(page.get_by_role("heading", name="Group norms at step 0")).to_be_visible()
     search(page, r"/structure\?step=0$")
+
+
+def test_the_structure_page_of_a_low_rank_training_shows_ranks_and_eigenvectors(visit: Open, address: str) -> None:
+    page = visit(address, "/run/sweep%2Fadam/structure", graphs=5)
+    ranks, tangent = (page.locator(f'section[data-card="{name}"]') for name in ("ranks-over", "tangent"))
+    expect(ranks.locator(".caption")).to_contain_text("0 3, 2 2. 0 changes in all")
+    expect(tangent.locator(".caption")).to_contain_text("of a random direction, 0.500")
+    names = "document.querySelector('section[data-card=ranks-over] .js-plotly-plot').data.map(t => t.name)"
+    assert page.evaluate(names)[:2] == ["0", "2"]

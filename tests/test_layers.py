@@ -45,7 +45,7 @@ RECORDS = tuple(
     f"landscape.{name}"
     for name in (
         "records", "records.*", "quadrature", "rules", "bounds", "smoothing", "sampling", "stability", "overlaps",
-        "completeness", "shares", "rounding", "quadratic", "topology", "distribution", "cells", "leading",
+        "completeness", "shares", "rounding", "quadratic", "topology", "distribution", "cells", "leading", "history",
         "comparison",
         "sharpening", "outliers", "events", "replicates",
     )
@@ -62,7 +62,8 @@ PROBLEMS = (
     "landscape.checkpoints", "landscape.game", "landscape.payoffs", "landscape.modes", "landscape.problems",
     "landscape.problems.*", "landscape.optimizers", "landscape.optimizers.*", "landscape.regularizers",
     "landscape.regularizers.*", "landscape.groupings",
-    "landscape.groupings.*",
+    "landscape.groupings.*", "landscape.fitting", "landscape.symmetries", "landscape.axes", "landscape.axis_rules",
+    "landscape.wiring", "landscape.growing", "landscape.growing.*", "landscape.lowrank", "landscape.factored",
 )  # fmt: skip
 OPERATORS = ("landscape.operators", "landscape.operators.*")
 BROWSER = ("landscape.app", "landscape.app.*")
@@ -98,7 +99,7 @@ ROOMS = (
     Room(("landscape.mpi",), RANKS, ("mpi4py", "numpy", "torch"), ("torch.nn",)),
     Room(RANKS, RANKS, ("numpy", "torch"), ("torch.nn",)),
     Room(OPERATORS, OPERATORS, ("torch",)),
-    Room(PROBLEMS, (*PROBLEMS, *KRYLOV), ("torch", "numpy", "safetensors", "sklearn")),
+    Room(PROBLEMS, (*PROBLEMS, *KRYLOV), ("torch", "numpy", "scipy", "safetensors", "sklearn")),
     Room(
         FIGURES,
         (*RECORDS, *FOLLOWING, *FIGURES),

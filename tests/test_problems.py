@@ -466,10 +466,10 @@ ALL_OPTIMIZERS = sorted({*torch_optimizers(), *plugins.names("landscape.optimize
 @pytest.mark.parametrize("name", ALL_OPTIMIZERS)
 def test_every_optimizer_lowers_the_loss_of_the_digits(name: str) -> None:
     problem = build_problem("digits_mlp", {"seed": 0, "hidden": 8})
-    slow = name in ("adadelta", "asgd", "sgd", "adagrad", "adafactor", "sam", "optimistic")
+    slow = name in ("adadelta", "asgd", "sgd", "adagrad", "adafactor", "sam", "optimistic", "dlrt")
     rate = {"extragradient": 0.1}.get(name, 0.5 if slow else 0.01)  # it is stable for half of descent's rates
     settings = {} if name == "adafactor" else {"lr": rate}
-    optimizer = make_optimizer(name, problem.model, settings)
+    optimizer = make_optimizer(name, problem.model, settings, problem)
     batches, before = MiniBatches(problem, 256, 0), problem.evaluate(problem.weights())["loss"]
     for step in range(20):
         train_step(problem, optimizer, batches.at(step))

@@ -12,7 +12,7 @@ import numpy as np
 from landscape.errors import LandscapeError
 from landscape.records import Record, Saliency, Structure, structure_key
 
-from .. import facts, scales, shell
+from .. import architectures, facts, low_rank, scales, shell
 from ..common import Scene, badge
 from ..plots import structure as plot
 from ..reading import Reader
@@ -81,10 +81,15 @@ def build(reader: Reader, place: Place) -> Page:
         slider=scene.slider,
         kpis=lambda i: kpis(found, scene.step(i)),
         tabs=tabs(scene, found),
-        cards=[
-            sparsity_card(found), norms_card(found), worth_card(found), against_card(found), *scales.cards(scene),
-        ],
+        cards=[sparsity_card(found), norms_card(found), worth_card(found), against_card(found),
+               *low_rank.cards(scene, found.structures, made), *scales.cards(scene), *cells(scene)],
     )
+
+
+def cells(scene: Scene) -> list[Card]:
+    """The searched architecture, where there is one."""
+    found = architectures.card(scene)
+    return [found] if found is not None else []
 
 
 def layer(scene: Scene, found: Found) -> int | None:

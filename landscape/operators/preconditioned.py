@@ -78,12 +78,12 @@ def scale(problem: Any, checkpoint: Any) -> Tensor:
         ProblemError: the optimizer has no such state, or not yet; the message names the first checkpoint that has.
     """
     info = checkpoint.run.info
-    if info.optimizer not in _METRICS:
+    if info.stepper not in _METRICS:
         raise ProblemError(
             f"preconditioned needs a run of {', '.join(_METRICS)}; '{checkpoint.run.root}' was trained with "
-            f"{info.optimizer}, which keeps no second moments. Use --operator hessian"
+            f"{info.stepper}, which keeps no second moments. Use --operator hessian"
         )
-    metric, named = _METRICS[info.optimizer]
+    metric, named = _METRICS[info.stepper]
     for group in info.settings.get("groups", ()):
         different = [name for name in named if group.get(name) != info.settings.get(name)]
         if different:

@@ -7,8 +7,17 @@ from torch import nn
 
 from ..errors import UsageError
 
+
+class Gaussian(nn.Module):
+    """exp(-z^2 / 2) of every entry."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return torch.exp(-z.square() / 2)
+
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU, "softplus": nn.Softplus, "relu": nn.ReLU
+    "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU, "softplus": nn.Softplus, "relu": nn.ReLU,
+    "gaussian": Gaussian,
 }  # fmt: skip
 
 

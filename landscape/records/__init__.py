@@ -35,9 +35,9 @@ KINDS: dict[str, type[Record]] = {
         Curve,
         Architecture,
         Game,
+        ScaleSpace,
         Saliency,
         Structure,
-        ScaleSpace,
     )
 }
 

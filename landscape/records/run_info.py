@@ -23,3 +23,9 @@ class RunInfo:
     created: str  # ISO 8601, UTC
     finished: str | None = None
     meta: Meta = field(default_factory=dict)  # versions, command, commit, host
+
+    @property
+    def stepper(self) -> str:
+        """The optimizer that takes the steps: of one that changes the network, the one inside of it."""
+        inner = self.settings.get("inner")
+        return inner if isinstance(inner, str) else self.optimizer

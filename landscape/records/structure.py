@@ -25,6 +25,9 @@ class Structure(Record):
 
     `zeros` are those of the optimizer's own read-out where it has one. `left` counts the weights of the network
     without its dead units, None where the model cannot be traced.
+
+    Of a low-rank training there are singular values; where eigenvectors of the Hessian were known, the length of
+    their part P_T v along which the ranks stay, beside that of a random direction, `tangent_chance`.
     """
 
     kind: ClassVar[str] = "structure"
@@ -35,6 +38,10 @@ class Structure(Record):
         "norms": (("group",), "norm of a group's weights"),
         "group_layers": (("group",), "number of the group's layer"),
         "dead": (("group",), "1 where all of the group's weights lie within the threshold of zero"),
+        "sigma": (("value",), "singular value of a low-rank layer's weight, largest first"),
+        "sigma_layers": (("value",), "number of the singular value's layer"),
+        "tangent": (("vector",), "share of a top eigenvector of the Hessian in the tangent space, |P_T v|"),
+        "tangent_values": (("vector",), "its eigenvalue"),
     }
     step: int
     layers: list[str]  # (layer,)
@@ -49,6 +56,11 @@ class Structure(Record):
     left: int | None = None
     removed: dict[str, int] = field(default_factory=dict)  # layer -> units that pruning takes out
     meta: Meta = field(default_factory=dict)
+    sigma: Array | None = None  # (value,)
+    sigma_layers: NDArray[np.int64] | None = None  # (value,)
+    tangent: Array | None = None  # (vector,)
+    tangent_values: Array | None = None  # (vector,)
+    tangent_chance: float | None = None
 
     @property
     def key(self) -> str:
@@ -57,6 +69,13 @@ class Structure(Record):
     @property
     def size(self) -> int:
         return int(self.weights.sum())
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """Rank by layer, of those that are trained in factors."""
+        if self.sigma_layers is None:
+            return {}
+        return {name: int(n) for number, name in enumerate(self.layers) if (n := (self.sigma_layers == number).sum())}
 
     def share(self, values: Array) -> float:
         """Mean of a share by layer (`small` or `zeros`) over all weights."""

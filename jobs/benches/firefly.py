@@ -1,0 +1,200 @@
+"""What fast splitting and firefly descent claim, trained here: the value, and whether it holds.
+
+  landscape bench firefly
+  landscape bench firefly --seeds 32 --markdown docs/benchmarks.md
+
+Toys are radial-basis students that grow from one to eight units, one a stage of 2,000 steps. The eigenpairs are those
+of the splitting matrices of a 784-64-10 tanh network on 2,000 images of Fashion-MNIST (of the digits where it is not
+installed), in float64. The tasks are digits with permuted pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+from .. import _common
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ._tables import Row, Table
+
+WIDTH = 8
+SHOWN = (1, 2, 3, 4, 5, 6, 8)
+METHODS = ("firefly", "random new unit", "splitting steepest descent")
+FEW, MANY = 20, 200  # steps of training before the splitting matrices are looked at
+Losses = dict[str, list[float]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seeds", type=_common.positive, default=8, help="toys (default: 8)")
+    parser.add_argument("--networks", type=_common.positive, default=3, help="seeds of the others (default: 3)")
+    parser.add_argument("--stage", type=_common.positive, default=2000, help="steps a stage of the toys")
+
+
+def measure(args: argparse.Namespace) -> Iterator[Table]:
+    from ._tables import Table
+
+    if args.quick:
+        args.seeds, args.networks, args.stage = 2, 1, 40
+    columns = {"solver": "", "CPU s": ".2f", "speed-up": ".1f", "median rel. error": ".1e", "largest": ".1e",
+               "rank correlation": ".3f", "lowest fifth found": ".2f"}  # fmt: skip
+    solved: dict[int, dict[str, Any]] = {}
+    for steps in (FEW, MANY):
+        yield Table(f"Smallest eigenpairs of 64 splitting matrices after {steps} steps of training", columns,
+                    _solved(args, steps, solved), "Errors against dense matrices; means over "
+                    f"{args.networks} networks, the largest over all.")  # fmt: skip
+    yield Table("Choice under a budget: 200 random cases", {"what": "", "value": ".3g"}, _budgets(args.seed))
+    losses: dict[str, Losses] = {}
+    used: list[list[str]] = []
+    yield Table(f"Toys: median loss by number of units, {args.seeds} seeds", {
+        "method": "", **{str(n): ".2g" for n in SHOWN},
+    }, _toys(args, losses, used))  # fmt: skip
+    grown: dict[str, list[dict[str, Any]]] = {}
+    yield Table(f"Three tasks of permuted digits, 16 units and 8 more a task, {args.networks} seeds", {
+        "method": "", "units": ".0f", "test accuracy": ".3f", "of new tasks": ".3f", "forgotten": ".3f", "grown": "",
+    }, _tasks(args, grown), "Forgotten: the largest loss of accuracy of a task since it was learned.")  # fmt: skip
+    yield Table("Claims", {"claim": "", "value": "", "holds": ""}, _claims(solved, losses, used, grown))
+
+
+# ---------------------------------------------------------------------- fast splitting
+
+
+def _solved(args: argparse.Namespace, steps: int, solved: dict[int, dict[str, Any]]) -> Iterator[Row]:
+    from . import _eigenpairs_of_neurons as neurons
+
+    found: dict[str, Any] = {}
+    for seed in range(args.seed, args.seed + args.networks):
+        for name, seconds, base, errors in neurons.solvers(seed, steps, args.quick):
+            found.setdefault(name, []).append((seconds, base, errors))
+    rows = list(neurons.rows(found))
+    solved[steps] = {row[0]: row for row in rows}
+    yield from rows
+
+
+def _budgets(seed: int) -> Iterator[Row]:
+    import numpy as np
+
+    from landscape.growing.budget import WHOLE, knapsack, relaxed
+
+    generator = np.random.default_rng(seed)
+    gaps, kept = [], []
+    for _ in range(200):
+        n = int(generator.integers(30, 200))
+        values, costs = generator.normal(size=n), generator.uniform(0.1, 3.0, n)
+        budget = float(generator.uniform(0.2, 0.6) * costs.sum())
+        ours, theirs = knapsack(values, costs, budget), relaxed(values, costs, budget)
+        gaps.append(abs(values @ ours - values @ theirs) / abs(values @ theirs))
+        kept.append((values @ (theirs >= WHOLE)) / (values @ theirs))
+    yield "linear programme against the fractional knapsack, largest relative gap", max(gaps)
+    yield "share of its value that the integer part keeps, least", min(kept)
+
+
+# ---------------------------------------------------------------------- toys
+
+
+def _toys(args: argparse.Namespace, losses: dict[str, Losses], used: list[list[str]]) -> Iterator[Row]:
+    from ._rbf_toys import students
+
+    growers: tuple[Callable[..., nn.Sequential], ...] = (_firefly, _new, _split)
+    for method, grower in zip(METHODS, growers, strict=True):
+        toys = students(range(args.seed, args.seed + args.seeds))
+        median: list[float] = []
+        for units in range(1, WIDTH + 1):
+            toys.train(args.stage)
+            median.append(float(toys.losses().median()))
+            if units < WIDTH:
+                picked: list[str] = []
+                toys.take([grower(toys, i, args.seed + 100 * units + i, picked) for i in range(args.seeds)])
+                if method == "firefly":
+                    used.append(picked)
+        losses[method] = {str(n): [median[n - 1]] for n in SHOWN}
+        yield method, *(median[n - 1] for n in SHOWN)
+
+
+def _firefly(toys: Any, i: int, seed: int, picked: list[str]) -> nn.Sequential:
+    from landscape.growing.firefly import grow_model
+
+    grown, report = grow_model(
+        toys.model(i), lambda model: [toys.loss(i, model)], budget=1, steps=200, lr=1e-2, penalty=0.0, eps=0.1,
+        units=20, start=0.1, spread=1.0, seed=seed,
+    )  # fmt: skip
+    if not report.chosen:
+        return _new(toys, i, seed, picked)
+    picked.append(report.chosen[0].kind)
+    return cast("nn.Sequential", grown)
+
+
+def _new(toys: Any, i: int, seed: int, _picked: list[str]) -> nn.Sequential:
+    """A random unit with a small random out-weight."""
+    from landscape.growing.candidates import Candidates, Choice
+
+    model = toys.model(i)
+    Candidates(model, eps=0.1, units=1, splits=False, spread=1.0, seed=seed).apply([Choice("unit", "0", 0, 0.0)])
+    return cast("nn.Sequential", model)
+
+
+def _split(toys: Any, i: int, _seed: int, _picked: list[str]) -> nn.Sequential:
+    """The unit of the smallest eigenvalue in two, whatever its sign, by eps = 0.01."""
+    import torch
+
+    from landscape.growing.candidates import Candidates, Choice
+    from landscape.growing.rayleigh import SplittingProduct, lanczos
+
+    model = toys.model(i)
+    pairs = lanczos(SplittingProduct(model), toys.loss(i, model))["0"]
+    unit = int(pairs.values.argmin())
+    found = Candidates(model, eps=1e-2, units=0)
+    with torch.no_grad():
+        found.weights["0/split"][unit] = 1e-2 * pairs.vectors[unit]
+    found.apply([Choice("split", "0", unit, 0.0)])
+    return cast("nn.Sequential", model)
+
+
+# ---------------------------------------------------------------------- tasks
+
+
+def _tasks(args: argparse.Namespace, grown: dict[str, list[dict[str, Any]]]) -> Iterator[Row]:
+    from . import _tasks as tasks
+
+    steps = 20 if args.quick else 400
+    for method in tasks.METHODS:
+        runs = [tasks.trained(method, seed, 3, 8, steps) for seed in range(args.seed, args.seed + args.networks)]
+        grown[method] = runs
+        yield from tasks.rows({method: runs})
+
+
+# ---------------------------------------------------------------------- claims
+
+
+def _claims(
+    solved: dict[int, dict[str, Any]], losses: dict[str, Losses], used: list[list[str]],
+    grown: dict[str, list[dict[str, Any]]],
+) -> Iterator[Row]:  # fmt: skip
+    for steps, rows in solved.items():
+        descent, lanczos = (next(r for n, r in rows.items() if n.startswith(word)) for word in ("Rayleigh", "Lanczos"))
+        yield (f"Rayleigh descent finds >= 90 % of the lowest fifth at >= 2x the speed, after {steps} steps",
+               f"{descent[6]:.0%}, {descent[2]:.1f}x", descent[6] >= 0.9 and descent[2] >= 2)  # fmt: skip
+        yield (f"Lanczos, 20 products: largest error <= 1e-4 at >= 5x the speed, after {steps} steps",
+               f"{lanczos[4]:.1e}, {lanczos[2]:.1f}x", lanczos[4] <= 1e-4 and lanczos[2] >= 5)  # fmt: skip
+    at = {method: found["4"][0] for method, found in losses.items()}
+    new, split = at["firefly"] / at[METHODS[1]], at["firefly"] / at[METHODS[2]]
+    yield "firefly at 4 units <= 0.5 x the loss with a random new unit", f"{new:.2f} x", new <= 0.5
+    yield "firefly at 4 units <= 0.2 x the loss of splitting", f"{split:.3f} x", split <= 0.2
+    shares = ", ".join(f"{sum(k == 'unit' for k in kinds) / max(len(kinds), 1):.0%}" for kinds in used)
+    yield "share of growths that were new units, by stage", shares, None
+    from ._tasks import METHODS as TASKS
+    from ._tasks import forgotten
+
+    def accuracy(method: str) -> float:
+        return float(statistics.mean(statistics.mean(run["final"]) for run in grown[method]))
+
+    lost = forgotten(grown[TASKS[0]])
+    yield "tasks grown with masks forget nothing", f"{lost:.3f}", lost == 0
+    lost = forgotten(grown[TASKS[4]])
+    yield "fine-tuning forgets more than 10 points", f"{lost:.3f}", lost > 0.1
+    gain = accuracy(TASKS[0]) - accuracy(TASKS[2])
+    yield "firefly's units are better than random new ones on the tasks", f"{100 * gain:+.2f} points", gain > 0

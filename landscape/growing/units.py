@@ -1,0 +1,154 @@
+"""Which layers have units that can be split or added: read from the traced graph, not from a table of architectures.
+
+A unit must be produced by one linear or convolutional layer and read by such layers. Whether it also keeps to itself in
+between (activation, pooling, BatchNorm with fixed statistics) is for `splitting` to see.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ProblemError
+from ..fitting import CONVOLUTIONS, PRODUCERS, fitted
+from ..problem import Problem
+from ..symmetries import Symmetries, symmetries_of
+from ..wiring import Wiring
+from .embedding import Cut, Widening
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer whose units may be split, with all that belongs to them."""
+
+    name: str
+    units: int
+    produced: tuple[Cut, ...]
+    read: tuple[Cut, ...]
+
+    @property
+    def readers(self) -> list[str]:
+        return [cut.tensor.rpartition(".")[0] for cut in self.read]
+
+    def widening(self, sources: Sequence[int], weights: Sequence[float]) -> Widening:
+        return Widening(self.name, list(sources), list(weights), self.produced, self.read)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Layers that can grow, in the order of the model, and why others cannot."""
+
+    able: list[Layer]
+    refused: dict[str, str]
+
+    def need(self, names: str | None = None) -> list[Layer]:
+        """All of them, or those whose names are listed, separated by commas.
+
+        Raises:
+            ProblemError: there are none, or a listed one cannot be split; the message says why.
+        """
+        wanted = [] if names is None else [name.strip() for name in names.split(",")]
+        for name in wanted:
+            if name not in {layer.name for layer in self.able}:
+                reason = self.refused.get(name, "there is no such layer of hidden units")
+                raise ProblemError(f"the units of layer '{name}' cannot be split: {reason}")
+        if not self.able:
+            reasons = "; ".join(f"'{name}': {why}" for name, why in self.refused.items()) or "it has no hidden layer"
+            raise ProblemError(f"no unit of this network can be split: {reasons}")
+        return [layer for layer in self.able if not wanted or layer.name in wanted]
+
+
+def layers_of(problem: Problem, symmetries: Symmetries | None = None) -> Layers:
+    """The layers of a problem's model whose units can be split."""
+    doubled = _doubled(problem)
+    if doubled is not None:
+        found = layers_of(doubled)
+        if found.able:
+            units = {layer.name: len(problem.model.get_parameter(f"{layer.name}.weight")) for layer in found.able}
+            return Layers([replace(layer, units=units[layer.name]) for layer in found.able], found.refused)
+    symmetries = symmetries_of(problem) if symmetries is None else symmetries
+    wiring = Wiring(problem.model, symmetries)
+    able: list[Layer] = []
+    refused: dict[str, str] = {}
+    for name, module in problem.model.named_modules():
+        if isinstance(module, PRODUCERS):
+            layer = _layer(name, module, wiring, symmetries)
+            if isinstance(layer, Layer):
+                able.append(layer)
+            elif layer:
+                refused[name] = layer
+    if not symmetries.sizes and symmetries.obstacles:
+        refused[type(problem.model).__name__] = symmetries.obstacles[0]
+    return Layers(able, refused)
+
+
+def _doubled(problem: Problem) -> Problem | None:
+    """With two units in every hidden layer of one, which the graph cannot tell from no axis; None where there is none.
+
+    What a single unit is read by is guessed from the order of the modules; a wrong guess makes no network.
+    """
+    state = problem.state()
+    producers = [(n, m) for n, m in problem.model.named_modules() if isinstance(m, PRODUCERS)]
+    names = [name for name, _module in problem.model.named_modules()]
+    single = False
+    for (name, module), (reader, reading) in itertools.pairwise(producers):
+        if len(module.get_parameter("weight")) == 1:
+            single = True
+            between = names[names.index(name) : names.index(reader)]
+            for tensor in [n for n in state if n.rpartition(".")[0] in between and state[n].ndim]:
+                state[tensor] = torch.cat([state[tensor]] * 2)
+            state[f"{reader}.weight"] = torch.cat([state[f"{reader}.weight"]] * 2, dim=1)
+            if isinstance(reading, CONVOLUTIONS) and reading.groups > 1:
+                return None
+    return problem.first_batch().with_model(fitted(problem.model, state)) if single else None
+
+
+def _layer(name: str, module: nn.Module, wiring: Wiring, symmetries: Symmetries) -> Layer | str:
+    """The layer, or why it is none; '' of a layer that makes the network's outputs."""
+    weight = f"{name}.weight"
+    out = wiring.places(weight, "out")
+    if not out:
+        return "" if weight not in symmetries.factors or wiring.places(weight, "in") else "its units are no rows"
+    group, rows = out[0].group, module.get_parameter("weight").shape[0]
+    if len(out) > 1 or symmetries.factors[weight][0] != (rows, group) or group in wiring.fixed:
+        return "its units come in blocks or are used in a way that is not known"
+    if isinstance(module, CONVOLUTIONS) and module.groups > 1:
+        return "it is a grouped convolution"
+    produced: list[Cut] = []
+    read: list[Cut] = []
+    state = wiring.model.state_dict()
+    for tensor in symmetries.factors:
+        for place in (p for p in wiring._places[tensor] if p.group == group):
+            cut = _cut(tensor, state[tensor], symmetries.factors[tensor], place.at)
+            if place.role == "out" and tensor != weight:
+                return f"its units are also made by layer '{tensor.rpartition('.')[0]}'"
+            if place.role == "through":
+                return f"its units go through the grouped convolution '{tensor.rpartition('.')[0]}'"
+            (read if place.role == "in" else produced).append(cut)
+    if not read:
+        return "no linear or convolutional layer reads its units"
+    return Layer(name, rows, tuple(produced), tuple(read))
+
+
+def _cut(name: str, tensor: Tensor, factors: Sequence[tuple[int, int | None]], at: int) -> Cut:
+    """The axis of a tensor in which a factor lies, and how much of it lies behind the factor.
+
+    Raises:
+        ProblemError: something lies before it, as of units that come in blocks.
+    """
+    start = 0
+    for axis, length in enumerate(tensor.shape):
+        product, stop = 1, start
+        while product < length:
+            product, stop = product * factors[stop][0], stop + 1
+        if start <= at < stop:
+            before = int(torch.tensor([size for size, _ in factors[start:at]] or [1]).prod())
+            if before > 1:
+                raise ProblemError(f"units of '{name}' come in blocks, which cannot grow")
+            return Cut(name, axis, length // factors[at][0])
+        start = stop
+    raise ProblemError(f"'{name}' has no axis for its units")
