@@ -61,6 +61,17 @@ def best_hardware(widths: Sequence[int], area: int, tiles: Iterable[int] = TILES
     return min(within, key=lambda pair: (pair[1].cycles, pair[1].energy, pair[0]), default=None)
 
 
+def hardware_front(widths: Sequence[int], area: int, tiles: Iterable[int] = TILES) -> list[tuple[Tiles, Cost]]:
+    """The tiles within an area that no others beat in both cycles and energy, by cycles."""
+    found = [(some, cost(widths, some)) for some in itertools.product(tuple(tiles), repeat=len(widths) - 1)]
+    within = sorted((pair for pair in found if pair[1].area <= area), key=lambda p: (p[1].cycles, p[1].energy, p[0]))
+    kept: list[tuple[Tiles, Cost]] = []
+    for some, price in within:
+        if not kept or price.energy < kept[-1][1].energy:
+            kept.append((some, price))
+    return kept
+
+
 @dataclass(frozen=True)
 class Child:
     """One that the controller has sampled; `accuracy` is None for those that were never trained."""
@@ -88,8 +99,9 @@ class Controller:
         return int(self._random.choice(len(self.tables[table]), p=self.probabilities(table)))
 
     def probabilities(self, table: int) -> NDArray[np.float64]:
-        exponential: NDArray[np.float64] = np.exp(self.tables[table] - self.tables[table].max())
-        return exponential / exponential.sum()
+        exponential = np.exp(self.tables[table] - self.tables[table].max())
+        found: NDArray[np.float64] = exponential / exponential.sum()
+        return found
 
     def learn(self, choices: Sequence[int], reward: float) -> None:
         """table += rate (reward - mean reward) grad log probability."""

@@ -18,6 +18,7 @@ from landscape.coexploration import (
     dominates,
     explore,
     front,
+    hardware_front,
 )  # fmt: skip
 from landscape.errors import UsageError
 
@@ -42,6 +43,11 @@ def test_the_best_hardware_is_the_best_of_all_and_a_larger_area_is_never_slower(
         assert found[1].cycles == min(c.cycles for c in tried if c.area <= area)
         assert slow is None or found[1].cycles <= slow
         slow = found[1].cycles
+        worth = hardware_front(widths, area)
+        assert worth[0] == found
+        for tiles in itertools.product(TILES, repeat=3):
+            price = cost(widths, tiles)
+            assert price.area > area or any(w.cycles <= price.cycles and w.energy <= price.energy for _, w in worth)
     assert best_hardware(widths, 2) is None
 
 
