@@ -113,19 +113,21 @@ def _claims(found: list[Numbers]) -> Iterator[Row]:
 
     from landscape.coexploration import TILES, best_hardware, dominates
 
-    beaten = points = violators = trained_violators = turned_away = 0
+    beaten = faster = points = violators = trained_violators = turned_away = 0
     for row in found:
         joint, fixed = row["joint front"], row["fixed front"]
         points += len(fixed)
         beaten += sum(any(dominates(a, b) for a in joint) for b in fixed)
+        faster += sum(any(a.accuracy >= b.accuracy and a.cost.cycles <= b.cost.cycles for a in joint) for b in fixed)
         for child in row["joint"]:
             best = best_hardware((64, *child.hidden, 10), AREA, TILES)
             violates = best is None or best[1].cycles > MOST_CYCLES
             violators += violates
             trained_violators += violates and child.accuracy is not None
             turned_away += child.accuracy is None
-    yield ("Every child of the fixed hardware's front is dominated or equalled by the joint front",
-           f"{beaten} of {points}", beaten == points)  # fmt: skip
+    yield ("Every child of the fixed hardware's front is dominated or equalled by one of the joint front, in accuracy and "
+           "cycles", f"{faster} of {points}", faster == points)  # fmt: skip
+    yield "in energy as well", f"{beaten} of {points}", beaten == points
     yield ("No violator of the specification is trained", f"{trained_violators} of {violators} violators",
            trained_violators == 0)  # fmt: skip
     yield "Children judged without a training (reported)", f"{turned_away}", None
