@@ -125,8 +125,8 @@ def _claims(found: list[Numbers]) -> Iterator[Row]:
             violators += violates
             trained_violators += violates and child.accuracy is not None
             turned_away += child.accuracy is None
-    yield ("Every child of the fixed hardware's front is dominated or equalled by one of the joint front, in accuracy and "
-           "cycles", f"{faster} of {points}", faster == points)  # fmt: skip
+    yield ("Every child of the fixed hardware's front is dominated or equalled by one of the joint front, in accuracy "
+           "and cycles", f"{faster} of {points}", faster == points)  # fmt: skip
     yield "in energy as well", f"{beaten} of {points}", beaten == points
     yield ("No violator of the specification is trained", f"{trained_violators} of {violators} violators",
            trained_violators == 0)  # fmt: skip
