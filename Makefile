@@ -111,8 +111,9 @@ lint: install ## ruff and mypy
 bench: install ## all benchmarks into docs/benchmarks.md (twenty minutes, idle machine; ARGS=--quick for a look)
 	@OMP_NUM_THREADS=1 $(BIN)/landscape bench all --markdown '$(if $(filter --quick,$(ARGS)),build,docs)/benchmarks.md' $(ARGS)
 
-pictures: install ## the pictures of README and docs/tour.md, from the demo's store (needs chromium)
+pictures: install ## the pictures of README and docs/, from the demo's store (needs chromium)
 	@$(BIN)/python docs/pictures.py '$(STORE)' docs
+	@OMP_NUM_THREADS=1 $(BIN)/python docs/portraits.py build/portraits docs
 
 clean: ## remove the environment, the demo's store and everything generated
 	rm -rf $(VENV) '$(STORE)' build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from dash import ALL, Dash, Input, Output, State, ctx, html, no_update
+from dash import ALL, Dash, Input, Output, State, html
 from dash import ClientsideFunction as Client
 from dash.development.base_component import Component
 
 from landscape.errors import LandscapeError
 
-from . import progress, router, shell
+from . import progress, router, scrubbing, shell
 from .reading import NotFound, Reader
 from .view import Page, Place
 
@@ -34,7 +34,6 @@ def _callback(app: Dash, *places: Any) -> Callable[[Function], Function]:
 
 def register(app: Dash, reader: Reader) -> None:
     """Connect an app to the store behind `reader`."""
-    pages = router.Pages(reader)
     _register_browser_side(app)
 
     @_callback(
@@ -49,30 +48,6 @@ def register(app: Dash, reader: Reader) -> None:
     def show(place: Any) -> tuple[Any, ...]:
         with reader.one_look():
             return show_place(reader, place_of(place))
-
-    @_callback(
-        app,
-        Output(graphs("graph"), "figure"),
-        Output(graphs("title"), "children"),
-        Output(graphs("caption"), "children"),
-        Output({"type": "kpis", "index": ALL}, "children"),
-        Input(SLIDER, "value"),
-        State("place", "data"),
-        State("info", "data"),
-    )
-    def move(values: list[Any], place: Any, info: Any) -> tuple[Any, ...]:
-        cards, titles, captions, kpis = (list(group) for group in ctx.outputs_list)
-        try:
-            page = pages.at(place_of(place))
-        except LandscapeError:
-            return tuple([no_update] * len(group) for group in (cards, titles, captions, kpis))
-        index = chosen(page, values, info)
-        return (
-            [moved(page, g["id"]["card"], index) for g in cards],
-            [text(page, "title", g["id"]["card"], index) for g in titles],
-            [text(page, "caption", g["id"]["card"], index) for g in captions],
-            [shell.attempt(lambda: shell.kpi_row(page.kpis(index)), no_update) for _ in kpis],
-        )
 
 
 def _register_browser_side(app: Dash) -> None:
@@ -136,12 +111,12 @@ def show_place(reader: Reader, place: Place) -> tuple[Any, ...]:
         content,
         shell.navigation(router.navigation(module, page, reader)),
         badge,
-        {**info_of(page), "signature": shell.attempt(lambda: reader.signature(runs), "")},
+        {**info_of(page, place), "signature": shell.attempt(lambda: reader.signature(runs), "")},
         shell.attempt(lambda: progress.banner(reader, runs), []),
     )
 
 
-def info_of(page: Page | None) -> dict[str, Any]:
+def info_of(page: Page | None, place: Place) -> dict[str, Any]:
     """What the scripts in the browser need to know about the page."""
     if page is None:
         return {"title": "Nothing to show", "runs": [], "slider": None}
@@ -154,31 +129,6 @@ def info_of(page: Page | None) -> dict[str, Any]:
         "log": s.log,
         "label": s.label,
         "marked": list(s.marked),
+        "steps": scrubbing.address(page, place),
     }
     return {"title": page.title, "runs": list(page.runs), "slider": known or None}
-
-
-def chosen(page: Page, values: list[Any], info: Any) -> int:
-    """Index of the slider's value on this page, even where checkpoints were added since it was drawn."""
-    if page.slider is None or not page.slider.values:
-        return 0
-    try:
-        wanted = float(info["slider"]["values"][int(values[0])])
-    except (TypeError, KeyError, IndexError, ValueError):
-        return page.index
-    places = page.slider.values
-    return min(range(len(places)), key=lambda i: abs(places[i] - wanted))
-
-
-def moved(page: Page, name: str, index: int) -> Any:
-    card = page.card(name)
-    if card is None or card.move is None:
-        return no_update
-    move = card.move
-    return shell.attempt(lambda: move(index), no_update)
-
-
-def text(page: Page, what: str, name: str, index: int) -> Any:
-    card = page.card(name)
-    value = getattr(card, what, None)
-    return shell.attempt(lambda: value(index), no_update) if callable(value) else no_update

@@ -3,7 +3,7 @@
     DIR/index.html            the table of runs; one file a page beside it
     DIR/pages/<page>.js       figures and what the slider's stops change in them
     DIR/data/<card>-....csv   the numbers behind every plot
-    DIR/assets/               plotly.js once, the sheet, two scripts
+    DIR/assets/               plotly.js once, the sheet, three scripts
 
 The folder opens from a file: nothing in it asks a network or a server for anything.
 """
@@ -102,8 +102,8 @@ def _assets(part: Path, theme: str) -> None:
     folder = part / "assets"
     folder.mkdir()
     (folder / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
-    for source in (HERE / "assets" / "style.css", HERE / "assets" / "cards.js", HERE / "frozen" / "site.js"):
-        shutil.copyfile(source, folder / source.name)
+    for source in ("assets/style.css", "assets/cards.js", "assets/replay.js", "frozen/site.js"):
+        shutil.copyfile(HERE / source, folder / Path(source).name)
     (part / MARK).write_text(f"landscape {__version__}, {theme}\n", encoding="utf-8")
 
 
@@ -212,6 +212,8 @@ class _Site:
                 return f'<div class="graph" style="height:{properties["style"]["height"]}"></div>'
             if kind == "Slider":
                 return _slider(leaf.page)
+            if kind == "Button" and "data-copy" in properties:  # a file that was opened may not use the clipboard
+                return ""
             if name == "tab-row" and sum(target(link) is not None for link in markup.links(part)) < 2:
                 return ""
             if name == "downloads":
@@ -296,6 +298,7 @@ _DOCUMENT = """<!doctype html>
 <script src="assets/plotly.min.js"></script>
 <script src="pages/{name}.js"></script>
 <script src="assets/cards.js"></script>
+<script src="assets/replay.js"></script>
 <script src="assets/site.js"></script>
 </body>
 </html>

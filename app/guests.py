@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -74,22 +73,22 @@ def add_raised(fig: go.Figure, surface: records.Surface, guests: Sequence[record
         )  # fmt: skip
 
 
-def arrows(surface: records.Surface, trajectory: records.Trajectory | None, selected: int) -> list[dict[str, Any]]:
-    """Downhill in the plane from the selected checkpoint, as layout annotations; none without gradients.
+def downhill(
+    surface: records.Surface, trajectory: records.Trajectory | None, selected: int
+) -> tuple[float, float] | None:
+    """Where an arrow from the selected checkpoint along the negative gradient ends; None without gradients.
 
     The direction is that of the projected gradient; the length is its share in the plane, of a seventh of the picture.
     """
     if trajectory is None or trajectory.gradient_u is None or trajectory.gradient_v is None:
-        return []
+        return None
     found = shares.gradient_share(trajectory)
-    arrow = {"xref": "x", "yref": "y", "axref": "x", "ayref": "y", "text": "", "showarrow": True, "arrowhead": 2,
-             "arrowwidth": 2.2, "arrowcolor": "white", "x": 0.0, "y": 0.0, "ax": 0.0, "ay": 0.0}  # fmt: skip
     if found is None or not 0 <= selected < len(found) or not np.isfinite(found[selected]):
-        return [{**arrow, "visible": False}]
+        return None
     down = -np.array([trajectory.gradient_u[selected], trajectory.gradient_v[selected]])
     widest = float(np.max(np.abs(down) / [np.ptp(surface.u), np.ptp(surface.v)]))
     if not widest > 0:
-        return [{**arrow, "visible": False}]
+        return None
     tail = np.array([trajectory.u[selected], trajectory.v[selected]])
     tip = tail + down * (float(found[selected]) / 7 / widest)
-    return [{**arrow, "x": float(tip[0]), "y": float(tip[1]), "ax": float(tail[0]), "ay": float(tail[1])}]
+    return float(tip[0]), float(tip[1])

@@ -170,6 +170,7 @@ def facts(record: Record, group: Sequence[Record]) -> list[tuple[str, str]]:
         ("Spent", spent(record)),
         ("Spent on all", total),
         ("Made", str(meta.get("created") or "").replace("T", " ").replace("+00:00", " UTC")),
+        ("SLURM job", str(meta.get("slurm_job") or "")),
         ("Commit", str(meta.get("commit") or "")),
         ("Versions", ", ".join(f"{k} {v}" for k, v in versions.items()) if isinstance(versions, dict) else ""),
     ]  # fmt: skip

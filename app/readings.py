@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
-from dash import Patch, html
+from dash import html
 from dash.development.base_component import Component
 
 from landscape.quadratic import Agreement, Quadratic, agreement
@@ -80,14 +80,8 @@ def overlaid(card: Card, place: Place, surface: Draw) -> Card:
         _add(figure, surface(), over, raised=raised)
         return figure
 
-    def move(i: int) -> Any:
-        patch = card.move(i) if card.move else Patch()
-        if over == "minima" and not raised:  # a step draws the arrows anew, and the numbers with them
-            patch["layout"]["annotations"].extend(bars.labels(minima(surface())))
-        return patch
-
     return dataclasses.replace(
-        card, draw=draw, move=move,
+        card, draw=draw,
         caption=lambda i: words(surface(), over, raised=raised) + shell.text_of(card.caption, i),
     )  # fmt: skip
 

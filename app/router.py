@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 from landscape import plugins
@@ -14,9 +15,10 @@ from .view import Page, Place
 PACKAGE = f"{__package__}.pages"
 
 
-def modules() -> list[Any]:
+@functools.cache
+def modules() -> tuple[Any, ...]:
     """Page modules in navigation order. Each has NAME, ORDER, match(parts), build(reader, place), link(run)."""
-    return sorted((plugins.load(PACKAGE, name) for name in plugins.names(PACKAGE)), key=lambda m: m.ORDER)
+    return tuple(sorted((plugins.load(PACKAGE, name) for name in plugins.names(PACKAGE)), key=lambda m: m.ORDER))
 
 
 class NoPage(NotFound):

@@ -13,25 +13,32 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from dash import Dash
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from landscape.errors import EnvironmentProblem, ProblemError
 
-from . import callbacks, downloads, figures, guard, live, renewal, shell, starting
+from . import callbacks, downloads, figures, guard, live, renewal, scrubbing, shell, starting
 from .production import Production
 from .reading import Reader
 
 DEFAULT_PORT = 8050
 
+# in the page: a browser asks for an icon's file again whenever the URL changes, with every step of a slider
+ICON = (
+    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><rect width='16' height='16' rx='3' fill='#0072B2'/>"
+    "<path d='M2 5 5 11 8 8 10 10 14 4' fill='none' stroke='white' stroke-width='1.8'/></svg>"
+)
 INDEX = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{%title%}</title>
-{%metas%}{%favicon%}
+{%metas%}
+<link rel="icon" href="data:image/svg+xml,ICON">
 <script src="ASSETS/theme.js"></script>
 {%css%}
 </head>
@@ -76,7 +83,7 @@ def make_app(
         title="Landscape",
         **options,
     )
-    app.index_string = INDEX.replace("ASSETS", f"{prefix}assets")
+    app.index_string = INDEX.replace("ASSETS", f"{prefix}assets").replace("ICON", quote(ICON))
     app.layout = shell.frame()
     reader = Reader(root)
     callbacks.register(app, reader)
@@ -86,6 +93,7 @@ def make_app(
     if allow_submit is not None:
         starting.register(app.server, reader, allow_submit)
     live.register(app.server, reader)
+    scrubbing.register(app.server, reader)
     guard.protect(app.server, app.csp_hashes(), token, local=local)
     return app
 

@@ -263,8 +263,13 @@ def move_cursor(x: float) -> Patch:
 
 
 def packed(values: Array | NDArray[np.float32]) -> dict[str, str]:
-    """An array as plotly.js reads it from a patch, where Dash would write digits: single precision, base64."""
+    """An array as plotly.js reads it from a patch, a third of its digits: single precision, base64."""
     return {"dtype": "f4", "bdata": base64.b64encode(np.ascontiguousarray(values, dtype="<f4").tobytes()).decode()}
+
+
+def half(values: Array | NDArray[np.float32]) -> dict[str, str]:
+    """As `packed`, for heights: half precision (3 digits, 6e-5 to 65,504), which `replay.js` unpacks."""
+    return {"dtype": "f2", "bdata": base64.b64encode(np.ascontiguousarray(values, dtype="<f2").tobytes()).decode()}
 
 
 def note(text: str, theme: str, **where: Any) -> dict[str, Any]:

@@ -127,9 +127,8 @@ def card(
             guests.add_raised(fig, surface, others if path is not None else [], scene.info.name)
             return fig
         looks: dict[str, Any] = {"square": square, "points": points, "theme": scene.theme, "height": height}
-        fig = flat.figure(surface, path, selected=place, **looks)
+        fig = flat.figure(surface, path, selected=place, tip=guests.downhill(surface, path, place), **looks)
         guests.add(fig, surface, others if path is not None else [], scene.info.name, scene.theme)
-        fig.update_layout(annotations=guests.arrows(surface, path, place))
         return fig
 
     def move(i: int) -> Any:
@@ -139,9 +138,7 @@ def card(
         if view == "3d":
             return relief.move(showing(read(scene, plane, origin), show), path, selected(path, scene.step(i)))
         place = selected(path, scene.step(i))
-        patch = flat.move(path, place)
-        patch["layout"]["annotations"] = guests.arrows(read(scene, plane, origin), path, place)
-        return patch
+        return flat.move(path, place, guests.downhill(read(scene, plane, origin), path, place))
 
     def caption(_i: int) -> str:
         surface = showing(read(scene, plane, origin), show)

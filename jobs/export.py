@@ -19,28 +19,27 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from landscape.errors import ProblemError, UsageError
 
-from . import _figures
+from . import _figures, _rows
 
-KINDS = ("spectrum", "eigenpairs", "following", "halves", "surface", "volume", "trajectory", "guest", "path",
-         "architecture", "game")  # fmt: skip
-_MAKERS = {"spectrum": "spectrum RUN", "eigenpairs": "spectrum RUN", "halves": "spectrum RUN --halves",
-           "surface": "surface RUN --plane pca", "following": "spectrum RUN", "volume": "volume RUN --plane pca",
-           "trajectory": "trajectory RUN", "guest": "trajectory RUN OTHER", "path": "path RUN OTHER_RUN",
-           "architecture": "derive RUN",
-           "game": "game RUN"}  # fmt: skip
 Object = dict[str, Any]
+
+
+def _kinds() -> list[str]:
+    """Kinds of record, and 'following': the branches of the eigenpairs' vectors."""
+    from landscape.records import KINDS
+
+    return [*(name for name in KINDS if name != "curve"), "following"]  # a curve is a path's own weights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="directory of the run")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--record", choices=KINDS, help="numbers")
+    what.add_argument("--record", choices=_kinds(), metavar="KIND", help=f"numbers: {', '.join(_kinds())}")
     what.add_argument("--figure", metavar="NAME", help=f"{', '.join(_figures.names())}, or all that there is data for")
     what.add_argument("--vtk", metavar="DIRECTORY", help="surfaces and trajectories as VTK files")
     group = parser.add_argument_group("numbers")
@@ -59,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write_records(args: argparse.Namespace) -> int:
+    from landscape.records import KINDS
     from landscape.stores.files import to_json, write_text
     from landscape.stores.run_directory import Run
 
@@ -66,10 +66,10 @@ def _write_records(args: argparse.Namespace) -> int:
     kind = "eigenpairs" if args.record == "following" else args.record  # what is followed are eigenpairs
     keys = [k for k in store.keys(kind) if args.only is None or k.startswith(f"{kind}-{args.only}-")]
     if not keys:
-        maker = _MAKERS[args.record].replace("RUN", args.run, 1)
+        maker = KINDS[kind].made_by.replace("RUN", args.run, 1)
         raise ProblemError(f"run '{args.run}' has no {args.record} record; compute one first: landscape {maker}")
-    objects = _followed(store, keys) if args.record == "following" else [_OBJECTS[kind](store.read(k)) for k in keys]
-    text = to_json(objects) + "\n" if args.format == "json" else _csv(args.record, objects)
+    objects = _followed(store, keys) if args.record == "following" else [_object(store.read(k)) for k in keys]
+    text = to_json(objects) + "\n" if args.format == "json" else _rows.text(args.record, objects)
     if args.out is None:
         sys.stdout.write(text)
         return 0
@@ -80,6 +80,18 @@ def _write_records(args: argparse.Namespace) -> int:
 
 
 # ---------------------------------------------------------------------- JSON
+
+
+def _object(record: Any) -> Object:
+    """A kind's own form, else all of its fields."""
+    return _OBJECTS[record.kind](record) if record.kind in _OBJECTS else _whole(record)
+
+
+def _whole(record: Any) -> Object:
+    import dataclasses
+
+    names = [f.name for f in dataclasses.fields(record) if f.name not in ("meta", *record.large)]
+    return {name: value for name in names if (value := getattr(record, name)) is not None}
 
 
 def _spectrum(record: Any) -> Object:
@@ -181,101 +193,3 @@ def _game(record: Any) -> Object:
 _OBJECTS = {"spectrum": _spectrum, "eigenpairs": _eigenpairs, "halves": _halves, "surface": _surface, "volume": _volume,
             "trajectory": _trajectory, "guest": _trajectory, "path": _path,
             "architecture": _architecture, "game": _game}  # fmt: skip
-
-
-# ---------------------------------------------------------------------- CSV
-
-
-def _csv(kind: str, objects: list[Object]) -> str:
-    import csv
-    import io
-
-    rows = [row for item in objects for row in _ROWS[kind](item)]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
-
-
-def _spectrum_rows(item: Object) -> Iterator[Object]:
-    for probe, nodes in enumerate(item["nodes"]):
-        for i, node in enumerate(nodes):
-            yield {"step": item["step"], "operator": item["operator"], "probe": probe, "node": node,
-                   "weight": item["weights"][probe][i], "residual": item["residuals"][probe][i]}  # fmt: skip
-
-
-def _eigenpairs_rows(item: Object) -> Iterator[Object]:
-    for end, prefix in (("largest", ""), ("smallest", "lowest_")):
-        pairs = zip(item[f"{prefix}values"], item[f"{prefix}residuals"], strict=True)
-        for index, (value, residual) in enumerate(pairs, start=1):
-            yield {"step": item["step"], "operator": item["operator"], "end": end, "index": index, "value": value,
-                   "residual": residual}  # fmt: skip
-
-
-def _following_rows(item: Object) -> Iterator[Object]:
-    for branch in item["branches"]:
-        for i, step in enumerate(branch["step"]):
-            own = branch["branch"]
-            groups = [g["branches"] for g in item["degenerate"] if g["step"] == step and own in g["branches"]]
-            others = " ".join(str(b) for group in groups for b in group if b != own)
-            values = {name: branch[name][i] for name in ("row", "value", "residual", "overlap")}
-            yield {"operator": item["operator"], "branch": own, "step": step, **values, "degenerate_with": others}
-
-
-def _halves_rows(item: Object) -> Iterator[Object]:
-    for end, name in (("largest", "errors"), ("smallest", "lowest_errors")):
-        for index, error in enumerate(item[name], start=1):
-            yield {"step": item["step"], "operator": item["operator"], "end": end, "index": index, "error": error,
-                   "freedom": item["freedom"]}  # fmt: skip
-
-
-def _surface_rows(item: Object) -> Iterator[Object]:
-    metrics = [name for name in ("loss", "accuracy", "test_loss", "test_accuracy") if name in item]
-    for row, v in enumerate(item["v"]):
-        for column, u in enumerate(item["u"]):
-            yield {"step": item["step"], "plane": item["plane"], "u": u, "v": v,
-                   **{name: item[name][row][column] for name in metrics}}  # fmt: skip
-
-
-def _volume_rows(item: Object) -> Iterator[Object]:
-    metrics = [name for name in ("loss", "accuracy", "test_loss", "test_accuracy") if name in item]
-    for slab, w in enumerate(item["w"]):
-        for row in _surface_rows({**item, **{name: item[name][slab] for name in metrics}}):
-            place = {name: row.pop(name) for name in ("step", "plane", "u", "v")}
-            yield {**place, "w": w, **row}
-
-
-def _trajectory_rows(item: Object) -> Iterator[Object]:
-    names = [name for name in item if name not in ("run", "plane", "origin_step")]
-    whose: Object = {name: item[name] for name in ("run", "plane") if name in item}
-    for values in zip(*(item[name] for name in names), strict=True):
-        yield {**whose, **dict(zip(names, values, strict=True))}
-
-
-def _path_rows(item: Object) -> Iterator[Object]:
-    metrics = [name for name in ("loss", "accuracy", "test_loss", "test_accuracy") if name in item]
-    for i, t in enumerate(item["t"]):
-        largest = {"sharpness": item["eigenpairs"][i]["values"][0]} if "eigenpairs" in item else {}
-        yield {"run_a": item["run_a"], "run_b": item["run_b"], "t": t, **{n: item[n][i] for n in metrics}, **largest}
-
-
-def _architecture_rows(item: Object) -> Iterator[Object]:
-    names = ("kind", "source", "target", "operation", "norms", "sizes", "kept")
-    for values in zip(*(item[name] for name in names), strict=True):
-        yield {"step": item["step"], "read_off": item["read_off"], **dict(zip(names, values, strict=True))}
-
-
-def _game_rows(item: Object) -> Iterator[Object]:
-    metrics = dict(zip(item["metric_names"], item.get("metrics", ()), strict=True))
-    losses = {f"loss_{p}": loss for p, loss in zip(item["players"], item["losses"], strict=True)}
-    for values in zip(item["real"], item["imaginary"], item["residuals"], strict=True):
-        found = dict(zip(("real", "imaginary", "residual"), values, strict=True))
-        yield {"step": item["step"], **found, **losses, **metrics}
-
-
-_ROWS = {"spectrum": _spectrum_rows, "eigenpairs": _eigenpairs_rows, "halves": _halves_rows, "surface": _surface_rows,
-         "following": _following_rows, "volume": _volume_rows,
-         "trajectory": _trajectory_rows, "guest": _trajectory_rows, "path": _path_rows,
-         "architecture": _architecture_rows, "game": _game_rows}  # fmt: skip

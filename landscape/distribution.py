@@ -21,13 +21,18 @@ _PARTS = 16  # pieces of a cell in which the distance is summed
 
 
 def distribution(spectrum: Spectrum, places: ArrayLike) -> Array:
-    """Share of the eigenvalues below each place, (len(places),), the mean over the spectrum's Krylov spaces."""
+    """Share of the eigenvalues below each place, (len(places),), the mean over the spectrum's Krylov spaces.
+
+    NaN where one of them has no node, as in a record that was damaged.
+    """
     x = np.asarray(places, dtype=np.float64).ravel()
     lambda0 = _lambda0(spectrum)
     total = np.zeros(len(x))
     for rows in blocks(spectrum):
         known, value = _knots(spectrum, rows, lambda0)
         share = (rows.stop - rows.start) / len(spectrum.nodes)
+        if not len(known):
+            return np.full(len(x), np.nan)
         total += share * np.interp(np.arcsinh(x / lambda0), known, value, left=0.0, right=1.0)
     return total
 

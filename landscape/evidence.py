@@ -6,6 +6,7 @@ import datetime
 import functools
 import importlib.metadata
 import json
+import os
 import platform
 import shlex
 import subprocess
@@ -61,10 +62,16 @@ def _is_ours(script: str) -> bool:
     return script.replace("\\", "/").rpartition("/")[2] in ("landscape", "landscape.exe", "__main__.py", "pytest", "")
 
 
+def batch_job() -> dict[str, str]:
+    """The number of the SLURM job at work; nothing outside of one."""
+    number = os.environ.get("SLURM_JOB_ID")
+    return {"slurm_job": number} if number else {}
+
+
 def evidence(ranks: int = 1, **numbers: Any) -> dict[str, Any]:
     """Command, time, versions and commit, with further numbers of the job."""
     made = {"command": command(ranks), "created": now(), "versions": versions(), "commit": commit(), "ranks": ranks}
-    return made | numbers
+    return made | batch_job() | numbers
 
 
 def normalised(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -98,9 +98,18 @@ def truncated(u: Tensor, core: Tensor, v: Tensor, tau: float, least: int = 1, mo
 
     The error is exactly the tail of the singular values, for u (m, k) and v (n, k) are orthonormal.
     """
-    p, sigma, qt = torch.linalg.svd(core)
+    p, sigma, qt = _decomposed(core)
     rank = rank_within(sigma, tau, least, most)
     return Factors(u @ p[:, :rank], torch.diag(sigma[:rank]), v @ qt[:rank].T)
+
+
+def _decomposed(core: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """P, sigma, Q^T; in float64 where LAPACK's divide and conquer fails in single precision, as it may."""
+    try:
+        p, sigma, qt = torch.linalg.svd(core)
+    except torch.linalg.LinAlgError:
+        p, sigma, qt = (part.to(core.dtype) for part in torch.linalg.svd(core.double()))
+    return p, sigma, qt
 
 
 # ---------------------------------------------------------------------- the tangent space

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from . import resuming
 from .checkpoints import write_tensors
 from .errors import UsageError
-from .evidence import command, commit, now, versions
+from .evidence import batch_job, command, commit, now, versions
 from .records import RunInfo
 from .stores.files import new_directory, to_json, write_text, writing
 from .stores.run_directory import Run
@@ -83,7 +83,7 @@ class Recorder:
             size=sum(p.numel() for p in self.model.parameters() if p.requires_grad),
             seed=seed,
             created=now(),
-            meta={"versions": versions(), "command": command(), "commit": commit(), **(meta or {})},
+            meta={"versions": versions(), "command": command(), "commit": commit(), **batch_job(), **(meta or {})},
         )
         goes_on = resume and (self.root / "run.json").exists()
         self.run = Run(self.root) if goes_on else Run.create(self.root, info)

@@ -70,7 +70,8 @@ class AdamCheckpoint:
     """A checkpoint of an Adam run as far as the operators look at it, with second moments drawn once."""
 
     step = 10
-    optimizer, settings = "Adam", {"betas": [0.9, 0.99], "eps": 1e-3, "amsgrad": False}
+    optimizer = stepper = "Adam"
+    settings = {"betas": [0.9, 0.99], "eps": 1e-3, "amsgrad": False}
 
     def __init__(self, problem: Problem) -> None:
         self.run = self.info = self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 from plotly.utils import PlotlyJSONEncoder
 
 from landscape import plugins
-from landscape.app import callbacks, filters, progress, router
+from landscape.app import callbacks, filters, frames, progress, router
 from landscape.app.reading import Reader
 from landscape.app.server import bind, make_app, serve
 from landscape.app.view import Place, href
@@ -186,32 +187,45 @@ def test_a_loss_that_is_lost_is_marked(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ slider
 
 
-def test_moving_the_slider_sends_patches_for_the_chosen_step(store: Path) -> None:
-    place = Place.parse("/run/gd", "?step=60")
-    _module, page = router.resolve(Reader(store), place)
-    info = callbacks.info_of(page)
-    index = callbacks.chosen(page, [2], info)
-    assert page.slider is not None
-    assert page.slider.values[index] == 20
-    patch = callbacks.moved(page, "training", index).to_plotly_json()["operations"]
-    assert {o["params"]["value"] for o in patch} == {20.0}
-    assert callbacks.text(page, "title", "density", index) == "Spectrum at step 20"
-    whole = json.dumps([callbacks.moved(page, c.name, index) for c in page.cards], cls=PlotlyJSONEncoder)
-    assert len(whole) < 40_000
+def steps_of(store: Path, query: str) -> Any:
+    answer = make_app(store).server.test_client().get(f"/steps?{query}")
+    return json.loads(answer.get_data()) if answer.status_code == 200 else answer.get_data(as_text=True)
 
 
-def test_the_slider_keeps_its_step_when_checkpoints_were_added_meanwhile(store: Path) -> None:
-    _module, page = router.resolve(Reader(store), Place.parse("/run/gd"))
-    older = {"slider": {"values": [0, 60]}}
-    assert page.slider is not None
-    assert page.slider.values[callbacks.chosen(page, [1], older)] == 60
+def test_a_block_of_the_sliders_stops_holds_what_each_of_them_changes(store: Path) -> None:
+    found = steps_of(store, "page=/run/gd&at=20&count=3")
+    assert found["values"] == [10, 20, 30]
+    moves = found["cards"]["training"]["moves"][1]
+    assert {value for _operation, _location, value in moves} == {20.0}
+    assert found["pool"][found["cards"]["density"]["titles"][1]] == "Spectrum at step 20"
+    assert ">20<" in found["pool"][found["kpis"][1][0]]
+    _module, page = router.resolve(Reader(store), Place.parse("/run/gd", "?step=20"))
+    height = next(v for _o, location, v in found["cards"]["density"]["moves"][1] if location == ["data", 0, "y"])
+    exact = page.card("density").draw(page.index).data[0].y  # type: ignore[union-attr]
+    assert np.allclose(np.frombuffer(base64.b64decode(height["bdata"]), "<f2"), exact, rtol=1e-3)
 
 
-@pytest.mark.parametrize("garbage", [None, [], [None], ["x"], [99], [{}]])
-def test_garbage_from_the_slider_is_the_pages_own_step(store: Path, garbage: Any) -> None:
-    _module, page = router.resolve(Reader(store), Place.parse("/run/gd", "?step=10"))
-    assert callbacks.chosen(page, garbage or [], {"slider": {"values": [0]}}) == 1
-    assert callbacks.chosen(page, [0], None) == 1
+def test_a_stop_costs_less_than_five_kilobytes_and_a_block_keeps_its_limit(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in ("/run/gd", "/run/gd/spectrum"):
+        _module, page = router.resolve(Reader(store), Place.parse(path))
+        assert page.slider is not None
+        whole = frames.block(page, 3, 64)
+        assert json.loads(whole)["values"] == list(page.slider.values)
+        assert len(whole) < 5_000 * len(page.slider.values), path
+    monkeypatch.setattr(frames, "BLOCK_BYTES", 3 * len(frames.block(page, 3, 1)))
+    part = json.loads(frames.block(page, 3, 64))
+    assert part["values"] == list(page.slider.values)[2:5]
+
+
+@pytest.mark.parametrize("query", [
+    "", "page=/run/nobody", "page=/run/gd&at=x&count=-5", "page=/&at=1", "page=%00&at=nan",
+    "page=/run/gd&at=1e999&count=1e9",
+])  # fmt: skip
+def test_garbage_about_stops_is_answered(store: Path, query: str) -> None:
+    found = steps_of(store, query)
+    assert isinstance(found, dict) or found.startswith("there is no")
 
 
 # ------------------------------------------------------------------ the web server

@@ -25,7 +25,8 @@ from landscape.app.view import Place, href
 SECRET = "a-secret-outside-of-the-store"
 PAGES = (
     "/", "/?group=optimizer", "/run/gd", "/run/gd/spectrum", "/run/gd/surface/pca", "/run/gd/volume",
-    "/path/gd/sweep%2Fadam", "/run/bare", "/run/game/gan",
+    "/path/gd/sweep%2Fadam", "/run/bare", "/run/game/gan", "/compare", "/run/gd/events", "/run/gd/structure",
+    "/jobs", "/export",
 )  # fmt: skip
 
 
@@ -72,9 +73,10 @@ def look(store: Path, pages: tuple[str, ...] = PAGES) -> str:
         assert answer.status_code == 200, (url, answer.get_data(as_text=True)[:500])
         texts.append(answer.get_data(as_text=True))
         page = resolved(store, path)
+        steps = client.get("/steps", query_string={"page": path, "at": "0"})
+        assert steps.status_code in (200, 404), (url, steps.get_data(as_text=True)[:500])
+        texts.append(steps.get_data(as_text=True))
         for card in page.cards if page else ():
-            callbacks.moved(page, card.name, 0)
-            callbacks.text(page, "caption", card.name, 0)
             file = client.get(f"/data/{card.name}.csv", query_string={"page": path})
             assert file.status_code in (200, 404), (url, card.name)
             texts.append(file.get_data(as_text=True))

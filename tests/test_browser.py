@@ -337,7 +337,7 @@ def test_the_runs_table_filters_sorts_and_leads_to_a_run(visit: Open, address: s
     page = visit(address)
     rows = page.locator("table.runs").first.locator("tbody tr")
     expect(rows).to_have_count(3)
-    expect(page.locator("nav .off")).to_have_count(5)
+    expect(page.locator("nav .off")).to_have_count(7)
     page.get_by_placeholder("Filter").fill("optimizer=Adam")
     search(page, r"\?q=optimizer")
     expect(rows).to_have_count(1)

@@ -21,6 +21,10 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from landscape import cli, drawing, paper, quadrature, records, scales
+from landscape.app import router
+from landscape.app.plots import architecture
+from landscape.app.reading import Reader
+from landscape.app.view import Place
 from landscape.errors import ProblemError, UsageError
 from landscape.figures import density, spectrum
 from landscape.figures import path as along
@@ -221,6 +225,24 @@ def test_no_words_of_a_figure_overlap_or_leave_the_page(run: Run, name: str, siz
     for (one, a), (two, b) in itertools.combinations(words, 2):
         common = Bbox.intersection(a, b)
         assert common is None or min(common.width, common.height) < 2.5, (one, two)  # pixels of 150 dpi
+
+
+def test_the_structure_page_draws_the_searched_cells_at_the_selected_step(run: Run) -> None:
+    page = router.resolve(Reader(Path(run.root).parent), Place.parse("/run/softmax/structure"))[1]
+    card = page.card("architecture")
+    assert card is not None
+    last = searched(120)
+    figure = card.draw(len(page.slider.values) - 1)  # type: ignore[union-attr]
+    strands = [t for t in figure.data if t.mode == "lines" and t.x[0] is not None]
+    places = next(t for t in figure.data if t.mode == "markers+text")
+    assert len(strands) == len(last.norms)
+    assert list(places.text) == ["k-2", "k-1", "1", "2"]
+    # the page's last step is 60, at which every skip is 1e-4: thin, but kept
+    assert card.table(6)["kept"].tolist() == [1] * 15
+    pruned = architecture.figure(last)
+    grey = [t for t in pruned.data if t.hovertemplate and "pruned" in t.hovertemplate]
+    assert len(grey) == int((last.kept == 0).sum()) > 0
+    assert all(t.line.width < 1 for t in grey)
 
 
 def test_captions_state_the_error_of_the_projection(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -258,6 +259,15 @@ def test_weights_that_are_handed_in_are_used_as_they_are() -> None:
     assert torch.equal(model[1].weight, before)
     assert not torch.equal(model[0].weight, first)
     assert "forward" not in vars(model[0])
+
+
+@pytest.mark.parametrize("adaptive", [True, False])
+def test_a_training_that_diverges_says_so_by_its_loss(adaptive: bool) -> None:
+    problem = build_problem("digits_mlp", {"seed": 0, "hidden": [16, 16], "activation": "relu"})
+    optimizer = make_optimizer("dlrt", problem.model, {"lr": 1e12, "adaptive": adaptive})
+    batches = MiniBatches(problem, 256, 0)
+    losses = [train_step(problem, optimizer, batches.at(step)) for step in range(12)]
+    assert not math.isfinite(losses[-1])
 
 
 def test_a_weight_used_elsewhere_is_refused() -> None:

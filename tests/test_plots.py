@@ -28,6 +28,7 @@ from landscape.app.plots import (
     events,
     layers,
     line,
+    low_rank,
     minima,
     outliers_over,
     projection,
@@ -181,10 +182,18 @@ def draw(name: str, theme: str) -> Any:
             share = np.linspace(0, 60, len(s.steps))
             top = np.array([c.sharpness for c in curves])
             return structure.against(share, s.steps, top, share / 100, selected=step, theme=theme)
+        case "low_rank" | "low_rank.tangent":
+            low = [dataclasses.replace(
+                weights_of(k), sigma=np.array([3.0, 1.0, 0.5][: 3 - k // 30]), sigma_layers=np.zeros(3 - k // 30, int),
+                tangent=np.array([0.9, 0.8]), tangent_values=np.array([4.0, 3.0]), tangent_chance=0.6,
+            ) for k in (0, 30)]  # fmt: skip
+            if name == "low_rank.tangent":
+                return low_rank.tangent(low[1], theme=theme)
+            return low_rank.ranks(low, np.array([4.0, 5.0]), selected=step, theme=theme)
     raise AssertionError(f"no example for plots/{name}.py: add one")
 
 
-PARTS = ["structure.norms", "structure.worth", "structure.against"]  # further figures of one file
+PARTS = ["structure.norms", "structure.worth", "structure.against", "low_rank.tangent"]  # further figures of one file
 every_plot = pytest.mark.parametrize("name", [*plugins.names("landscape.app.plots"), *PARTS])
 
 
@@ -405,15 +414,16 @@ def test_the_projection_shows_what_the_plane_holds_of_distance_and_gradient() ->
 def test_the_arrow_points_downhill_in_the_plane_as_long_as_its_share_of_the_gradient() -> None:
     ground, trajectory = softmax_run.plane()
     for i in (0, 3):
-        (arrow,) = guests.arrows(ground, trajectory, i)
-        way = np.array([arrow["x"] - arrow["ax"], arrow["y"] - arrow["ay"]])
+        tip = guests.downhill(ground, trajectory, i)
+        drawn = surface.marker(trajectory, i, tip)
+        way = np.array([drawn["x"][-1] - drawn["x"][0], drawn["y"][-1] - drawn["y"][0]])
         slope = np.array([trajectory.gradient_u[i], trajectory.gradient_v[i]])
         assert way @ slope == pytest.approx(-np.linalg.norm(way) * np.linalg.norm(slope))
         share = np.linalg.norm(slope) / trajectory.gradient_norm[i]
         assert np.max(np.abs(way) / [np.ptp(ground.u), np.ptp(ground.v)]) == pytest.approx(share / 7)
-        assert (arrow["ax"], arrow["ay"]) == (trajectory.u[i], trajectory.v[i])
-    assert guests.arrows(ground, trajectory, -1)[0]["visible"] is False
-    assert guests.arrows(ground, dataclasses.replace(trajectory, gradient_u=None), 0) == []
+        assert (drawn["x"][0], drawn["y"][0]) == (trajectory.u[i], trajectory.v[i])
+    assert guests.downhill(ground, trajectory, -1) is None
+    assert guests.downhill(ground, dataclasses.replace(trajectory, gradient_u=None), 0) is None
 
 
 # ------------------------------------------------------------------ volumes

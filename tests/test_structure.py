@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
 import signal
 from pathlib import Path
 
+import browsing
 import numpy as np
 import pytest
 import torch
 from small_problems import quadratic, symmetric
 
-from landscape import cli, diagonal, structure
+from landscape import cli, diagonal, plugins, records, structure
 from landscape.checkpoints import Checkpoint
 from landscape.curvature import operator_at
 from landscape.loading import build_problem
@@ -147,3 +151,25 @@ def test_saliency_goes_on_after_a_stop_and_is_the_hessians_diagonal(sparse: Path
     assert (found.probes, float(found.errors.max())) == (0, 0.0)
     assert found.pruned.sum() > 64
     assert np.bincount(found.point_layers).tolist() == [520, 90]
+
+
+@pytest.mark.parametrize(("kind", "rows"), [("structure", 7 * (2 + 4)), ("saliency", 10)])
+def test_records_without_a_form_of_their_own_are_exported_by_their_axes(
+    kind: str, rows: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    browsing.make_store(tmp_path)
+    assert cli.main(["export", str(tmp_path / "gd"), "--record", kind]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert cli.main(["export", str(tmp_path / "gd"), "--record", kind, "--format", "csv"]) == 0
+    table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(table) == rows
+    name = {"structure": "norms", "saliency": "diagonal"}[kind]
+    assert [float(r[name]) for r in table if r[name]] == [x for item in found for x in item[name]]
+    assert cli.main(["export", str(tmp_path / "bare"), "--record", kind]) == 3
+    assert f"landscape structure {tmp_path / 'bare'}" in capsys.readouterr().err
+
+
+def test_every_kind_of_record_says_which_command_makes_it() -> None:
+    jobs = plugins.names("landscape.jobs")
+    for kind, record in records.KINDS.items():
+        assert record.made_by.split()[0] in jobs, kind

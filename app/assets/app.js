@@ -71,6 +71,7 @@
       address: function (page, values) {
         info = page || null;
         index = values && values.length && values[0] !== null ? values[0] : null;
+        window.landscape_scrub.show(info, index);
         if (!info) return nothing();
         document.title = info.title + " · Landscape";
         const slider = info.slider;

@@ -19,7 +19,7 @@
   }
 
   function copy(button) {
-    const text = button.parentElement.parentElement.querySelector("pre").textContent;
+    const text = button.closest(".copied").querySelector("code").textContent;
     const done = () => { button.textContent = "Copied"; setTimeout(() => { button.textContent = "Copy"; }, 1500); };
     if (navigator.clipboard) navigator.clipboard.writeText(text).then(done, () => window.prompt("Copy this", text));
     else window.prompt("Copy this", text);

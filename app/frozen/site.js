@@ -4,24 +4,11 @@
   const page = window.landscape_page;
   const input = document.getElementById("stop");
   const output = document.getElementById("stop-text");
-  const moved = {};  // figures as the slider left them
   let at = page.at;
 
   const words = (place) => page.pool[place];
   const section = (name) => document.querySelector(`section[data-card="${CSS.escape(name)}"]`);
   const graph = (name) => { const card = section(name); return card && card.querySelector(".graph"); };
-
-  // A copy of a figure in which only what changes is new, so that plotly sees the difference.
-  function changed(thing, location, make) {
-    if (!location.length) return make(thing);
-    const copy = Array.isArray(thing) ? thing.slice() : Object.assign({}, thing);
-    copy[location[0]] = changed(copy[location[0]], location.slice(1), make);
-    return copy;
-  }
-
-  function apply(figure, [operation, location, value]) {
-    return changed(figure, location, (old) => (operation === "Extend" ? (old || []).concat(value) : value));
-  }
 
   function nearest(x) {
     let best = 0;
@@ -37,16 +24,14 @@
       output.textContent = page.label + ": " + page.texts[at];
     }
     const kpis = document.querySelector(".kpis");
-    if (kpis && page.kpis.length) kpis.innerHTML = words(page.kpis[at]);
+    if (kpis && page.kpis.length) kpis.innerHTML = page.kpis[at].map(words).join("");
     Object.entries(page.cards).forEach(([name, card]) => {
       const place = section(name);
       place.querySelector("h2").textContent = words(card.titles[at]);
       place.querySelector(".caption").textContent = words(card.captions[at]);
       const link = place.querySelector("a[data-csv]");
       if (link) { link.href = words(card.csv[at]) || "#"; link.hidden = !words(card.csv[at]); }
-      if (!card.moves.length) return;
-      moved[name] = card.moves[at].reduce(apply, moved[name]);
-      window.Plotly.react(graph(name), moved[name].data, moved[name].layout);
+      if (card.moves.length) window.landscape_replay.move(graph(name), card.moves[at]);
     });
     window.dispatchEvent(new Event("landscape-moved"));
   }
@@ -69,7 +54,6 @@
   window.landscape_frozen = { evidence: (name) => words(page.cards[name].how[at]) };
 
   const drawing = Object.entries(page.cards).map(([name, card]) => {
-    moved[name] = card.figure;
     const place = graph(name);
     return window.Plotly.newPlot(place, card.figure.data, card.figure.layout, { displayModeBar: false, responsive: true })
       .then(() => place.on("plotly_click", (event) => clicked(name, event)));

@@ -235,15 +235,21 @@ def provenance(scene: Scene) -> html.Section:
         ("Versions", ", ".join(f"{k} {v}" for k, v in versions.items()) or "–"),
         ("Commit", str(info.meta.get("commit") or "–")),
         ("Host", str(info.meta.get("host") or "–")),
+        ("SLURM job", str(info.meta.get("slurm_job") or "–")),
     ]
     rows: list[Component] = [html.Div([html.Dt(k), html.Dd(v)]) for k, v in entries if v != "–"]
     command = info.meta.get("command")
     if command:
-        rows.append(html.Div([html.Dt("Command"), html.Dd(html.Code(str(command)))], className="full"))
+        rows.append(html.Div([html.Dt("Command"), html.Dd(copied(str(command)), className="copied")], className="full"))
     return html.Section(
         [html.Div(html.H2("Where this comes from"), className="head"), html.Dl(rows, className="facts")],
         className="card",
     )
+
+
+def copied(command: str) -> list[Component]:
+    """A command and the button that copies it; the scripts act on `data-copy`."""
+    return [html.Code(command), html.Button("Copy", type="button", className="button", **{"data-copy": "1"})]
 
 
 def _measured_on(scene: Scene) -> list[tuple[str, Any]]:

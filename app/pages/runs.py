@@ -17,6 +17,7 @@ from ..reading import Reader
 from ..style import number
 from ..summaries import Row
 from ..view import Page, Place, href
+from .compare import MOST, joined
 from .path import paths_of
 
 NAME, ORDER = "Runs", 0
@@ -126,6 +127,10 @@ def toolbar(place: Place, rows: list[Row], shown: list[Row], query: str, page: i
             html.Span(f"page {page} of {pages}"),
             shell.link("next →", url(place, page=page + 1), className="button") if page < pages else html.Span(),
         ]
+    few = [str(r["id"]) for r in shown[:MOST]]
+    if len(few) > 1:
+        words = f"Compare these {len(few)}" if len(few) == len(shown) else f"Compare the first {len(few)}"
+        parts.append(shell.link(words, href("compare", runs=joined(few)), className="button"))
     parts.append(
         html.A(
             "CSV",
@@ -158,7 +163,7 @@ def table(rows: list[Row], place: Place, sort: str, query: str, group: str) -> C
     columns = [c for c in COLUMNS if not group or c[0] not in ("problem", "optimizer")]
     head = [heading(place, sort, *column) for column in columns]
     head += [html.Th("Runs")] if group else [html.Th("Records"), html.Th("Loss curve")]
-    body = [group_line(r, place, group) if group else line(r) for r in rows]
+    body = [group_line(r, place, group) if group else _drawn(r) for r in rows]
     about = [html.P("Medians of the runs that have a value, with the smallest and the largest.", className="caption")]
     return html.Div(
         [html.Table([html.Thead(html.Tr(head)), html.Tbody(body)], className="runs"), *(about if group else [])],
@@ -189,6 +194,19 @@ def heading(place: Place, sort: str, name: str, title: str, numeric: bool) -> ht
         className="num" if numeric else "",
         **({"aria-sort": direction} if direction else {}),
     )
+
+
+_lines: dict[int, tuple[Row, html.Tr]] = {}
+
+
+def _drawn(r: Row) -> html.Tr:
+    """A run's row, made once: summaries hands out the same dictionary while a run's files do not change."""
+    key = id(r)
+    if key not in _lines:
+        if len(_lines) >= 4096:
+            _lines.clear()
+        _lines[key] = (r, line(r))  # the row is kept, so that no id is given to another meanwhile
+    return _lines[key][1]
 
 
 def line(r: Row) -> html.Tr:

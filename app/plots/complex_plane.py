@@ -11,7 +11,6 @@ from dash import Patch
 
 from landscape import quadrature
 from landscape.records import Game
-from landscape.scales import spaced
 
 from ..style import asinh_axis, colour, note, packed
 from ..style import figure as empty_figure
@@ -79,7 +78,10 @@ def _points(found: Game | None) -> dict[str, Any]:
 def _axis(low: float, high: float) -> dict[str, Any]:
     """An eigenvalue axis with room between its ticks in half a telephone's width."""
     axis = asinh_axis(low, high)
-    kept = spaced(axis["tickvals"], 0.13 * (high - low))
+    kept: list[int] = []
+    for i in sorted(range(len(axis["tickvals"])), key=lambda i: abs(axis["tickvals"][i])):  # zero outwards
+        if all(abs(axis["tickvals"][i] - axis["tickvals"][j]) >= 0.13 * (high - low) for j in kept):
+            kept.append(i)
     return {**axis, **{name: [axis[name][i] for i in kept] for name in ("tickvals", "ticktext")}}
 
 

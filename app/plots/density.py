@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from landscape import quadrature
 
-from ..style import CEILING, FLOOR, asinh_axis, colour, log_axis, note, packed
+from ..style import CEILING, FLOOR, asinh_axis, colour, half, log_axis, note, packed
 from ..style import figure as empty_figure
 
 Array = NDArray[np.float64]
@@ -106,7 +106,7 @@ def figure(
 def move(grid: Array, density: Array | None, *, eigenvalues: Array = NOTHING, message: str = "") -> Patch:
     """What another step changes: the curve's heights, the ticks, and the sentence where there is no curve."""
     patch = Patch()
-    patch["data"][0]["y"] = packed(_heights(grid, density))
+    patch["data"][0]["y"] = half(_heights(grid, density))
     for name, value in _ticks(eigenvalues).items():
         patch["data"][1][name] = packed(value) if isinstance(value, np.ndarray) else value
     patch["layout"]["annotations"][0]["text"] = message

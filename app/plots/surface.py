@@ -48,12 +48,16 @@ def figure(
     trajectory: records.Trajectory | None = None,
     *,
     selected: int = -1,
+    tip: tuple[float, float] | None = None,
     square: bool = False,
     points: bool = False,
     theme: str = "light",
     height: int = 300,
 ) -> go.Figure:
-    """`selected` is the marked checkpoint's place in the trajectory (-1: none); `points` shows what was measured."""
+    """`selected` is the marked checkpoint's place in the trajectory (-1: none), `tip` where an arrow from it ends.
+
+    `points` shows what was measured.
+    """
     fig = empty_figure(theme, height, hovermode="closest", margin={"l": 58, "r": 92, "t": 10, "b": 46})
     z, log = heights(surface)
     s = scale(z, log)
@@ -81,12 +85,19 @@ def figure(
     )
     if trajectory is not None:
         _add_path(fig, trajectory)
-    point = marker(trajectory, selected)
     fig.add_scatter(
-        **point,
-        mode="markers",
+        **marker(trajectory, selected, tip),
+        mode="lines+markers",
         hoverinfo="skip",
-        marker={"size": 13, "color": MARKER, "line": {"color": "white", "width": 2.2}},
+        line={"color": "white", "width": 2.2},
+        marker={
+            "symbol": ["circle", "circle", "arrow"],
+            "angleref": "previous",
+            "opacity": 1,  # sizes of their own would make it faint
+            "size": [13, 13, 12],
+            "color": [MARKER, MARKER, "white"],
+            "line": {"color": "white", "width": [2.2, 2.2, 0]},
+        },
     )
     if points:
         _add_points(fig, surface)
@@ -136,17 +147,22 @@ def _add_points(fig: go.Figure, surface: records.Surface) -> None:
     )  # fmt: skip
 
 
-def marker(trajectory: records.Trajectory | None, selected: int) -> dict[str, list[float]]:
+def marker(
+    trajectory: records.Trajectory | None, selected: int, tip: tuple[float, float] | None = None
+) -> dict[str, list[float]]:
+    """The selected checkpoint, twice (plotly omits the first where markers have directions), and the arrow's end."""
     if trajectory is None or not 0 <= selected < len(trajectory.steps):
         return {"x": [], "y": []}
-    return {"x": [float(trajectory.u[selected])], "y": [float(trajectory.v[selected])]}
+    here = float(trajectory.u[selected]), float(trajectory.v[selected])
+    points = [here, here, *([tip] if tip else [])]
+    return {"x": [u for u, _v in points], "y": [v for _u, v in points]}
 
 
-def move(trajectory: records.Trajectory | None, selected: int) -> Patch:
-    """Another step moves the last trace, the marker, and nothing else."""
+def move(trajectory: records.Trajectory | None, selected: int, tip: tuple[float, float] | None = None) -> Patch:
+    """Another step moves the last trace, the marker with its arrow, and nothing else."""
     patch = Patch()
     place = 3 if trajectory is not None else 1
-    for name, value in marker(trajectory, selected).items():
+    for name, value in marker(trajectory, selected, tip).items():
         patch["data"][place][name] = value
     return patch
 

@@ -18,8 +18,6 @@ from typing import Any
 from landscape import launch
 from landscape.errors import EnvironmentProblem
 
-OUTPUTS = {"graph": "figure", "title": "children", "caption": "children", "kpis": "children"}  # of a slider's step
-
 
 @dataclass(frozen=True)
 class Served:
@@ -60,8 +58,6 @@ class Served:
             answer = ask()
         return answer, 1000 * (self.cpu() - before) / repeats
 
-    # -- the two callbacks of the dashboard
-
     def page(self, path: str, search: str = "") -> bytes:
         """What a browser gets when its reader goes to a URL."""
         names = [
@@ -78,36 +74,13 @@ class Served:
             "inputs": [{"id": "place", "property": "data", "value": place}], "changedPropIds": ["place.data"],
         })  # fmt: skip
 
-    def move(self, path: str, page: Any, index: int) -> bytes:
-        """What it gets when the slider of a page (as `page` answered it) goes to another stop."""
-        found = {kind: [i for i in ids(page) if i.get("type") == kind] for kind in OUTPUTS}
-        slider = {"index": "main", "type": "slider"}
-        spec = "..." .join(json.dumps({("card" if k != "kpis" else "index"): ["ALL"], "type": k}, separators=(",", ":"))
-                           + f".{p}" for k, p in OUTPUTS.items())  # fmt: skip
-        return self.post({
-            "output": f"..{spec}..",
-            "outputs": [[{"id": i, "property": OUTPUTS[kind]} for i in found[kind]] for kind in OUTPUTS],
-            "inputs": [[{"id": slider, "property": "value", "value": index}]],
-            "state": [{"id": "place", "property": "data", "value": {"path": path, "search": "", "theme": "light"}},
-                      {"id": "info", "property": "data", "value": page["response"]["info"]["data"]}],
-            "changedPropIds": ['{"index":"main","type":"slider"}.value'],
-        })  # fmt: skip
+    def steps(self, page: Any, value: float, count: int) -> bytes:
+        """What it gets when the slider of a page (as `page` answered it) leaves the stops that it has."""
+        return self.get(f"{page['response']['info']['data']['slider']['steps']}&at={value}&count={count}")
 
 
 def unpacked(body: bytes) -> bytes:
     return gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body
-
-
-def ids(part: Any) -> Iterator[dict[str, Any]]:
-    """The composite ids of the components in an answer."""
-    if isinstance(part, dict):
-        if isinstance(part.get("id"), dict):
-            yield part["id"]
-        for value in part.values():
-            yield from ids(value)
-    elif isinstance(part, list):
-        for value in part:
-            yield from ids(value)
 
 
 @contextlib.contextmanager

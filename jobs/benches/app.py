@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ._tables import Row, Table
 
 LIMITS = {"what": "", "budget": "", "measured": "", "holds": ""}
+BLOCK = 48  # steps of the slider that a browser asks for at once
 SHARED_MEMORY = Path("/dev/shm")  # where waiting for the disk costs nothing
 
 
@@ -105,18 +106,21 @@ def _server(served: Served, long: str, repeats: int) -> Iterator[Row]:
             None,
         )
         yield limit(f"{name}: payload", 350, len(body) / 1000, "KB")
-        yield from _moves(served, name, path, json.loads(body), again)
+        yield from _moves(served, name, json.loads(body), again)
     yield "memory of the server after all that", "", f"{served.memory():,.0f} MB", None
 
 
-def _moves(served: Served, name: str, path: str, page: Any, repeats: int) -> Iterator[Row]:
+def _moves(served: Served, name: str, page: Any, repeats: int) -> Iterator[Row]:
     from ._app_asking import unpacked
 
-    stops = len(page["response"]["info"]["data"]["slider"]["values"])
-    steps = iter(range(repeats + 1))
-    body, milliseconds = served.cost(lambda: served.move(path, page, (next(steps) * 37) % stops), repeats)
-    yield limit(f"{name}, a step of the slider: payload", 5, len(unpacked(body)) / 1000, "KB")
-    yield limit(f"{name}, a step of the slider: server", 20, milliseconds, "CPU ms")
+    values = page["response"]["info"]["data"]["slider"]["values"]
+    at = iter(range(repeats + 1))
+    body, milliseconds = served.cost(lambda: served.steps(page, values[next(at) * 37 % len(values)], BLOCK), repeats)
+    text = unpacked(body)
+    count = len(json.loads(text)["values"])
+    yield limit(f"{name}, {count} steps of the slider in one answer: payload", 150, len(text) / 1000, "KB")
+    yield limit(f"{name}, a step of the slider, its share: payload", 5, len(text) / 1000 / count, "KB")
+    yield limit(f"{name}, a step of the slider, its share: server", 20, milliseconds / count, "CPU ms")
 
 
 # ---------------------------------------------------------------------- the browser
@@ -169,10 +173,13 @@ def _browser(served: Served, path: str) -> Iterator[Row]:
 
 
 def _press(page: Any, slider: Any, times: int) -> None:
-    """Step by step, each until the server has answered it."""
+    """Step by step, each until every plot shows it, those out of sight as well."""
+    shown = "() => document.querySelector('.kpis .value').textContent"
     for _ in range(times):
-        with page.expect_response(lambda r: "_dash-update-component" in r.url, timeout=60_000):
-            slider.press("ArrowLeft")
+        before = page.evaluate(shown)
+        slider.press("ArrowLeft")
+        page.wait_for_function(f"before => ({shown})() !== before", arg=before, polling=20, timeout=60_000)
+        page.wait_for_timeout(250)
 
 
 def _sizes(request: Any) -> tuple[int, int]:

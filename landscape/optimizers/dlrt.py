@@ -11,6 +11,7 @@ the pass's inputs and output gradients. The model's weights are W = U S V^T afte
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -103,6 +104,8 @@ class DLRT(torch.optim.Optimizer):
             for one in optimizer.param_groups:
                 one["lr"] = group["lr"]
         loss = self._evaluate(closure, "forward_basis")
+        if not math.isfinite(float(loss or 0)):
+            return loss  # it has diverged: whoever trains sees it, and no factor becomes worse
         layers = [layer for layer in self.layers if layer.k.grad is not None]
         olds = {layer.name: layer.factors for layer in layers}
         self.basis.step()
@@ -155,7 +158,7 @@ class DLRT(torch.optim.Optimizer):
         """Factors from the core that stepped, cut where ranks are adaptive; `slope` is the loss's by the core."""
         u, v = layer.bases
         core, before = layer.s.detach().clone(), layer.factors.rank
-        if not group["adaptive"]:
+        if not (group["adaptive"] and _decomposes(core)):
             layer.set(Factors(u, core, v))
             return
         layer.set(truncated(u, core, v, group["tau"], LEAST, layer.most))
@@ -177,7 +180,8 @@ class DLRT(torch.optim.Optimizer):
         carry(self.core, layer.s, new.s.clone(), new.u.T @ u, v.T @ new.v)
         layer.bases = (new.u, new.v)
         layer.passes.clear()
-        self.state[layer.weight]["sigma"] = torch.linalg.svdvals(new.s)
+        known = self.param_groups[0]["adaptive"] or not _decomposes(new.s)  # truncation leaves s = diag(sigma)
+        self.state[layer.weight]["sigma"] = new.s.diagonal().clone() if known else torch.linalg.svdvals(new.s)
 
     # ------------------------------------------------------------------ the state
 
@@ -200,6 +204,11 @@ class DLRT(torch.optim.Optimizer):
         self.basis.load_state_dict(state_dict["basis"])
         self.core.load_state_dict(state_dict["core"])
         self.events.clear()
+
+
+def _decomposes(core: Tensor) -> bool:
+    """False of a core that is about to overflow: its singular values would not be found, and the next loss says why."""
+    return float(core.norm()) < 1e15
 
 
 def _chosen(model: nn.Module, dense: str, adaptive: bool) -> dict[str, Any]:

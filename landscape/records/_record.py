@@ -26,6 +26,7 @@ class Record:
     """
 
     kind: ClassVar[str]
+    made_by: ClassVar[str] = ""  # what `landscape` is told to make one
     axes: ClassVar[Axes] = {}
     large: ClassVar[tuple[str, ...]] = ()  # fields of weight dimension: kept apart on disk, read only on demand
     nested: ClassVar[dict[str, type[Record]]] = {}  # fields that are lists of records

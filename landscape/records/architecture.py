@@ -25,6 +25,7 @@ class Architecture(Record):
     """
 
     kind: ClassVar[str] = "architecture"
+    made_by: ClassVar[str] = "derive RUN"
     axes: ClassVar[Axes] = {
         "source": (("group",), "place in the cell"),
         "target": (("group",), "place in the cell"),

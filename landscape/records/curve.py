@@ -18,6 +18,7 @@ class Curve(Record):
     """A trained curve between two minima: the points that make it, by the formula of its file in landscape/curves/."""
 
     kind: ClassVar[str] = "curve"
+    made_by: ClassVar[str] = "path RUN OTHER_RUN --kind bezier"
     axes: ClassVar[Axes] = {
         "points": (("control", "weight"), "weights: A, the trained bends, B"),
         "losses": (("training step",), "mean mini-batch loss at the places of a step"),

@@ -19,6 +19,7 @@ class Eigenpairs(Record):
     """Extreme eigenvalues of an operator, each with its residual norm(A y - theta y) / norm(y)."""
 
     kind: ClassVar[str] = "eigenpairs"
+    made_by: ClassVar[str] = "spectrum RUN"
     axes: ClassVar[Axes] = {
         "values": (("pair",), "eigenvalue, largest first"),
         "residuals": (("pair",), "eigenvalue"),

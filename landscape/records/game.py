@@ -26,6 +26,7 @@ class Game(Record):
     """
 
     kind: ClassVar[str] = "game"
+    made_by: ClassVar[str] = "game RUN"
     axes: ClassVar[Axes] = {
         "losses": (("player",), "the player's own loss over all samples"),
         "gradients": (("player",), "norm of the player's gradient of his own loss, in loss per unit of weight"),

@@ -21,6 +21,7 @@ class Halves(Record):
     """
 
     kind: ClassVar[str] = "halves"
+    made_by: ClassVar[str] = "spectrum RUN --halves"
     axes: ClassVar[Axes] = {
         "samples": (("half",), "samples of the half"),
         "nodes": (("half", "probe", "node"), "eigenvalue: loss per squared unit of weight"),

@@ -23,6 +23,7 @@ class Path(Record):
     """
 
     kind: ClassVar[str] = "path"
+    made_by: ClassVar[str] = "path RUN OTHER_RUN"
     axes: ClassVar[Axes] = {
         "t": (("point",), "share of the path's length: 0 is A, 1 is B"),
         "loss": (("point",), "loss"),

@@ -24,6 +24,7 @@ class Spectrum(Record):
     """
 
     kind: ClassVar[str] = "spectrum"
+    made_by: ClassVar[str] = "spectrum RUN"
     axes: ClassVar[Axes] = {
         "nodes": (("probe", "node"), "eigenvalue: loss per squared unit of weight"),
         "weights": (("probe", "node"), "share of the spectrum; each probe sums to 1"),

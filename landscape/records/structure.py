@@ -31,6 +31,7 @@ class Structure(Record):
     """
 
     kind: ClassVar[str] = "structure"
+    made_by: ClassVar[str] = "structure RUN"
     axes: ClassVar[Axes] = {
         "weights": (("layer",), "weights"),
         "small": (("layer",), "share of the layer's weights within the tolerance"),
@@ -92,6 +93,7 @@ class Saliency(Record):
     """
 
     kind: ClassVar[str] = "saliency"
+    made_by: ClassVar[str] = "structure RUN --saliency last"
     axes: ClassVar[Axes] = {
         "index": (("point",), "number of the weight"),
         "values": (("point",), "weight"),

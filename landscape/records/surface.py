@@ -24,6 +24,7 @@ class Surface(Record):
     """
 
     kind: ClassVar[str] = "surface"
+    made_by: ClassVar[str] = "surface RUN --plane pca"
     axes: ClassVar[Axes] = {
         "u": (("column",), "coordinate along the first direction, in units of weight"),
         "v": (("row",), "coordinate along the second direction, in units of weight"),

@@ -27,6 +27,7 @@ class Trajectory(Record):
     """
 
     kind: ClassVar[str] = "trajectory"
+    made_by: ClassVar[str] = "trajectory RUN"
     axes: ClassVar[Axes] = {
         "steps": (("checkpoint",), "optimizer step"),
         "u": (("checkpoint",), "coordinate along the first direction"),
@@ -65,6 +66,7 @@ class Guest(Trajectory):
     """The trajectory of another run on a plane of this run."""
 
     kind: ClassVar[str] = "guest"
+    made_by: ClassVar[str] = "trajectory RUN OTHER"
     run: str = ""
 
     @property

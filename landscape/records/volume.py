@@ -24,6 +24,7 @@ class Volume(Record):
     """
 
     kind: ClassVar[str] = "volume"
+    made_by: ClassVar[str] = "volume RUN --plane pca"
     axes: ClassVar[Axes] = {
         "u": (("column",), "coordinate along the first direction, in units of weight"),
         "v": (("row",), "coordinate along the second direction, in units of weight"),
