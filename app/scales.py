@@ -38,8 +38,8 @@ def _card(scene: Scene, found: ScaleSpace) -> Card:
 
     def caption(i: int) -> str:
         at = int(np.searchsorted(found.steps, scene.step(i), side="right")) - 1
-        first = found.path_entered.min(initial=0)
-        begun = f"The first unit enters at step {first:,}. " if len(found.path_entered) else ""
+        entered = found.path_entered
+        begun = f"The first unit enters at step {entered.min():,}. " if len(entered) else ""
         how = facts.evidence(found)
         return (
             f"{begun}At step {int(found.steps[max(at, 0)]):,} {100 * float(found.share()[max(at, 0)]):.2f} % of all "

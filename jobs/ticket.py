@@ -6,6 +6,7 @@
   landscape train landscape.jobs.ticket:build --problem-set run=runs/lbi --problem-set step=1380 --set lr=0.1 \\
       --set momentum=0.9 --steps 920 --out runs/ticket
   landscape ticket runs/lbi --checkpoints 1380 --out runs/at-the-start
+  mpirun -n 4 landscape spectrum runs/ticket
 
 The network of `landscape.jobs.ticket:build` has the initial weights of the run and computes with those of the mask
 alone: what is zero stays zero under every optimizer. by=support takes the support of Gamma, by=magnitude as many of

@@ -41,11 +41,12 @@ class MiniBatches:
         if size and not pairs:
             raise UsageError("this problem's data are ready-made batches; leave --batch-size out, or say 0 for all")
         self.full = size == 0
-        self.size = min(size or DEFAULT_BATCH, problem.samples) if pairs else 1
+        rows = sum(len(b[0]) for b in problem.batches) if pairs else 0  # a row may count as several samples, or tokens
+        self.size = min(size or DEFAULT_BATCH, rows) if pairs else 1
         self._pair = (
             [torch.cat([batch[i] for batch in problem.batches]) for i in (0, 1)] if pairs and not self.full else None
         )
-        self.items = problem.samples if pairs else len(problem.batches)
+        self.items = rows if pairs else len(problem.batches)
         self.samples = problem.samples if self.full else self.size * (1 if pairs else problem.count(problem.batches[0]))
         self.an_epoch = 1 if self.full else -(-self.items // self.size)
         self._epoch = -1

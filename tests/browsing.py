@@ -147,6 +147,13 @@ def structure_records(run: Run) -> None:
             np.array([0, 0, 0, 0]), gone.astype(np.int8), 10 - 2 * int(dead), {"0": int(dead)},
             {"command": "landscape structure gd"},
         ))  # fmt: skip
+    counts = np.zeros((len(steps), 2), dtype=np.int64)
+    counts[-1] = [2, 1]
+    run.write(records.ScaleSpace(
+        steps[-1], ["0", "2"], ["weights", "weights"], np.array([8, 2]), np.array(steps), counts,
+        np.array([3, 0, 0, 7, 0, 0, 0, 0, 0, 9]), np.array([0] * 8 + [1, 1]), counts[:, [0, 0, 1]] * 0.1,
+        np.array([0, 0, 1]), np.array([0, 3, 1]), np.array([3, 7, 9]), {"command": "landscape structure gd"},
+    ))  # fmt: skip
     values = np.array([1.0, 2, 0.5, 0.1, 1e-7, 1e-7, 1e-7, 1e-7, 0.3, 0.4])
     run.write(records.Saliency(
         steps[-1], "hessian", 10, 100, ["0", "2"], np.arange(10), values, np.array([1.0] * 8 + [-1, 1]),

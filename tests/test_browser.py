@@ -491,9 +491,11 @@ def test_the_pages_of_the_demo_store_stand(visit: Open, host: Host, demo_store: 
 
 
 def test_the_structure_page_follows_the_step_and_says_what_is_zero(visit: Open, address: str) -> None:
-    page = visit(address, "/run/gd/structure", graphs=5)
+    page = visit(address, "/run/gd/structure", graphs=6)
     expect(page.locator('section[data-card="growths"] .caption')).to_contain_text("1 growths, 2 units added")
     expect(page.get_by_role("row", name=re.compile("0: 3, 1.*6 → 10.*−0.250"))).to_be_visible()
+    path = page.locator('section[data-card="scale-space"] .caption')
+    expect(path).to_contain_text("The first unit enters at step 3. At step 60 30.00 % of all units are in the support")
     expect(kpi(page, "Zero weights")).to_have_text("40.0 %")
     expect(kpi(page, "Dead groups")).to_have_text("2")
     expect(kpi(page, "Left after pruning")).to_have_text("6")

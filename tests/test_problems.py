@@ -41,7 +41,7 @@ def settings_of(name: str, small: bool = False) -> dict[str, object]:
     taken = inspect.signature(plugins.load("landscape.problems", name).build).parameters
     needs = "data" in taken and taken["data"].default == "fashion_mnist" and not Path(FASHION_MNIST).is_dir()
     less = {"resnet20": {"data": "digits", "width": 2, "blocks": 1}, "gpt": {"width": 16, "layers": 1, "context": 16},
-            "digits_cell": {"nodes": 1, "channels": 4}}  # fmt: skip
+            "digits_cell": {"nodes": 1, "channels": 4}, "addition_npi": {"traces": 40, "hidden": 8}}  # fmt: skip
     return ({"data": "digits"} if needs else {}) | (less.get(name, {}) if small else {})
 
 

@@ -3,9 +3,9 @@
   landscape bench dessilbi
   landscape bench dessilbi --seeds 5 --markdown docs/benchmarks.md
 
-A 64-100-100-10 network on the digits. Tickets take the support at an epoch, rewind to the initial weights and train with
-all else at zero; magnitude masks are one-shot, of a dense training's last weights, and random ones by lot, both with as
-many weights in every layer. Accuracies are of the held-out fifth. W within the support is not trained again.
+A 64-100-100-10 network on the digits. Tickets take the support at an epoch, rewind to the initial weights and train
+with all else at zero; magnitude masks are one-shot, of a dense training's last weights, and random ones by lot, both
+with as many weights in every layer. Accuracies are of the held-out fifth. W within the support is not trained again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def measure(args: argparse.Namespace) -> Iterator[Table]:
     landscapes: list[Numbers] = []
     yield Table("Their landscapes: the Hessian of the training loss at the end of training, means", {
         "network": "", "weights": ",.0f", "lambda_max": ".3f", "trace": ".2f", "training loss": ".4f",
-    }, _landscapes(rows, landscapes), "Of masked networks by the weights that are left; tickets of the last epoch.")  # fmt: skip
+    }, _landscapes(rows, landscapes), "Masked networks count the weights that are left; tickets of the last epoch.",
+    )  # fmt: skip
     yield Table("Claims", {"claim": "", "value": "", "holds": ""}, _claims(rows))
 
 
