@@ -107,7 +107,7 @@ def _decomposed(core: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """P, sigma, Q^T; in float64 where LAPACK's divide and conquer fails in single precision, as it may."""
     try:
         p, sigma, qt = torch.linalg.svd(core)
-    except torch.linalg.LinAlgError:
+    except RuntimeError:  # LinAlgError is one
         p, sigma, qt = (part.to(core.dtype) for part in torch.linalg.svd(core.double()))
     return p, sigma, qt
 
