@@ -71,6 +71,12 @@ def nearest(matrix: Tensor, rank: int) -> Factors:
     return Factors(u[:, :rank].contiguous(), torch.diag(sigma[:rank]), vt[:rank].T.contiguous())
 
 
+def drawn(like: Factors) -> Factors:
+    """Random orthonormal u and v of another's shapes, with s = sqrt(m / 2r) 1: entries of variance 1/(2n)."""
+    u, v = (orthonormal(torch.randn_like(basis)) for basis in (like.u, like.v))
+    return Factors(u, (len(u) / (2 * like.rank)) ** 0.5 * torch.eye(like.rank).to(like.s), v)
+
+
 def orthonormal(*blocks: Tensor) -> Tensor:
     """An orthonormal basis (m, k) whose span holds every column of the blocks (m, k_i), k = min(m, sum k_i).
 
@@ -107,7 +113,7 @@ def _decomposed(core: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """P, sigma, Q^T; in float64 where LAPACK's divide and conquer fails in single precision, as it may."""
     try:
         p, sigma, qt = torch.linalg.svd(core)
-    except torch.linalg.LinAlgError:
+    except RuntimeError:  # LinAlgError is one
         p, sigma, qt = (part.to(core.dtype) for part in torch.linalg.svd(core.double()))
     return p, sigma, qt
 

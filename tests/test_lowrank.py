@@ -270,6 +270,12 @@ def test_a_training_that_diverges_says_so_by_its_loss(adaptive: bool) -> None:
     assert not math.isfinite(losses[-1])
 
 
+def test_random_factors_start_orthonormal_and_as_long_as_said() -> None:
+    found = lowrank.drawn(made(20, 14, 4))
+    assert max(orthonormality(found.u), orthonormality(found.v)) < 1e-14
+    assert float(found.matrix().square().sum()) == pytest.approx(20 / 2)
+
+
 def test_a_weight_used_elsewhere_is_refused() -> None:
     module, optimizer, closure = regression(random(8, 8))
 

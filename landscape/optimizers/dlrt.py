@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..factored import layers_of, matrix_of
-from ..lowrank import Factors, orthonormal, truncated
+from ..lowrank import Factors, drawn, orthonormal, truncated
 from ._low_rank_layer import LowRankLayer
 from ._moments import carry
 from ._torch import torch_optimizers
@@ -40,6 +40,7 @@ class DLRT(torch.optim.Optimizer):
         adaptive: ranks follow from tau; False: they stay.
         inner: an optimizer of torch.optim that moves K, L, S and the rest; `settings` are its own beside lr.
         dense: layers left dense: 'last', 'none', or patterns of names separated by commas.
+        start: 'weights', the nearest matrices of the rank, or 'random', of torch's generator: for fresh networks.
 
     The list `events` has one entry for every rank that changed in the last step: what was cut off of the layer's norm,
     and the change of the loss by it to first order, <G, W1 - Uh S1 Vh^T>.
@@ -52,15 +53,17 @@ class DLRT(torch.optim.Optimizer):
 
     def __init__(
         self, model: nn.Module, lr: float = 0.1, tau: float = 0.1, rank: int | None = None, adaptive: bool = True,
-        inner: str = "sgd", settings: dict[str, Any] | None = None, dense: str = "last",
+        inner: str = "sgd", settings: dict[str, Any] | None = None, dense: str = "last", start: str = "weights",
     ) -> None:  # fmt: skip
         if not 0 <= tau < 1:
             raise ValueError(f"tau must lie in [0, 1), got {tau}")
         if rank is not None and rank < 1:
             raise ValueError(f"rank must be at least 1, got {rank}")
+        if start not in ("weights", "random"):
+            raise ValueError(f"start must be weights or random, got '{start}'")
         weights = [p for p in model.parameters() if p.requires_grad]
         defaults = {"lr": lr, "tau": tau, "rank": rank, "adaptive": adaptive, "inner": inner, "dense": dense,
-                    "settings": dict(settings or {})}  # fmt: skip
+                    "settings": dict(settings or {}), "start": start}  # fmt: skip
         super().__init__(weights, defaults)
         self.events: list[dict[str, Any]] = []
         self.layers = [self._layer(name, module) for name, module in _chosen(model, dense, adaptive).items()]
@@ -79,6 +82,9 @@ class DLRT(torch.optim.Optimizer):
         rank = group["rank"] or (most if group["adaptive"] else max(small // 4, 1))
         before = matrix_of(module).clone()
         layer = LowRankLayer(name, module, min(rank, most), most)
+        if group["start"] == "random":
+            layer.set(drawn(layer.factors))
+            layer.bases = layer.factors.u, layer.factors.v
         cut = float((matrix_of(module) - before).norm() / before.norm().clamp(min=1e-30))
         self.events.append({"kind": "rank", "layer": name, "before": small, "after": layer.factors.rank, "cut": cut})
         return layer
@@ -236,7 +242,7 @@ def _inner(name: str) -> Callable[..., torch.optim.Optimizer]:
 
 def make(
     model: nn.Module, lr: float = 0.1, tau: float = 0.1, rank: int | None = None, adaptive: bool = True,
-    inner: str = "sgd", settings: dict[str, Any] | None = None, dense: str = "last",
+    inner: str = "sgd", settings: dict[str, Any] | None = None, dense: str = "last", start: str = "weights",
 ) -> DLRT:  # fmt: skip
     """Dynamical low-rank training of a model."""
-    return DLRT(model, lr, tau, rank, adaptive, inner, settings, dense)
+    return DLRT(model, lr, tau, rank, adaptive, inner, settings, dense, start)
