@@ -49,8 +49,9 @@ def moving(page: Page, stops: Sequence[int], pool: Pool) -> dict[str, Any]:
     def numbers(i: int) -> list[int]:
         return [pool.add(markup.text(part)) for part in shell.kpi_row(page.kpis(i))]
 
+    none: list[int] = []
     return {
-        "kpis": [_safely(numbers, i, []) for i in stops],
+        "kpis": [_safely(numbers, i, none) for i in stops],
         "cards": {card.name: _moves(card, stops, pool) for card in page.cards},
     }
 

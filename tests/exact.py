@@ -6,7 +6,7 @@ import functools
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ class AdamCheckpoint:
 
     step = 10
     optimizer = stepper = "Adam"
-    settings = {"betas": [0.9, 0.99], "eps": 1e-3, "amsgrad": False}
+    settings: ClassVar[dict[str, Any]] = {"betas": [0.9, 0.99], "eps": 1e-3, "amsgrad": False}
 
     def __init__(self, problem: Problem) -> None:
         self.run = self.info = self

@@ -12,7 +12,7 @@ import numpy as np
 from landscape.errors import LandscapeError
 from landscape.records import Record, Saliency, Structure, structure_key
 
-from .. import architectures, facts, low_rank, scales, growths, shell
+from .. import architectures, facts, growths, low_rank, scales, shell
 from ..common import Scene, badge
 from ..plots import structure as plot
 from ..reading import Reader
