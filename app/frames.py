@@ -73,7 +73,7 @@ def block(page: Page, index: int, count: int) -> str:
 
     def made(stops: Sequence[int]) -> str:
         pool = Pool()
-        found = {"values": [values[i] for i in stops], **moving(page, stops, pool)}
+        found = {"values": [_plain(values[i]) for i in stops], **moving(page, stops, pool)}
         return _json({**found, "pool": list(pool.places)})
 
     alone = made([index])
@@ -101,7 +101,7 @@ def content(page: Page, place: Place, figures: dict[str, Any], keep: Callable[[s
     slider = page.slider if page.slider and page.slider.values else None
     content = {
         "at": stops.index(min(stops, key=lambda k: abs(k - page.index))),
-        "values": [slider.values[i] for i in stops] if slider else [],
+        "values": [_plain(slider.values[i]) for i in stops] if slider else [],
         "texts": [slider.texts[i] for i in stops] if slider else [],
         "label": slider.label if slider else "",
         "name": slider.name if slider else "",

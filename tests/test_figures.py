@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import game_run
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -183,6 +184,11 @@ def test_an_architecture_shows_every_operation_once_and_the_kept_ones_in_colour(
     np.testing.assert_allclose(over_training.lines[0].get_ydata(), [1.0, 1e-4, 1e-8])
 
 
+@pytest.fixture(scope="module")
+def game(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return game_run.logged(tmp_path_factory.mktemp("game") / "ring")
+
+
 def words_of(figure: Figure) -> list[tuple[str, Bbox]]:
     """All visible words of a figure and the boxes that they cover, in pixels."""
     canvas = FigureCanvasAgg(figure)
@@ -210,11 +216,11 @@ def reachable(figure: Figure) -> set[Text]:
 
 @pytest.mark.parametrize("size", ["column", "text", "140x120mm"])
 @pytest.mark.parametrize("name", paper.names())
-def test_no_words_of_a_figure_overlap_or_leave_the_page(run: Run, name: str, size: str) -> None:
+def test_no_words_of_a_figure_overlap_or_leave_the_page(run: Run, game: Run, name: str, size: str) -> None:
     sheet = Sheet.of(size, dark=size == "column")
     if name in ("overview", "path") and size == "140x120mm":
         pytest.skip("four rows of panels need a higher sheet")
-    figure = paper.make(run, name, None, sheet).figure
+    figure = paper.make(game if name == "game" else run, name, None, sheet).figure
     words = words_of(figure)
     assert len(words) > 8
     for text, box in words:

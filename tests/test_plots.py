@@ -9,6 +9,7 @@ import json
 import math
 from typing import Any
 
+import game_run
 import numpy as np
 import pytest
 import softmax_run
@@ -21,13 +22,17 @@ from landscape.app import facts, guests, style, surfaces
 from landscape.app.plots import (
     alignment,
     along,
+    architecture,
     branches,
     comparison,
+    complex_plane,
     density,
     edge,
     events,
+    game,
     growth,
     layers,
+    lead_lag,
     line,
     low_rank,
     minima,
@@ -36,6 +41,7 @@ from landscape.app.plots import (
     quadratic,
     relief,
     ridge,
+    samples,
     scale_space,
     scree,
     spectrum_over,
@@ -47,6 +53,7 @@ from landscape.app.plots import (
 from landscape.app.reading import Series
 from landscape.events import Event
 from landscape.following import cosines, follow
+from landscape.history import leading
 from landscape.outliers import Outliers
 from landscape.quadratic import Quadratic, agreement
 from landscape.smoothing import Width
@@ -174,6 +181,25 @@ def draw(name: str, theme: str) -> Any:
             return comparison.figure(runs, theme=theme)
         case "branches":
             return branches.figure(followed_pairs(), selected=step, theme=theme)
+        case "complex_plane":
+            return complex_plane.figure(game_run.standing(4), [game_run.standing(k) for k in (0, 4)], theme=theme)
+        case "samples":
+            return samples.figure(game_run.standing(4), [game_run.standing(k) for k in (0, 4)], theme=theme)
+        case "game":
+            x = np.array(game_run.STEPS, dtype=float)
+            shown = [game.Panel("loss", {"generator": (x, np.sqrt(1 + x))}), game.Panel("modes", {"modes": (x, x + 1)})]
+            return game.figure(shown, game_run.PLAYERS, selected=step, mark=60.0, theme=theme)
+        case "lead_lag":
+            x = np.array(game_run.STEPS, dtype=float)
+            lead = leading((x, game_run.sharpness()["generator"]), (x, game_run.modes()))
+            assert lead is not None
+            return lead_lag.figure({"generator": lead}, "modes", theme=theme)
+        case "architecture":
+            ends = np.array([0, 1, 0, 1, 2]), np.array([2, 2, 3, 3, 3])
+            norms, names = np.array([1.0, 0.5, 1e-7, 2.0, 0.1]), ["conv3", "skip", "skip", "maxpool", "conv3"]
+            return architecture.figure(records.Architecture(
+                step, "all", 1e-5, 2, ["normal"] * 5, names, *ends, norms, np.full(5, 9), (norms > 1e-5).astype(int),
+            ), theme=theme)  # fmt: skip
         case "scale_space":
             return scale_space.figure(scale_space_of(), selected=step, theme=theme)
         case "structure":
@@ -210,6 +236,8 @@ def test_every_plot_names_its_axes_fixes_their_ranges_and_draws_finite_numbers(n
     axes = {k: v for k, v in {**layout, **layout.get("scene", {})}.items() if k[1:].startswith("axis")}
     assert axes
     for axis, value in axes.items():
+        if value.get("visible") is False:  # a drawing, as of a searched cell
+            continue
         assert value["title"]["text"], axis
         assert axis.startswith("z") or name == "relief" or len(value["range"]) == 2, (
             f"{axis} would rescale on every step"
@@ -220,7 +248,8 @@ def test_every_plot_names_its_axes_fixes_their_ranges_and_draws_finite_numbers(n
         for field in ("x", "y", "z"):
             values = getattr(trace, field, None)
             if values is not None and len(values):
-                assert np.isfinite(np.asarray(values, dtype=float)).all(), (trace.type, field)
+                drawn = [v for v in values if v is not None]  # an entry of the legend alone has no place
+                assert np.isfinite(np.asarray(drawn, dtype=float)).all(), (trace.type, field)
         assert trace.type != "scattergl"  # it evaluates code, which the content security policy forbids
     json.loads(figure.to_json())
 
@@ -247,8 +276,8 @@ def test_contours_have_24_levels_of_log_loss_and_the_marker_sits_on_the_checkpoi
     levels = figure.data[0].contours
     assert (levels.end - levels.start) / levels.size == pytest.approx(24)
     np.testing.assert_allclose(np.asarray(figure.data[0].z), np.log10(ground.loss), rtol=1e-6)
-    assert figure.data[-1].x == (trajectory.u[3],)
-    assert figure.data[-1].y == (trajectory.v[3],)
+    marker = figure.data[-1]  # and the arrow downhill from it
+    assert (marker.x[0], marker.y[0]) == (trajectory.u[3], trajectory.v[3])
 
 
 def test_a_fraction_is_drawn_as_it_is_and_a_loss_by_its_log() -> None:

@@ -38,7 +38,9 @@ class Found:
 
     @functools.cached_property
     def structures(self) -> dict[int, Structure]:
-        return {s: r for s in self.scene.run.steps("structure", "weights") if (r := self._read(structure_key(s)))}
+        steps = self.scene.run.steps("structure", "weights")
+        found = {s: self._read(structure_key(s)) for s in steps}
+        return {s: r for s, r in found.items() if r and np.isfinite([r.share(r.small), r.share(r.zeros)]).all()}
 
     @functools.cached_property
     def saliencies(self) -> dict[int, Saliency]:
@@ -150,6 +152,7 @@ def sparsity_card(found: Found) -> Card:
         return plot.sparsity(list(found.structures.values()), selected=scene.step(i), log=scene.log, theme=scene.theme)
 
     def caption(_i: int) -> str:
+        found.need()
         last = next(reversed(found.structures.values()))
         return (
             f"Weights within {small(last.tolerance)} of zero, or set to zero by the optimizer's own read-out, by "

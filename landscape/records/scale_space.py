@@ -24,6 +24,7 @@ class ScaleSpace(Record):
     """
 
     kind: ClassVar[str] = "scale_space"
+    made_by: ClassVar[str] = "structure RUN"
     axes: ClassVar[Axes] = {
         "units": (("layer",), "units"),
         "steps": (("checkpoint",), "optimizer steps"),
