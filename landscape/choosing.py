@@ -23,7 +23,7 @@ SMALL = 1.0  # seconds of a job below which nothing is worth a choice
 WAKE = 0.3  # seconds that torch takes to load its forward-mode formulas, once a process
 _JVP = "torch._decomp.decompositions_for_jvp"
 SHARE = 0.05  # of a job's predicted time that measuring may take,
-FEW = 20  # or so many gradients of a batch,
+FEW = 25  # or so many gradients of a batch,
 TRACING = 0.1  # or such a share together with tracing, which is no loss where it is chosen
 PAYS = {"linearised": 0.3, "compiled": 0.02}  # of the job: what compiling costs is rarely gained on a trace
 
@@ -171,8 +171,7 @@ class Choice:
         reference = self.sizes.measured[size][0]
         once = reference.build + self.width * reference.apply
         wake = WAKE if name != "batched" and _JVP not in sys.modules else 0.0
-        # Half of what a strategy by forward mode may cost: it has the reference's graph, and one call mostly tells.
-        worth = self.bench.affords({"batched": 1.0, "forward": 3.0}.get(name, 2.0) * once + wake)
+        worth = self.bench.affords((1.5 if name == "forward" else 1.0) * 2 * once + wake)
         if not worth:
             self.table.skip(name, size, TOO_LONG)
         return worth

@@ -18,7 +18,7 @@ from .problem import Problem
 from .strategies import Prepare, Product
 
 SHORT = 0.02  # seconds below which a measurement is repeated
-HOPELESS = 1.1  # times what is to be beaten: a long first call that takes more is not repeated
+HOPELESS = 1.2  # times what is to be beaten: a long first call that takes more is not repeated
 
 
 @dataclass(frozen=True)
