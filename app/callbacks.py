@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from dash import ALL, Dash, Input, Output, State, html
+from dash import ALL, Dash, Input, Output, State, html, no_update
 from dash import ClientsideFunction as Client
 from dash.development.base_component import Component
 
 from landscape.errors import LandscapeError
 
-from . import progress, router, scrubbing, shell
+from . import progress, renewal, router, scrubbing, shell
 from .reading import NotFound, Reader
 from .view import Page, Place
 
@@ -48,6 +48,19 @@ def register(app: Dash, reader: Reader) -> None:
     def show(place: Any) -> tuple[Any, ...]:
         with reader.one_look():
             return show_place(reader, place_of(place))
+
+    @_callback(
+        app,
+        Output({"type": "live", "index": ALL}, "children"),
+        Output({"type": "live-digest", "index": ALL}, "data"),
+        Input("tick", "n_intervals"),
+        State({"type": "live-digest", "index": ALL}, "data"),
+        State("place", "data"),
+    )
+    def again(_ticks: Any, known: list[Any], place: Any) -> tuple[list[Any], list[Any]]:
+        found = renewal.renewed(reader, place_of(place), known)
+        same = [no_update] * len(known)
+        return (same, same) if found is None else ([found], [renewal.digest(found)])
 
 
 def _register_browser_side(app: Dash) -> None:

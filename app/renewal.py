@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dash import ALL, Dash, Input, Output, State, dcc, html, no_update
+from dash import dcc, html
 from dash.development.base_component import Component
 from plotly.utils import PlotlyJSONEncoder
 
@@ -33,23 +33,6 @@ def section(make: Callable[[], Sequence[Component]]) -> list[Component]:
 
 def digest(children: Any) -> str:
     return hashlib.sha256(json.dumps(children, cls=PlotlyJSONEncoder).encode()).hexdigest()[:16]
-
-
-def register(app: Dash, reader: Reader) -> None:
-    """Connect the live part of whatever page is open with the tick."""
-
-    @app.callback(  # type: ignore[untyped-decorator]
-        Output({"type": "live", "index": ALL}, "children"),
-        Output({"type": "live-digest", "index": ALL}, "data"),
-        Input("tick", "n_intervals"),
-        State({"type": "live-digest", "index": ALL}, "data"),
-        State("place", "data"),
-        prevent_initial_call=True,
-    )
-    def again(_ticks: Any, known: list[Any], place: Any) -> tuple[list[Any], list[Any]]:
-        given = place if isinstance(place, dict) else {}
-        found = renewed(reader, Place.parse(given.get("path"), given.get("search"), given.get("theme")), known)
-        return ([no_update] * len(known), [no_update] * len(known)) if found is None else ([found], [digest(found)])
 
 
 def renewed(reader: Reader, place: Place, known: Sequence[Any]) -> list[Component] | None:

@@ -20,7 +20,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from landscape.errors import EnvironmentProblem, ProblemError
 
-from . import callbacks, downloads, figures, guard, live, renewal, scrubbing, shell, starting
+from . import callbacks, downloads, figures, guard, live, scrubbing, shell, starting
 from .production import Production
 from .reading import Reader
 
@@ -87,7 +87,6 @@ def make_app(
     app.layout = shell.frame()
     reader = Reader(root)
     callbacks.register(app, reader)
-    renewal.register(app, reader)
     downloads.register(app.server, reader)
     figures.register(app.server, reader)
     if allow_submit is not None:

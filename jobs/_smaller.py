@@ -33,6 +33,34 @@ def check_free(out: str | None) -> None:
         raise UsageError(f"'{out}' holds a run already; give another directory with --out")
 
 
+def source_and_steps(args: argparse.Namespace) -> tuple[Run, list[int]]:
+    """The run and the steps of --checkpoints; one step alone where there is an --out, which must be free.
+
+    Raises:
+        UsageError: several steps for one --out, or it holds a run.
+    """
+    from landscape.checkpoints import of_run
+    from landscape.stores.run_directory import Run
+
+    source = Run(args.run)
+    steps = [checkpoint.step for checkpoint in of_run(source, args.checkpoints)]
+    if args.out is not None and len(steps) > 1:
+        raise UsageError(f"--out takes one checkpoint, --checkpoints names {len(steps)}; say one, --checkpoints STEP")
+    check_free(args.out)
+    return source, steps
+
+
+def problem_at(source: Run, step: int | None) -> Problem:
+    """The problem of a run with the weights of a checkpoint, the last one by default."""
+    from landscape.checkpoints import of_run
+    from landscape.loading import build_problem
+
+    (checkpoint,) = of_run(source, "last" if step is None else str(step))
+    problem = build_problem(source.info.problem, source.info.problem_settings)
+    checkpoint.load_into(problem)
+    return problem
+
+
 def write(
     out: Path, source: Run, step: int, smaller: Problem, problem: str, settings: dict[str, Any], meta: dict[str, Any]
 ) -> None:

@@ -37,19 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape.checkpoints import of_run
-    from landscape.errors import UsageError
     from landscape.parallel import world
-    from landscape.stores.run_directory import Run
 
     if world().rank:
         return 0  # one process factorises
-    source = Run(args.run)
-    steps = [checkpoint.step for checkpoint in of_run(source, args.checkpoints)]
-    if args.out is not None and len(steps) > 1:
-        raise UsageError(f"--out takes one checkpoint, --checkpoints names {len(steps)}; networks of several sizes are "
-                         "several runs")  # fmt: skip
-    _smaller.check_free(args.out)
+    source, steps = _smaller.source_and_steps(args)
     for step in steps:
         found = _factorise(source, step, args.tau)
         print(f"step {step}: {found}; largest error of a weight {found.error:.1e}")
@@ -66,14 +58,9 @@ def build(run: str, tau: float = TAU, step: int | None = None) -> Problem:
 
 
 def _factorise(source: Run, step: int | None, tau: float) -> Factorised:
-    from landscape.checkpoints import of_run
     from landscape.factored import factorise
-    from landscape.loading import build_problem
 
-    (checkpoint,) = of_run(source, "last" if step is None else str(step))
-    problem = build_problem(source.info.problem, source.info.problem_settings)
-    checkpoint.load_into(problem)
-    return factorise(problem, tau)
+    return factorise(_smaller.problem_at(source, step), tau)
 
 
 def _write(args: argparse.Namespace, source: Run, step: int, found: Factorised) -> None:

@@ -34,19 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape.checkpoints import of_run
-    from landscape.errors import UsageError
     from landscape.parallel import world
-    from landscape.stores.run_directory import Run
 
     if world().rank:
         return 0  # one process prunes
-    source = Run(args.run)
-    steps = [checkpoint.step for checkpoint in of_run(source, args.checkpoints)]
-    if args.out is not None and len(steps) > 1:
-        raise UsageError(f"--out takes one checkpoint, --checkpoints names {len(steps)}; networks of several sizes are "
-                         "several runs")  # fmt: skip
-    _smaller.check_free(args.out)
+    source, steps = _smaller.source_and_steps(args)
     for step in steps:
         found = _prune(source, step, args.threshold)
         print(f"step {step}: {found}")
@@ -65,14 +57,9 @@ def build(run: str, threshold: float = 1e-4, step: int | None = None) -> Problem
 
 
 def _prune(source: Run, step: int | None, threshold: float) -> Pruned:
-    from landscape.checkpoints import of_run
-    from landscape.loading import build_problem
     from landscape.pruning import prune
 
-    (checkpoint,) = of_run(source, "last" if step is None else str(step))
-    problem = build_problem(source.info.problem, source.info.problem_settings)
-    checkpoint.load_into(problem)
-    return prune(problem, threshold)
+    return prune(_smaller.problem_at(source, step), threshold)
 
 
 def _write(args: argparse.Namespace, source: Run, step: int, found: Pruned) -> None:

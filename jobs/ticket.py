@@ -40,18 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape.checkpoints import of_run
-    from landscape.errors import UsageError
     from landscape.parallel import world
-    from landscape.stores.run_directory import Run
 
     if world().rank:
         return 0  # there is nothing to share
-    source = Run(args.run)
-    steps = [checkpoint.step for checkpoint in of_run(source, args.checkpoints)]
-    if args.out is not None and len(steps) != 1:
-        raise UsageError(f"--out takes one checkpoint, --checkpoints names {len(steps)}; say which: --checkpoints STEP")
-    _smaller.check_free(args.out)
+    source, steps = _smaller.source_and_steps(args)
     settings: dict[str, Any] = {"run": str(Path(source.root).resolve()), "by": args.by, "seed": args.seed}
     if args.ranked is not None:
         settings["ranked"] = str(Path(args.ranked).resolve())

@@ -37,7 +37,7 @@ def written(function: Callable[..., Tensor], inputs: Sequence[Tensor]) -> GraphM
 
 class _Tape(TorchDispatchMode):
     def __init__(self, inputs: Sequence[Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's mode has no annotations
         self.graph, self.constants = Graph(), nn.Module()
         self._nodes: dict[int, Node] = {}
         self._seen: list[Tensor] = []  # alive, so that no other tensor gets one's id

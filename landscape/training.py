@@ -101,7 +101,7 @@ def train_step(problem: Problem, optimizer: torch.optim.Optimizer, batches: list
         optimizer.zero_grad()
         value = 0.0
         for share in shares():
-            share.backward()  # type: ignore[no-untyped-call]
+            share.backward()
             value += float(share.detach())
         seen(value)
         return value

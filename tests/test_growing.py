@@ -20,9 +20,10 @@ from landscape.curvature import operator_at
 from landscape.errors import ProblemError, UsageError
 from landscape.fitting import fitted
 from landscape.growing.embedding import Widening, at_width_of
+from landscape.growing.extremes import Extremes, lanczos
 from landscape.growing.growth import grow, size_after
 from landscape.growing.splits import Split, candidates, chosen, signed, steepest
-from landscape.growing.splitting import Extremes, Splitting, exact, lanczos
+from landscape.growing.splitting import Splitting, exact
 from landscape.growing.units import Layer, layers_of
 from landscape.loading import build_problem
 from landscape.parallel import Comm
@@ -133,7 +134,7 @@ def _block(problem: Problem, layer: Layer, unit: int, theta: Tensor, places: Ten
 @both
 def test_batched_lanczos_finds_the_ends_of_all_splitting_matrices(name: str) -> None:
     it = found(name)
-    for layer, ends in lanczos(it.splitting, 60).items():
+    for layer, ends in lanczos(it.splitting.product, it.splitting.like(), 60).items():
         for ours, dense in ((ends.low, it.ends[layer].low), (ends.high, it.ends[layer].high)):
             torch.testing.assert_close(ours, dense, rtol=1e-10, atol=1e-12)
         image = it.splitting.product({layer: ends.low_vectors})[layer]

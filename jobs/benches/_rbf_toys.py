@@ -39,7 +39,7 @@ class Students:
             optimizer.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * step / steps)) / 2
             optimizer.zero_grad()
             error = _outputs(*weights) - self.targets
-            error.square().mean(dim=1).sum().backward()  # type: ignore[no-untyped-call]
+            error.square().mean(dim=1).sum().backward()
             optimizer.step()
         self.w, self.b, self.a = (w.detach() for w in weights)
 

@@ -21,7 +21,7 @@ class _Values(TorchDispatchMode):
     """Counts the values that transcendental functions give."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's mode has no annotations
         self.count = 0
 
     def __torch_dispatch__(

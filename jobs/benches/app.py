@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import shutil
 import tempfile
@@ -88,12 +89,12 @@ def _server(served: Served, long: str, repeats: int) -> Iterator[Row]:
     again = max(repeats, 5) * 2
     sorts = {"sorted": "?sort=-lmax", "filtered": "?q=optimizer%3Dadam%20lmax%3C5", "grouped": "?group=optimizer"}
     for name, search in sorts.items():
-        body, milliseconds = served.cost(lambda search=search: served.page("/", search), again)  # type: ignore[misc]
+        body, milliseconds = served.cost(functools.partial(served.page, "/", search), again)
         yield limit(f"table of runs, {name}: payload", 100, len(unpacked(body)) / 1000, "KB")
         yield limit(f"table of runs, {name}: server", 50, milliseconds, "CPU ms")
     for name, query in (("store", "/live?seen="), ("run", f"/live?runs={long}&seen=")):
         cursor = json.loads(unpacked(served.get(query)))["cursor"]
-        body, milliseconds = served.cost(lambda url=query + cursor: served.get(url), again)  # type: ignore[misc]
+        body, milliseconds = served.cost(functools.partial(served.get, query + cursor), again)
         yield limit(f"asking whether the {name} changed: payload", 0, len(body), "B")
         yield limit(f"asking whether the {name} changed: server", 50, milliseconds, "CPU ms")
     for name, path in (("overview", f"/run/{long}"), ("spectrum", f"/run/{long}/spectrum")):

@@ -60,6 +60,7 @@ def _rows(args: argparse.Namespace, found: dict[str, list[tuple[float, float, fl
 def _trained(settings: dict[str, Any], seed: int, epochs: int) -> tuple[float, float, float]:
     """Test accuracy, share of the weights beyond 0.9, and test accuracy after sign()."""
     from landscape.loading import build_problem
+    from landscape.optimizers.binary_prox_sgd import BinaryProxSGD
     from landscape.training import MiniBatches, make_optimizer, train_step
 
     problem = build_problem("digits_mlp", {"hidden": [200, 200], "activation": "tanh", "seed": seed})
@@ -68,7 +69,8 @@ def _trained(settings: dict[str, Any], seed: int, epochs: int) -> tuple[float, f
         train_step(problem, optimizer, batches.at(step))
     weights = problem.weights()
     dense = problem.evaluate(weights, "test")["accuracy"]
-    optimizer.finalize_()  # type: ignore[attr-defined]
+    assert isinstance(optimizer, BinaryProxSGD)
+    optimizer.finalize_()
     signs = problem.evaluate(problem.weights(), "test")["accuracy"]
     return dense, float((weights.abs() > 0.9).double().mean()), signs
 

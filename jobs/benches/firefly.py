@@ -167,14 +167,16 @@ def _split(toys: Any, i: int, _seed: int, _picked: list[str]) -> nn.Sequential:
     import torch
 
     from landscape.growing.candidates import Candidates, Choice
-    from landscape.growing.rayleigh import SplittingProduct, lanczos
+    from landscape.growing.extremes import lanczos
+    from landscape.growing.rayleigh import SplittingProduct
 
     model = toys.model(i)
-    pairs = lanczos(SplittingProduct(model), toys.loss(i, model))["0"]
-    unit = int(pairs.values.argmin())
+    product, loss = SplittingProduct(model), toys.loss(i, model)
+    pairs = lanczos(lambda v: product(v, loss), product.like(), 20)["0"]
+    unit = int(pairs.low.argmin())
     found = Candidates(model, eps=1e-2, units=0)
     with torch.no_grad():
-        found.weights["0/split"][unit] = 1e-2 * pairs.vectors[unit]
+        found.weights["0/split"][unit] = 1e-2 * pairs.low_vectors[unit]
     found.apply([Choice("split", "0", unit, 0.0)])
     return cast("nn.Sequential", model)
 

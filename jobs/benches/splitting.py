@@ -68,16 +68,18 @@ def measure(args: argparse.Namespace) -> Iterator[Table]:
 def _law() -> Iterator[Row]:
     import torch
 
+    from landscape.growing.extremes import lanczos
     from landscape.growing.growth import grow
     from landscape.growing.splits import candidates, signed, steepest
-    from landscape.growing.splitting import Splitting, lanczos
+    from landscape.growing.splitting import Splitting
     from landscape.growing.units import layers_of
     from landscape.loading import build_problem
 
     problem = build_problem("digits_mlp", {"hidden": [6, 6], "seed": 0}).to(dtype=torch.float64)
     _adam(problem, 300)
     layers = layers_of(problem).able
-    ends = lanczos(Splitting(problem, layers), 40)
+    splitting = Splitting(problem, layers)
+    ends = lanczos(splitting.product, splitting.like(), 40)
     for name, rule in (("splitting", steepest), ("signed, 2 copies", signed(2, 3.0)), ("signed, 4", signed(4, 3.0))):
         every = candidates(ends, rule)
         for splits in (every[:1], every):
@@ -219,7 +221,7 @@ def _grown(optimizer: str, settings: dict[str, Any], seed: int, iterations: int)
     def closure() -> Tensor:
         made.zero_grad()
         loss = problem.training_loss(batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
     for step in range(UNITS * iterations):

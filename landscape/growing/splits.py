@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .splitting import Extremes
+from .extremes import Extremes
 
 Rule = Callable[[Extremes, int], tuple[list[float], Tensor]]  # (ends, unit) -> weights w_j, directions d_j (copy, d)
 

@@ -22,9 +22,8 @@ from torch.overrides import TorchFunctionMode
 
 from ..errors import ProblemError
 from ..problem import Problem
+from .extremes import Extremes, Vectors
 from .units import Layer
-
-Vectors = dict[str, Tensor]  # layer -> (k, d) one vector a unit: its row of the weight, flat, and its bias
 
 _RELUS = (torch.relu, torch.relu_, nn.functional.relu, nn.functional.relu_, Tensor.relu, Tensor.relu_)
 SHARPNESS = 3.0  # of the softplus that stands in for the second derivative of a ReLU, as published
@@ -78,6 +77,11 @@ class Splitting:
         """Weights of a unit of the layer, d."""
         module = self._modules[name]
         return module.get_parameter("weight")[0].numel() + (module.bias is not None)
+
+    def like(self) -> Vectors:
+        """Zeros (k, d) of every layer: the shape, precision and device of what `product` takes."""
+        weights = {layer.name: self._modules[layer.name].get_parameter("weight").detach() for layer in self.layers}
+        return {name: w.new_zeros(len(w), self.dimension(name)) for name, w in weights.items()}
 
     def product(self, vectors: Mapping[str, Tensor]) -> Vectors:
         """S_i v_i of every unit of these layers, (k, d) each; all of a batch in one backward pass."""
@@ -191,90 +195,13 @@ class Splitting:
 # ---------------------------------------------------------------------- eigenpairs
 
 
-@dataclass(frozen=True)
-class Extremes:
-    """Smallest and largest eigenpair of every splitting matrix of a layer; vectors have length 1."""
-
-    low: Tensor  # (k,)
-    low_vectors: Tensor  # (k, d)
-    high: Tensor
-    high_vectors: Tensor
-    residuals: Tensor  # (k,) the larger one of the two
-
-
 def exact(splitting: Splitting) -> dict[str, Extremes]:
     """By layer, from dense matrices."""
     return {layer.name: _of_pairs(*torch.linalg.eigh(splitting.dense(layer.name))) for layer in splitting.layers}
 
 
 def _of_pairs(values: Tensor, vectors: Tensor) -> Extremes:
-    return Extremes(values[:, 0], vectors[:, :, 0], values[:, -1], vectors[:, :, -1], torch.zeros_like(values[:, 0]))
-
-
-def lanczos(splitting: Splitting, products: int = 24, seed: int = 0) -> dict[str, Extremes]:
-    """By layer, all units of all layers at once: `products` products, every basis orthogonalised in full.
-
-    Exact to rounding for units with at most as many weights.
-    """
-    runs = {layer.name: _Run(splitting, layer.name, products, seed) for layer in splitting.layers}
-    while going := {name: run for name, run in runs.items() if not run.complete}:
-        found = splitting.product({name: run.basis[-1] for name, run in going.items()})
-        for name, run in going.items():
-            run.take(found[name])
-    return {name: run.extremes() for name, run in runs.items()}
-
-
-class _Run:
-    """A Lanczos recurrence for each unit of a layer."""
-
-    def __init__(self, splitting: Splitting, name: str, products: int, seed: int) -> None:
-        self.d, like = splitting.dimension(name), splitting.problem.model.get_submodule(name).get_parameter("weight")
-        self.steps = min(products, self.d)
-        self._generator = torch.Generator().manual_seed(seed)
-        self.basis: list[Tensor] = []  # (k, d) each
-        self.alpha: list[Tensor] = []  # (k,)
-        self.beta: list[Tensor] = []
-        start = self._random(like.detach().reshape(len(like), -1))
-        self.basis.append(start / start.norm(dim=1, keepdim=True))
-
-    def _random(self, like: Tensor) -> Tensor:
-        return torch.randn(len(like), self.d, generator=self._generator, dtype=torch.float64).to(like)
-
-    @property
-    def complete(self) -> bool:
-        return len(self.alpha) == self.steps
-
-    def take(self, image: Tensor) -> None:
-        """The next step, given S v of the last basis vectors."""
-        self.alpha.append((self.basis[-1] * image).sum(dim=1))
-        scale = torch.stack([a.abs() for a in [*self.alpha, *self.beta]]).amax(dim=0)
-        rest = self._outside(image)
-        beta = rest.norm(dim=1)
-        if self.complete:
-            self.beta.append(torch.zeros_like(beta) if self.steps == self.d else beta)
-            return
-        ended = beta <= 10 * torch.finfo(image.dtype).eps * scale  # an invariant space: go on anywhere outside of it
-        if ended.any():
-            other = self._outside(self._random(image))
-            rest = torch.where(ended[:, None], other, rest)
-        self.beta.append(torch.where(ended, 0, beta))
-        self.basis.append(rest / rest.norm(dim=1, keepdim=True).clamp_min(torch.finfo(image.dtype).tiny))
-
-    def _outside(self, vectors: Tensor) -> Tensor:
-        for _ in range(2):
-            for basis in self.basis:
-                vectors = vectors - (basis * vectors).sum(dim=1, keepdim=True) * basis
-        return vectors
-
-    def extremes(self) -> Extremes:
-        alpha, beta = torch.stack(self.alpha, dim=1), torch.stack(self.beta, dim=1)  # (k, steps)
-        small = torch.diag_embed(alpha) + torch.diag_embed(beta[:, :-1], 1) + torch.diag_embed(beta[:, :-1], -1)
-        values, ritz = torch.linalg.eigh(small)
-        basis = torch.stack(self.basis, dim=1)  # (k, steps, d)
-        ends = (ritz[:, :, 0], ritz[:, :, -1])
-        low, high = (nn.functional.normalize(torch.einsum("ks,ksd->kd", end, basis), dim=1) for end in ends)
-        residuals = torch.stack([(beta[:, -1] * end[:, -1]).abs() for end in ends]).amax(dim=0)
-        return Extremes(values[:, 0], low, values[:, -1], high, residuals)
+    return Extremes(values[:, 0], vectors[:, :, 0], values[:, -1], vectors[:, :, -1], torch.zeros_like(values[:, :2].T))
 
 
 def ranked(found: Mapping[str, Extremes]) -> Iterator[tuple[str, int, float]]:

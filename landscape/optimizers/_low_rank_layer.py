@@ -47,7 +47,7 @@ class LowRankLayer:
         """x W^T + b as (x V) K^T + b, whose one backward pass gives the gradients of K and of L."""
         if not self.used_by(self.module):
             return through_rows(self.module, inputs, self.module.weight.flatten(1)) + self._bias()
-        product: Tensor = _Product.apply(inputs, self.k, self.l, self)  # type: ignore[no-untyped-call]
+        product: Tensor = _Product.apply(inputs, self.k, self.l, self)  # type: ignore[no-untyped-call]  # torch's own
         return product + self._bias()
 
     def forward_core(self, inputs: Tensor) -> Tensor:

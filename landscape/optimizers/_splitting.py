@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from ..growing import splits as rules
+from ..growing.extremes import Extremes, lanczos
 from ..growing.growth import Growth, grow, size_after
 from ..growing.splits import Rule, Split
-from ..growing.splitting import Extremes, Splitting, lanczos
+from ..growing.splitting import Splitting
 from ..growing.units import Layer, layers_of
 from ..probes import probe
 from ..problem import Problem
@@ -56,7 +57,7 @@ class UnitSplitting(Growing):
         samples = settings["samples"]
         seen = self.problem.subset(samples, settings["seed"]) if 0 < samples < self.problem.samples else self.problem
         splitting = Splitting(seen, layers)
-        ends = lanczos(splitting, settings["products"], settings["seed"] + self.rounds)
+        ends = lanczos(splitting.product, splitting.like(), settings["products"], settings["seed"] + self.rounds)
         picked = self._picked(layers, ends, splitting)
         while picked and settings["budget"] and size_after(seen, layers, picked) > settings["budget"]:
             picked = picked[:-1]

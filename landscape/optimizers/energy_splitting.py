@@ -17,8 +17,9 @@ from torch import Tensor
 from ..errors import ProblemError
 from ..growing import splits as rules
 from ..growing.budget import flops, select, split_costs
+from ..growing.extremes import Extremes
 from ..growing.splits import Split
-from ..growing.splitting import Extremes, Splitting
+from ..growing.splitting import Splitting
 from ..growing.units import Layer
 from ..problem import Problem
 from ._splitting import UnitSplitting

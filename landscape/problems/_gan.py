@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..game import Game, Judge
-from ..modes import fixed_noise
+from ..modes import MixtureJudge, fixed_noise
 from ..payoffs import adversarial
 from ..problem import Problem
 from ._layers import activation_layer, set_seed
@@ -69,6 +69,17 @@ def game(
     if player is not None and player not in found.players:
         raise UsageError(f"there is no player '{player}'; the players are {', '.join(found.players)}")
     return found if player is None else found.restricted(f"{player}.*")
+
+
+def mixture_game(
+    centres: Tensor, deviation: float, samples: int, judged: int, noise: int, width: int, depth: int, activation: str,
+    seed: int | None, payoff: str, updates: str, player: str | None, batch_size: int, name: str,
+) -> Problem:  # fmt: skip
+    """The game on equal Gaussians at the centres (modes, 2); a quarter as many samples are held out."""
+    model = players(centres.shape[1], noise, width, depth, activation, seed)
+    judge = MixtureJudge(centres, deviation, fixed_noise(judged, noise, JUDGED_SEED))
+    real, test = (mixture(centres, deviation, n, s) for n, s in ((samples, 1), (max(samples // 4, 1), 2)))
+    return game(model, payoff, real, test, noise, judge, updates, player, batch_size, name)
 
 
 def redrawn(batch: Any, generator: torch.Generator) -> Any:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ..modes import MixtureJudge, fixed_noise
 from ..problem import Problem
-from ._gan import JUDGED_SEED, game, mixture, players
+from ._gan import mixture_game
 
 
 def build(
@@ -40,7 +39,5 @@ def build(
     """
     places = torch.arange(-4.0, 5.0, 2.0)
     centres = torch.cartesian_prod(places, places)  # (25, 2)
-    model = players(2, noise, width, depth, activation, seed)
-    judge = MixtureJudge(centres, deviation, fixed_noise(judged, noise, JUDGED_SEED))
-    real, test = (mixture(centres, deviation, n, s) for n, s in ((samples, 1), (max(samples // 4, 1), 2)))
-    return game(model, payoff, real, test, noise, judge, updates, player, batch_size, "grid_gan")
+    return mixture_game(centres, deviation, samples, judged, noise, width, depth, activation, seed, payoff, updates,
+                        player, batch_size, "grid_gan")  # fmt: skip

@@ -6,9 +6,8 @@ import math
 
 import torch
 
-from ..modes import MixtureJudge, fixed_noise
 from ..problem import Problem
-from ._gan import JUDGED_SEED, game, mixture, players
+from ._gan import mixture_game
 
 
 def build(
@@ -42,7 +41,5 @@ def build(
     """
     angles = torch.arange(8) * (2 * math.pi / 8)
     centres = 2 * torch.stack([angles.cos(), angles.sin()], dim=1)  # (8, 2)
-    model = players(2, noise, width, depth, activation, seed)
-    judge = MixtureJudge(centres, deviation, fixed_noise(judged, noise, JUDGED_SEED))
-    real, test = (mixture(centres, deviation, n, s) for n, s in ((samples, 1), (max(samples // 4, 1), 2)))
-    return game(model, payoff, real, test, noise, judge, updates, player, batch_size, "ring_gan")
+    return mixture_game(centres, deviation, samples, judged, noise, width, depth, activation, seed, payoff, updates,
+                        player, batch_size, "ring_gan")  # fmt: skip
