@@ -22,6 +22,7 @@ from .strategies import HOLDS_GRAPH, TRACED, Matrix, Prepare, kept
 SMALL = 1.0  # seconds of a job below which nothing is worth a choice
 WAKE = 0.3  # seconds that torch takes to load its forward-mode formulas, once a process
 _JVP = "torch._decomp.decompositions_for_jvp"
+_GRAD = "torch.fx.experimental.symbolic_shapes"  # the first product loads it, half a second: no cost of a choice
 SHARE = 0.05  # of a job's predicted time that measuring may take,
 FEW = 25  # or so many gradients of a batch,
 TRACING = 0.1  # or such a share together with tracing, which is no loss where it is chosen
@@ -50,6 +51,7 @@ class Choice:
     def plan(self) -> Plan:
         """The plan, measured and decided by all ranks together."""
         first = self.sizes.first
+        _loaded(_GRAD)
         reference = self.sizes.reference(first)
         if reference is None:
             return unmeasured(self.matrix)  # there is no product; the first one says why
@@ -96,17 +98,12 @@ class Choice:
         """
         sizes = {rows_: self.sizes.part(rows_) for rows_ in dict.fromkeys((size, min(size, self.sizes.first)))}
         self._consider("kept", self.sizes.measured[size][0], size, kept(self.matrix))
-        quickest: dict[int, float] = {}
-        failed: set[int] = set()
+        took: dict[tuple[str, int], float] = {}
         for name in (n for n in self.wish.strategies if n not in TRACED and n != "kept"):
             for rows_, part in sizes.items():
-                # Columns one by one are worth a try only where all at once are impossible.
-                if (name != "forward" or rows_ in failed) and self._worth(name, part):
-                    time = self._judged(name, self._probe(name, part), rows_)
-                    quickest[rows_] = min(time, quickest.get(rows_, math.inf))
-                    if name == "forward_batched" and math.isinf(time):
-                        failed.add(rows_)
-        at = min(quickest, key=quickest.__getitem__, default=size)
+                if self._promises(name, rows_, took) and self._worth(name, part):
+                    took[name, rows_] = self._judged(name, self._probe(name, part), rows_)
+        at = min(took, key=took.__getitem__, default=("", size))[1]
         for name in (n for n in self.wish.strategies if n in TRACED):
             if self._pays(name, at, tracing):  # a trace belongs to a size of batches: it is measured at the very one
                 self._judged(name, self._probe(name, at), at)
@@ -119,9 +116,8 @@ class Choice:
             made.append(self.wish.strategies[name](self.matrix))
             return made[-1]
 
-        if name != "batched" and _JVP not in sys.modules:
-            with contextlib.suppress(ImportError):  # the first call would do it
-                importlib.import_module(_JVP)
+        if name != "batched":
+            _loaded(_JVP)
         reference, wanted = self.sizes.measured[size]
         beat = reference.build + self.width * reference.apply if self.wish.strategy == "auto" else math.inf
         cost, _ = self.bench.run(make, self.sizes.batch(size), size, wanted, slow=name in TRACED, beat=beat)
@@ -145,15 +141,39 @@ class Choice:
         return math.inf
 
     def _consider(self, name: str, cost: Cost, size: int, prepare: Prepare) -> float:
-        """Predicted seconds of the job; what is measured on a part of a batch is held against the reference on it."""
+        """Predicted seconds of the job on batches of `size` rows, or of those measured where that is as good.
+
+        What is measured on a part of a batch is held against the reference on it. A strategy that holds more at once
+        suffers more from large batches than the reference does, so a prediction must promise something to be taken.
+        """
         keep = name in HOLDS_GRAPH and self._keeps(cost)
-        reference = self.sizes.measured[cost.rows][0]
-        whole = self.sizes.measured[size][0]
-        scale = self._checkpoint("kept", whole) / self._checkpoint("kept", reference)
-        seconds = self.wish.checkpoints * scale * self._checkpoint(name, cost) + cost.once
-        if seconds < MARGIN * self.best[0]:
-            self.best = (seconds, Plan(name, prepare, size, keep))
-        return seconds
+        reference = self._checkpoint("kept", self.sizes.measured[cost.rows][0])
+        least = math.inf
+        for rows_ in dict.fromkeys((cost.rows, size)):
+            scale = self._checkpoint("kept", self.sizes.measured[rows_][0]) / reference
+            seconds = self.wish.checkpoints * scale * self._checkpoint(name, cost) + cost.once
+            least = min(least, seconds)
+            if seconds < MARGIN * self.best[0]:
+                self.best = (seconds, Plan(name, prepare, rows_, keep))
+        return least
+
+    def _promises(self, name: str, size: int, took: dict[tuple[str, int], float]) -> bool:
+        """Whether a strategy may gain anything after what others `took` on batches of `size` rows.
+
+        Columns one by one are worth a try only where all at once are impossible. Forward mode at once does what
+        `batched` does and builds more where that one's graphs are kept, so not where doing all at once is slower.
+        """
+        if name == "forward":
+            return math.isinf(took.get(("forward_batched", size), 0.0))
+        batched = took.get(("batched", size), math.inf)
+        slower = math.isfinite(batched) and MARGIN * batched > self._reference(size)
+        if name == "forward_batched" and slower and self._keeps(self.sizes.measured[size][0]):
+            self.table.skip(name, size, "all columns at once are slower than one by one, and it builds more")
+            return False
+        return True
+
+    def _reference(self, size: int) -> float:
+        return self.wish.checkpoints * self._checkpoint("kept", self.sizes.measured[size][0])
 
     def _checkpoint(self, name: str, cost: Cost) -> float:
         """Predicted seconds of one checkpoint."""
@@ -191,3 +211,9 @@ class Choice:
             self.table.skip(name, size, f"its {cost:.0f} s of tracing would not pay")
             return False
         return True
+
+
+def _loaded(module: str) -> None:
+    """What torch loads at a first call is loaded before it is timed."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module(module)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .choosing import Choice
 from .errors import UsageError
+from .heap import reuse_pages
 from .parallel import Comm
 from .plans import Plan, Wish
 from .problem import Problem
@@ -57,6 +58,7 @@ class Products:
         """The plan of an operator; it is made at the first call, on all ranks together."""
         key = (operator, matrix.seed, problem.identity())
         if key not in self._plans:
+            reuse_pages()  # a block of products otherwise faults its arrays in anew: on LeNet 40 % of the time
             with problem.unmoved_buffers():  # the checks that refuse such a model come later
                 self._plans[key] = Choice(self.wish, problem, vector, comm, operator, matrix).plan()
             for row in self._plans[key].table:

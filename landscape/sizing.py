@@ -14,7 +14,8 @@ from .probing import Bench, Cost
 from .problem import Problem
 from .strategies import Matrix, kept
 
-LONG = 0.02  # seconds of a gradient from which a part of a batch stands for all of it: its time is in the rows
+LONG = 0.01  # seconds of a gradient from which a part of a batch stands for all of it: its time is in the rows
+PART = 4  # the smallest part that does: of so many
 MARGIN = 0.93  # of the time of what is simpler: below it a choice leaves it, so that noise decides nothing
 SMALLEST = 16  # rows that are halved
 TOO_LONG = "measuring it would take too long for this job"
@@ -92,8 +93,20 @@ class Sizes:
         return size
 
     def part(self, size: int) -> int:
-        """Rows that stand for a batch of `size`: the fewest measured ones whose gradient takes long enough."""
-        return min((s for s in self.measured if s <= size and self.gradient(s) >= LONG), default=size)
+        """Rows that stand for a batch of `size` while strategies are compared: a quarter where that takes long enough.
+
+        Measured with the reference, or it would not be known what to compare with.
+        """
+        part = min((s for s in self.measured if s <= size and self._stands(s, size)), default=size)
+        while not self.obstacle and self._stands(part // 2, size):
+            smaller = self._try(part // 2)
+            if smaller is None:
+                break
+            part = smaller.rows
+        return part
+
+    def _stands(self, part: int, size: int) -> bool:
+        return part * PART >= size and self.gradient(part) >= LONG
 
     def _gains(self, other: Cost, cost: Cost) -> bool:
         return self._a_row(other) < MARGIN * self._a_row(cost)

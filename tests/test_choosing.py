@@ -98,3 +98,15 @@ def test_a_size_is_measured_once(rows, monkeypatch):
         assert choice.sizes.reference(rows) is not None
         assert choice.bench.spent > before
         assert choice.sizes.measured[rows][1].shape == (choice.problem.size, 1)
+
+
+def test_strategies_are_compared_on_a_quarter_and_that_is_what_is_chosen(monkeypatch):
+    monkeypatch.setattr("landscape.sizing.LONG", 1e-4)
+    choice, plan, _ = chosen(problem_of(), monkeypatch)
+    measured = {row.strategy: row.samples for row in plan.table if row.gradients is not None and row.strategy != "kept"}
+    assert measured["batched"] == 16  # of 64
+    assert choice.sizes.part(64) == 16
+    took = {("batched", 64): 2 * choice._reference(64)}
+    assert not choice._promises("forward_batched", 64, took)  # one by one is faster, and its graphs are kept
+    assert choice._promises("forward_batched", 64, {("batched", 64): float("inf")})
+    assert "slower than one by one" in choice.table.rows[-1].why
