@@ -269,12 +269,20 @@ def _parts(arguments: list[Any], shapes: Sequence[Shape]) -> list[Axes]:
     return [[*axes[:dim], place, *axes[dim + 1 :]] for _ in shapes]
 
 
+def _unbind(arguments: list[Any], shapes: Sequence[Shape]) -> list[Axes]:
+    """One output an index: the axis is pinned, all others stay what they are in every output."""
+    axes = list(arguments[0])
+    pin(axes.pop(arguments[1] if len(arguments) > 1 else 0))
+    return [axes for _ in shapes]
+
+
 def _broadcast(arguments: list[Any], shapes: Sequence[Shape]) -> list[Axes]:
     return [_expand([axes], shape) for axes, shape in zip(arguments[0], shapes, strict=True)]
 
 
 SEVERAL: dict[str, Callable[[list[Any], Sequence[Shape]], list[Axes]]] = {
-    "chunk": _parts, "split": _parts, "split_with_sizes": _parts, "broadcast_tensors": _broadcast
+    "chunk": _parts, "split": _parts, "split_with_sizes": _parts, "unbind": _unbind,
+    "broadcast_tensors": _broadcast,
 }  # fmt: skip
 RULES: dict[str, Rule] = {
     "linear": _linear, "conv1d": _convolution, "conv2d": _convolution, "conv3d": _convolution,

@@ -63,7 +63,8 @@ PROBLEMS = (
     "landscape.problems.*", "landscape.optimizers", "landscape.optimizers.*", "landscape.regularizers",
     "landscape.regularizers.*", "landscape.groupings",
     "landscape.groupings.*", "landscape.fitting", "landscape.symmetries", "landscape.axes", "landscape.axis_rules",
-    "landscape.wiring", "landscape.growing", "landscape.growing.*", "landscape.lowrank", "landscape.factored",
+    "landscape.wiring", "landscape.attention", "landscape.growing", "landscape.growing.*", "landscape.lowrank",
+    "landscape.factored",
 )  # fmt: skip
 OPERATORS = ("landscape.operators", "landscape.operators.*")
 BROWSER = ("landscape.app", "landscape.app.*")
