@@ -169,9 +169,12 @@ def _dense(checkpoints: int, apart: int, seed: int) -> Iterator[Row]:
 
 
 def _game(name: str, seed: int, **settings: Any) -> Game:
+    from landscape.game import Game
     from landscape.loading import build_problem
 
-    return build_problem(name, {"seed": seed, **settings})  # type: ignore[return-value]
+    found = build_problem(name, {"seed": seed, **settings})
+    assert isinstance(found, Game)
+    return found
 
 
 def _trained(

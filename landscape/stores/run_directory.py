@@ -117,7 +117,7 @@ class Run:
                 values[f"{name}_values"] = [r.values_dict() for r in group]
                 for i, r in enumerate(group):
                     arrays |= {f"{name}/{i}/{k}": a for k, a in r.arrays().items() if k not in r.large}
-            np.savez(part / "arrays.npz", **arrays)  # type: ignore[arg-type]
+            np.savez(part / "arrays.npz", **arrays)  # type: ignore[arg-type]  # numpy's type knows no names of arrays
             if large:
                 save_file(large, part / "vectors.safetensors")
             (part / "meta.json").write_text(
@@ -192,7 +192,7 @@ class Run:
             temporary = target.with_name(f".{target.name}-{os.getpid()}.npz")
             try:
                 with open(temporary, "wb") as stream:
-                    np.savez(stream, **arrays)  # type: ignore[arg-type]
+                    np.savez(stream, **arrays)  # type: ignore[arg-type]  # as above
                 os.replace(temporary, target)
             finally:
                 temporary.unlink(missing_ok=True)
