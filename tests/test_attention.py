@@ -20,17 +20,20 @@ WIDTH, HEADS, SIZE = 12, 3, 4
 
 
 class Crossed(nn.Module):
-    """torch's attention of places on others of another width, then one layer of torch's encoder."""
+    """torch's attention of places on others, of another width and of the same, then one layer of torch's encoder."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Linear(3, WIDTH)
         self.cross = nn.MultiheadAttention(WIDTH, HEADS, bias=False, kdim=3, vdim=3, batch_first=True)
+        self.other = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
         self.layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 8, batch_first=True)
         self.head = nn.Linear(WIDTH, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.head(self.layer(self.cross(self.stem(x), x, x)[0]).mean(1))
+        h = self.cross(self.stem(x), x, x)[0]
+        behind = h.flip(1)
+        out: Tensor = self.head(self.layer(self.other(h, behind, behind)[0]).mean(1))
         return out
 
 
@@ -55,7 +58,7 @@ def kill_heads(weight: Tensor, before: int, heads: list[int]) -> None:
 
 KILLED = {
     "gpt": {"blocks.0.attention_in": [1], "blocks.1.attention_in": [0, 2]},
-    "torch": {"cross": [2], "layer.self_attn": [0, 1]},
+    "torch": {"cross": [2], "other": [1], "layer.self_attn": [0, 1]},
 }
 
 
@@ -76,7 +79,7 @@ def test_dead_heads_are_cut_and_the_outputs_stay(name: str) -> None:
     left = {type(m): m.heads for m in found.problem.model.modules() if isinstance(m, (Block, Attention))}
     assert left == ({Block: 1} if name == "gpt" else {Attention: 1})  # of the last one
     gone = {"gpt": 3 * (3 * SIZE * (WIDTH + 1) + WIDTH * SIZE),  # rows with biases, and columns
-            "torch": (WIDTH + 3 + 3 + WIDTH) * SIZE + 2 * (3 * SIZE * (WIDTH + 1) + WIDTH * SIZE)}  # fmt: skip
+            "torch": (WIDTH + 3 + 3 + WIDTH) * SIZE + 3 * (3 * SIZE * (WIDTH + 1) + WIDTH * SIZE)}  # fmt: skip
     assert found.before - found.after == gone[name]
     assert set(group_norms(parts_of(found.problem.model, "heads"), found.problem.state()).sizes.tolist()) <= {
         4 * WIDTH * SIZE + 3 * SIZE, (2 * WIDTH + 2 * 3) * SIZE
