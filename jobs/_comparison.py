@@ -119,7 +119,7 @@ def _curvature(run: Run, steps: Sequence[int]) -> dict[str, Any]:
 
     last, own = steps[-1], own_operator(run, steps[-1])
     tops = {o: _tops(run, o) for o in ("hessian", own)}
-    limit, top = threshold(run.info, own, last).value, tops[own].get(last)
+    limit, top = threshold(run.info, own, last, _gradient_norm(run, own, last)).value, tops[own].get(last)
     key = spectrum_key("hessian", last)
     rise = slope(list(tops[own]), list(tops[own].values()), limit)
     return {
@@ -139,6 +139,14 @@ def _tops(run: Run, operator: str) -> dict[int, float]:
 
     pairs = {s: run.read(eigenpairs_key(operator, s)).values for s in run.steps("eigenpairs", operator)}
     return {step: float(values[0]) for step, values in pairs.items() if len(values)}
+
+
+def _gradient_norm(run: Run, operator: str, step: int) -> float | None:
+    from landscape.records import eigenpairs_key
+
+    key = eigenpairs_key(operator, step)
+    norm: float | None = run.read(key).meta.get("gradient", {}).get("norm") if run.has(key) else None
+    return norm
 
 
 def _sparsity(run: Run, step: int, problem: Problem) -> dict[str, float]:

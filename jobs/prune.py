@@ -7,8 +7,8 @@
   landscape train landscape.jobs.prune:build --problem-set run=runs/sparse --problem-set threshold=1e-4 --set lr=0.05 \\
       --steps 500 --out runs/retrained
 
-A unit (neuron, channel) is dead when all weights into it are within the threshold of zero. Its constant output goes
-into the biases of the layers that read it. The last line trains the smaller network further.
+A unit (neuron, channel, attention head) is dead when all weights into it are within the threshold of zero. Its constant
+output goes into the biases of the layers that read it. The last line trains the smaller network further.
 """
 
 from __future__ import annotations

@@ -223,7 +223,8 @@ def _keep(store: Any, made: Records, args: argparse.Namespace, numbers: dict[str
     if args.no_vectors:
         pairs = dataclasses.replace(pairs, vectors=None)
     for record in (pairs, *others):
-        limit = dataclasses.asdict(threshold(store.info, record.operator, record.step))
+        slope = record.meta.get("gradient", {}).get("norm")
+        limit = dataclasses.asdict(threshold(store.info, record.operator, record.step, slope))
         meta = evidence(ranks, **numbers, threshold=limit) | record.meta
         store.write(dataclasses.replace(record, meta=meta))
 

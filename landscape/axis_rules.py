@@ -6,6 +6,7 @@ everything they touch, which is always safe.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -257,16 +258,22 @@ def _concatenate(arguments: list[Any], shape: Shape) -> Axes:
 
 
 def _parts(arguments: list[Any], shapes: Sequence[Shape]) -> list[Axes]:
-    """Equal parts: the axis is (part, place in it), and places may be exchanged alike in every part."""
+    """The axis is (block, place in it), blocks as long as all parts allow; places are exchanged alike in all blocks."""
     axes: Axes = arguments[0]
     dim = (arguments[2] if len(arguments) > 2 else 0) % len(axes)
-    lengths = {shape[dim] for shape in shapes}
-    if len(lengths) > 1:
-        pin(axes[dim])
-        return [[*axes[:dim], *fresh(shape[dim : dim + 1], pinned=True), *axes[dim + 1 :]] for shape in shapes]
-    place = fresh(lengths)[0]
-    unify((Factor(len(shapes), pinned=True), *place), axes[dim])
-    return [[*axes[:dim], place, *axes[dim + 1 :]] for _ in shapes]
+    sizes = [shape[dim] for shape in shapes]
+    block = math.gcd(*sizes) if all(sizes) else 1
+    place = fresh([block])[0]
+    unify((Factor(sum(sizes) // block, pinned=True), *place), axes[dim])
+    parts = [(Factor(size // block, pinned=True), *place) if size != block else place for size in sizes]
+    return [[*axes[:dim], part, *axes[dim + 1 :]] for part in parts]
+
+
+def _unbind(arguments: list[Any], shapes: Sequence[Shape]) -> list[Axes]:
+    """One output an index: the axis is pinned, all others stay what they are in every output."""
+    axes = list(arguments[0])
+    pin(axes.pop(arguments[1] if len(arguments) > 1 else 0))
+    return [axes for _ in shapes]
 
 
 def _broadcast(arguments: list[Any], shapes: Sequence[Shape]) -> list[Axes]:
@@ -274,7 +281,8 @@ def _broadcast(arguments: list[Any], shapes: Sequence[Shape]) -> list[Axes]:
 
 
 SEVERAL: dict[str, Callable[[list[Any], Sequence[Shape]], list[Axes]]] = {
-    "chunk": _parts, "split": _parts, "split_with_sizes": _parts, "broadcast_tensors": _broadcast
+    "chunk": _parts, "split": _parts, "split_with_sizes": _parts, "unbind": _unbind,
+    "broadcast_tensors": _broadcast,
 }  # fmt: skip
 RULES: dict[str, Rule] = {
     "linear": _linear, "conv1d": _convolution, "conv2d": _convolution, "conv3d": _convolution,

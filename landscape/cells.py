@@ -88,7 +88,8 @@ def _middle(source: Place, target: Place) -> Array:
     if over:
         control[1] = side * (1.0 + 1.1 * over)
     t = np.linspace(0, 1, POINTS)[:, None]
-    return (1 - t) ** 2 * ends[0] + 2 * t * (1 - t) * control + t**2 * ends[1]  # type: ignore[no-any-return]
+    curve: Array = (1 - t) ** 2 * ends[0] + 2 * t * (1 - t) * control + t**2 * ends[1]
+    return curve
 
 
 def _beside(middle: Array, distance: float) -> Array:
@@ -96,4 +97,5 @@ def _beside(middle: Array, distance: float) -> Array:
     slope = np.gradient(middle, axis=0)
     across = np.stack([-slope[:, 1], slope[:, 0]], axis=1) / np.linalg.norm(slope, axis=1, keepdims=True)
     t = np.linspace(0, 1, len(middle))[:, None]
-    return middle + distance * (1 - (1 - 2 * t) ** 4) * across  # type: ignore[no-any-return]
+    curve: Array = middle + distance * (1 - (1 - 2 * t) ** 4) * across
+    return curve

@@ -119,7 +119,7 @@ class Comm:
 
     def _mark(self, error: Exception, first: int) -> None:
         """Note who knows of a failure: all ranks of the job here; only those of one group in a part of it."""
-        error.everywhere = True  # type: ignore[attr-defined]  # on any exception: the command line asks by getattr
+        vars(error)["everywhere"] = True  # on any exception: the command line asks by getattr
 
 
 def _report(error: Exception) -> tuple[str, str, int | None]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -58,11 +59,14 @@ class Entries:
             found.append(functional_call(layer, moved, (entering,)))
         return torch.stack(found)
 
+    def _answer(self, name: str, _entering: Tensor) -> Tensor:
+        return self._values[name]
+
     @contextmanager
     def replaced(self) -> Iterator[None]:
         """Within it the entry layers answer with the values of `at`, whatever their input."""
         for name, layer in self.layers.items():
-            layer.forward = lambda _input, name=name: self._values[name]  # type: ignore[assignment, misc]  # on purpose
+            layer.forward = partial(self._answer, name)
         try:
             yield
         finally:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .attention import Attention, HasHeads, head_blocks, heads_in, open_attention
 from .growing.residual import insert_missing
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -23,16 +24,18 @@ def fitted(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
 
 
 def fit(model: nn.Module, state: Mapping[str, Tensor]) -> bool:
-    """Give a model's linear, convolutional and BatchNorm layers the shapes of a state dict; whether any changed.
+    """Give a model's linear, convolutional, BatchNorm and attention layers the shapes of a state dict; whether any
+    changed.
 
     Tensors whose shape changes are new and hold zeros; those of other modules, and names that the state dict lacks,
     stay as they are. Weights that were tied stay tied.
     """
     parts: dict[int, nn.Parameter] = {}
     changed = insert_missing(model, state)
+    _fit_heads(model, state)
     for name, tensor in model.state_dict(keep_vars=True).items():
         owner = model.get_submodule(name.rpartition(".")[0])
-        known = isinstance(owner, (*PRODUCERS, nn.modules.batchnorm._NormBase))
+        known = isinstance(owner, (*PRODUCERS, nn.modules.batchnorm._NormBase, Attention))
         wanted = state.get(name)
         if known and wanted is not None and wanted.shape != tensor.shape and wanted.ndim == tensor.ndim:
             replace(model, name, torch.zeros(wanted.shape, dtype=tensor.dtype, device=tensor.device), tensor, parts)
@@ -41,6 +44,25 @@ def fit(model: nn.Module, state: Mapping[str, Tensor]) -> bool:
         for module in model.modules():
             resize(module, _groups(module))
     return changed
+
+
+def _fit_heads(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Let modules of attention heads know how many they have in a state dict."""
+    own = model.state_dict()
+    counts: dict[str, int] = {}  # of those with another number than before
+    for name, module in model.named_modules():
+        for leaf, block in head_blocks(module).items():
+            tensor = f"{name}.{leaf}" if name else leaf
+            if tensor in state and state[tensor].ndim == own[tensor].ndim:
+                count = heads_in(own[tensor].shape, state[tensor].shape, block)
+                if count != block[1]:
+                    counts[name] = count
+    if counts:
+        open_attention(model)
+    for name, count in counts.items():
+        module = model.get_submodule(name)
+        if isinstance(module, HasHeads):
+            module.heads = count
 
 
 def replace(model: nn.Module, name: str, value: Tensor, old: Tensor, parts: dict[int, nn.Parameter]) -> None:

@@ -14,7 +14,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -123,7 +123,7 @@ class Game(Problem):
             found[place] = self.owner(weight) == name
         return found
 
-    def restricted(self, *patterns: str) -> Problem:
+    def restricted(self, *patterns: str) -> Self:
         """As of `Problem`; a block of one player's weights has his own loss."""
         other = super().restricted(*patterns)
         owners = {self.owner(name) for name in other._parameters}

@@ -64,7 +64,8 @@ def find_function(name: str) -> Callable[..., Any]:
         own = [n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__]
         has = f"it has {', '.join(own)}" if own else "it has no functions"
         raise ProblemError(f"'{place}' has no function '{attribute}'; {has}")
-    return function  # type: ignore[no-any-return]
+    found: Callable[..., Any] = function
+    return found
 
 
 def _unknown(name: str, shipped: list[str]) -> str:

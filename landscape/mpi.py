@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -62,7 +62,10 @@ class MPIComm(Comm):
         for start in range(0, flat.size, _PIECE):
             self._comm.Allreduce(self._mpi.IN_PLACE, flat[start : start + _PIECE])
         self.traffic.count("sum", self._rounds, self._rounds * flat.nbytes)
-        return out if isinstance(array, np.ndarray) else out.to(array.device)  # type: ignore[attr-defined,no-any-return]
+        if isinstance(array, np.ndarray):
+            return out
+        back: T = cast(Any, out).to(cast(Any, array).device)
+        return back
 
     def broadcast(self, value: T, root: int = 0) -> T:
         result: T = self._comm.bcast(value, root=root)
@@ -93,7 +96,7 @@ class MPIComm(Comm):
         if self.size == self._mpi.COMM_WORLD.Get_size():
             super()._mark(error, first)
         elif self.rank != first:
-            error.told_elsewhere = True  # type: ignore[attr-defined]  # one rank of a group speaks, and ends the job
+            vars(error)["told_elsewhere"] = True  # one rank of a group speaks, and ends the job
 
     # ------------------------------------------------------------------ vectors
 
@@ -129,7 +132,8 @@ class MPIComm(Comm):
 
         if _too_many(size, part):
             columns = [self.collect(column, size) for column in part.split(1, dim=1)]
-            return torch.cat(columns, dim=1) if columns[0] is not None else None  # type: ignore[arg-type]
+            whole = [column for column in columns if column is not None]  # all of them on rank 0, none elsewhere
+            return torch.cat(whole, dim=1) if whole else None
         host = part.contiguous().cpu()
         counts, offsets = self._layout(size, int(np.prod(part.shape[1:])))
         full = host.new_empty((size, *part.shape[1:])) if self.rank == 0 else None

@@ -61,7 +61,7 @@ class Progress:
         self.started = time.monotonic()
         self.printed = 0.0 if self.live else self.started  # a log's first line comes after its first minute
         self.status_written = -1e9
-        self.done = skipped
+        self.done: float = skipped
         self.numbers: dict[str, Any] = {}
         self.began = time.time()
         self.tail: deque[str] = deque(maxlen=TAIL)
@@ -70,7 +70,7 @@ class Progress:
 
     def update(self, done: float, **numbers: Any) -> None:
         """`done` of the total are finished; `numbers` are shown behind it, e.g. loss=0.1."""
-        self.done = done  # type: ignore[assignment]
+        self.done = done
         self.numbers = numbers or self.numbers
         if not self.active:
             return

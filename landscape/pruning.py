@@ -1,10 +1,10 @@
 """Removes dead units for good: a smaller network with the same outputs.
 
-A unit (neuron, channel) is dead when every layer that produces it has weights of zero for it: it then gives a constant,
-which goes into the biases of the layers that read it, and its rows, columns and statistics are cut out of all
-tensors. Which tensors belong to a unit is read from the traced graph (`symmetries`), so residual sums, flattened
-images and normalisation need no table. Where the constant cannot be moved (a padded convolution that reads it, a
-normalisation across units) the unit stays. The outputs are compared in float64 before the result is handed out.
+A unit (neuron, channel, attention head) is dead when every layer that produces it has weights of zero for it: it then
+gives a constant, which goes into the biases of the layers that read it, and its rows, columns and statistics are cut
+out of all tensors. Which tensors belong to a unit is read from the traced graph (`symmetries`), so residual sums,
+flattened images and normalisation need no table. Where the constant cannot be moved (a padded convolution that reads
+it, a normalisation across units) the unit stays. The outputs are compared in float64 before the result is handed out.
 """
 
 from __future__ import annotations

@@ -186,7 +186,8 @@ def _unchanged(node: Node) -> Node | None:
     if first is None:
         return None
     if node.target is aten.transpose.int and first.target is aten.transpose.int and node.args[1:] == first.args[1:]:
-        return first.args[0]  # type: ignore[return-value]  # a node
+        before = first.args[0]
+        return before if isinstance(before, Node) else None
     idle = (node.target is aten.mul.Scalar and node.args[1] == 1) or node.target is aten.expand.default
     return first if idle and _like(first, node) else None
 

@@ -6,7 +6,9 @@ Full-batch statements (Cohen et al. 2021, arXiv 2103.00065); for mini-batches th
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from .records import RunInfo
 
@@ -21,13 +23,16 @@ class Threshold:
     formula: str  # '2/η', or the reason why there is none
 
 
-def threshold(info: RunInfo, operator: str = "hessian", step: int | None = None) -> Threshold:
+def threshold(
+    info: RunInfo, operator: str = "hessian", step: int | None = None, slope: float | None = None
+) -> Threshold:
     """Stability limit of plain gradient descent, heavy ball and Nesterov momentum; of Adam's on `preconditioned`.
 
     On a quadratic with curvature h, heavy ball x+ = x - eta h x + beta (x - x-) has roots inside the unit circle
     exactly for eta h < 2 + 2 beta; Nesterov's look-ahead for eta h < (2 + 2 beta) / (1 + 2 beta); extragradient
-    multiplies by 1 - eta h + (eta h)^2, below 1 for eta h < 1; optimistic descent's root -1 is at eta h = 2/3. Weight
-    decay adds to every eigenvalue and so lowers the limit. `step` is the checkpoint's, for rates that decay.
+    multiplies by 1 - eta h + (eta h)^2, below 1 for eta h < 1; optimistic descent's root -1 is at eta h = 2/3;
+    SAM's and consensus optimisation's gradient is that of a steeper parabola (`_bent`). Weight decay adds to every
+    eigenvalue and so lowers the limit. `step` is the checkpoint's, for rates that decay; `slope` its gradient's norm.
     """
     name = info.stepper.rpartition(".")[2].replace("_", "").replace("-", "").lower()
     settings = info.settings
@@ -40,6 +45,8 @@ def threshold(info: RunInfo, operator: str = "hessian", step: int | None = None)
     rate = positive(settings.get("lr"))
     if name in ("extragradient", "optimistic") and rate is not None:
         return Threshold(1 / rate, "1/η") if name == "extragradient" else Threshold(2 / (3 * rate), "2/(3η)")
+    if name in ("sam", "consensus") and rate is not None:
+        return _bent(name, settings, rate, slope)
     if name not in _GRADIENT_DESCENT:
         return Threshold(None, f"no stability threshold known for {info.stepper}'s raw Hessian")
     if rate is None:
@@ -55,6 +62,25 @@ def threshold(info: RunInfo, operator: str = "hessian", step: int | None = None)
     else:
         limit, formula = 2 / rate, "2/η"
     return Threshold(limit - decay, formula + (" − weight decay" if decay else ""))
+
+
+def _bent(name: str, settings: Mapping[str, Any], rate: float, slope: float | None) -> Threshold:
+    """Where h + a h^2 = c: what the gradient of a parabola of curvature h is multiplied with reaches the limit c.
+
+    SAM looks rho beyond the weights, where the gradient g is longer by rho h: a = rho / norm(g) (Long & Bartlett 2024,
+    JMLR 25). Consensus optimisation adds gamma h g: a = gamma, of a single loss.
+    """
+    beta, decay = positive(settings.get("momentum")) or 0.0, positive(settings.get("weight_decay")) or 0.0
+    if name == "consensus":
+        bend, formula = positive(settings.get("gamma")) or 0.0, "h + γh² = 2/η"
+    else:
+        rho, formula = positive(settings.get("rho")) or 0.0, f"h + ρh²/‖g‖ = {'(2+2β)/η' if beta else '2/η'}"
+        if rho and not positive(slope):
+            return Threshold(None, "no threshold: SAM's depends on the norm of the gradient, which was not recorded")
+        bend = rho / slope if rho and slope else 0.0
+    limit = (2 + 2 * beta) / rate - decay
+    return Threshold(2 * limit / (1 + math.sqrt(1 + 4 * bend * max(limit, 0.0))),
+                     formula + (" − weight decay" if decay else ""))  # fmt: skip
 
 
 def _preconditioned(info: RunInfo, name: str) -> Threshold:

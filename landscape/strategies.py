@@ -53,10 +53,11 @@ class Matrix:
 
     def reverse(self, vector: Tensor, batch: Any, first: int) -> Product:
         """v (size,) -> A v by reverse mode alone."""
-        made = self.at(vector, batch, first)
         if self.free:
-            return lambda v: made(v[:, None])[:, 0]  # type: ignore[no-any-return]
-        return made.reverse(vector)  # type: ignore[no-any-return]
+            whole: Product = self.at(vector, batch, first)
+            return lambda v: whole(v[:, None])[:, 0]
+        column: Product = self.at(vector, batch, first).reverse(vector)
+        return column
 
 
 def _each(column: Product) -> Product:
@@ -71,7 +72,8 @@ def _at_once(column: Product) -> Product:
 def kept(matrix: Matrix) -> Prepare:
     def prepare(vector: Tensor, batch: Any, first: int) -> Product:
         if matrix.free:
-            return matrix.at(vector, batch, first)  # type: ignore[no-any-return]
+            whole: Product = matrix.at(vector, batch, first)
+            return whole
         return _each(matrix.reverse(vector, batch, first))
 
     return prepare
@@ -104,10 +106,11 @@ def compiled(matrix: Matrix) -> Prepare:
         raise NotImplementedError("the operator draws random numbers by sample, which compiled code would freeze")
     shapes: list[Any] = []
 
-    @torch.compile(fullgraph=True, dynamic=False)  # type: ignore[untyped-decorator]
     def rows(vector: Tensor, batch: Any, first: int, block: Tensor) -> Tensor:
         found: Tensor = vmap(matrix.at(vector, batch, first).forward(vector))(block)
         return found
+
+    fast = torch.compile(rows, fullgraph=True, dynamic=False)
 
     eager = forward_batched(matrix)
 
@@ -118,7 +121,7 @@ def compiled(matrix: Matrix) -> Prepare:
                 shapes.append(shape)
             if shape != shapes[0]:
                 return eager(vector, batch, first)(block)
-            found: Tensor = rows(vector, batch, 0, block.T.contiguous())
+            found: Tensor = fast(vector, batch, 0, block.T.contiguous())
             return found.T
 
         return product

@@ -194,7 +194,8 @@ def make_optimizer(
 def _maker(name: str) -> Callable[..., Any]:
     own = plugins.names(SHIPPED)
     if name in own:
-        return plugins.load(SHIPPED, name).make  # type: ignore[no-any-return]
+        found: Callable[..., Any] = plugins.load(SHIPPED, name).make
+        return found
     known = torch_optimizers()
     if name.lower() not in known:
         choices = sorted({*known, *own})

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .attention import HasHeads, axis_of, head_blocks, open_attention
 from .fitting import CONVOLUTIONS, PRODUCERS, replace, resize
 from .problem import Problem
 from .symmetries import Symmetries
@@ -34,6 +35,12 @@ class Wiring:
 
     def __init__(self, model: nn.Module, symmetries: Symmetries) -> None:
         self.model, self.symmetries = model, symmetries
+        self._heads = {  # tensor -> (module, numbers around its heads)
+            f"{name}.{tensor}" if name else tensor: (name, block)
+            for name, module in model.named_modules()
+            for tensor, block in head_blocks(module).items()
+        }
+        self._attention: dict[str, int] = {}  # module of attention heads -> their group
         shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
         self._places = {name: self._of(name, shapes[name]) for name in symmetries.factors}
         self.fixed = {  # groups in tensors of which it is not known what they do
@@ -44,16 +51,27 @@ class Wiring:
         module, _, leaf = name.rpartition(".")
         owner = self.model.get_submodule(module)
         groups = owner.groups if isinstance(owner, CONVOLUTIONS) else 1
-        found, dim, left, done = [], -1, 1, 1
+        found, dim, left, done, before = [], -1, 1, 1, 1
         for at, (size, group) in enumerate(self.symmetries.factors[name]):
             while left == 1:
                 dim, done = dim + 1, 1
                 left = shape[dim]
             through = dim == 0 and done < groups
-            left, done = left // size, done * size
             if group is not None:
-                found.append(Place(at, group, self._role(owner, leaf, dim, len(shape), through)))
+                role = self._role_by_heads(name, shape, dim, before, (size, group))
+                found.append(Place(at, group, role or self._role(owner, leaf, dim, len(shape), through)))
+            left, done, before = left // size, done * size, before * size
         return found
+
+    def _role_by_heads(self, name: str, shape: tuple[int, ...], dim: int, before: int, factor: tuple[int, int]) -> str:
+        """The role of a factor on the axis of attention heads; '' elsewhere."""
+        module, (ahead, heads, _after) = self._heads.get(name, ("", (-1, 0, 0)))
+        if ahead < 0 or dim != axis_of(shape, ahead) or before < ahead:
+            return ""
+        if (before, factor[0]) != (ahead, heads):
+            return "unknown"  # a place within a head: fewer of them would scale the scores anew
+        self._attention[module] = factor[1]
+        return "along" if len(shape) == 1 else "out" if dim == 0 else "in"
 
     @staticmethod
     def _role(owner: nn.Module, leaf: str, dim: int, dims: int, through: bool) -> str:
@@ -147,13 +165,13 @@ class Wiring:
 
             return look
 
-        layers = {n: m for n, m in exact.model.named_modules() if isinstance(m, PRODUCERS)}
-        hooks = [m.register_forward_pre_hook(watch(n)) for n, m in layers.items()]
-        try:
-            exact.outcome(exact.weights(), exact.batches[0])
-        finally:
-            for hook in hooks:
-                hook.remove()
+        model = copy.deepcopy(exact.model)
+        open_attention(model)  # torch's own does not call its last layer
+        exact = exact.with_model(model)
+        layers = {n: m for n, m in model.named_modules() if isinstance(m, PRODUCERS)}
+        for name, module in layers.items():
+            module.register_forward_pre_hook(watch(name))
+        exact.outcome(exact.weights(), exact.batches[0])
         return seen
 
     # ------------------------------------------------------------------ cutting
@@ -165,6 +183,8 @@ class Wiring:
         shifts = {name: self._shift(model.get_submodule(name), name, values[0], going)
                   for name, values in reading.items()}  # fmt: skip
         keep = [(~mask).nonzero().squeeze(1) for mask in going]
+        if any(going[group].any() for group in self._attention.values()):
+            open_attention(model)
         parts: dict[int, nn.Parameter] = {}
         for name, tensor in model.state_dict(keep_vars=True).items():
             if name in self.symmetries.factors:
@@ -174,6 +194,8 @@ class Wiring:
                 self._add(model, name, shift, keep)
         for name, module in model.named_modules():
             resize(module, self._groups_left(name, module, keep))
+            if name in self._attention and isinstance(module, HasHeads):
+                module.heads = len(keep[self._attention[name]])
         return problem.with_model(model)
 
     def _shift(self, layer: nn.Module, name: str, value: Tensor, going: Masks) -> Tensor | None:
@@ -226,12 +248,11 @@ class Wiring:
 
     def removed(self, going: Masks) -> dict[str, int]:
         found: dict[str, int] = {}
-        for name in self._places:
-            for place in self.places(name, "out"):
-                count = int(going[place.group].sum())
-                if count:
-                    layer = name.rpartition(".")[0]
-                    found[layer] = found.get(layer, 0) + count
+        pairs = ((name.rpartition(".")[0], p.group) for name in self._places for p in self.places(name, "out"))
+        for layer, group in dict.fromkeys(pairs):  # query, key and value of a head are one unit of their layer
+            count = int(going[group].sum())
+            if count:
+                found[layer] = found.get(layer, 0) + count
         return found
 
 

@@ -58,12 +58,14 @@ FIGURES = tuple(f"landscape.{name}" for name in (
 ))  # fmt: skip
 KRYLOV = tuple(f"landscape.{name}" for name in ("lanczos", "gram_schmidt", "extremes", "probes"))
 PROBLEMS = (
-    "landscape.problem", "landscape.objective", "landscape.weights", "landscape.batches", "landscape.subsets",
+    "landscape.problem", "landscape.objective", "landscape.flat", "landscape.weights", "landscape.batches",
+    "landscape.subsets",
     "landscape.checkpoints", "landscape.game", "landscape.payoffs", "landscape.modes", "landscape.problems",
     "landscape.problems.*", "landscape.optimizers", "landscape.optimizers.*", "landscape.regularizers",
     "landscape.regularizers.*", "landscape.groupings",
     "landscape.groupings.*", "landscape.fitting", "landscape.symmetries", "landscape.axes", "landscape.axis_rules",
-    "landscape.wiring", "landscape.growing", "landscape.growing.*", "landscape.lowrank", "landscape.factored",
+    "landscape.wiring", "landscape.attention", "landscape.growing", "landscape.growing.*", "landscape.lowrank",
+    "landscape.factored",
 )  # fmt: skip
 OPERATORS = ("landscape.operators", "landscape.operators.*")
 BROWSER = ("landscape.app", "landscape.app.*")

@@ -60,6 +60,8 @@ def test_the_gradient_has_no_part_left_along_the_top_eigenvectors(k: int) -> Non
     assert float((top.T @ weight.grad).norm()) <= 1e-10 * float(full.norm())
     torch.testing.assert_close(weight.grad, full - top @ (top.T @ full), rtol=1e-9, atol=1e-9)
     assert float(full @ weight.grad) == pytest.approx(float(weight.grad @ weight.grad))  # still a descent direction
+    again = optimizer._without(weight.grad, optimizer._directions([weight]))  # once more changes nothing
+    torch.testing.assert_close(again, weight.grad, rtol=0, atol=1e-10 * float(full.norm()))
     assert optimizer.eigenvalues == pytest.approx(CURVATURES[:k].tolist())
 
 

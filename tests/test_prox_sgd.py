@@ -170,6 +170,30 @@ def test_tensors_of_one_group_are_one_long_vector() -> None:
     assert float(value) == pytest.approx(0.7 * float(torch.linalg.vector_norm(flat[0])))
 
 
+def test_the_order_and_the_shape_of_a_group_do_not_matter() -> None:
+    b, tau, order = random(4, 6, seed=1), random(4, 6, seed=2).exp(), torch.randperm(6)
+    (x,) = regularizer("group", 0.7).prox([b], [tau])
+    (permuted,) = regularizer("group", 0.7).prox([b[:, order]], [tau[:, order]])
+    (reshaped,) = regularizer("group", 0.7).prox([b.view(4, 2, 3)], [tau.view(4, 2, 3)])
+    torch.testing.assert_close(permuted, x[:, order], rtol=0, atol=1e-14)
+    torch.testing.assert_close(reshaped.view(4, 6), x, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0, "diagonal"])
+def test_the_minimiser_of_the_lasso_is_a_fixed_point_whatever_the_metric(scale: float | str) -> None:
+    """The threshold is mu / tau; with mu alone the fixed points would depend on tau."""
+    matrix, target, mu = random(30, 6, seed=1), random(30, seed=2), 5.0
+    gram, moment = matrix.T @ matrix, matrix.T @ target
+    best, bound = torch.zeros(6, dtype=DOUBLE), torch.linalg.eigvalsh(gram)[-1]
+    for _ in range(3000):
+        moved = best - (gram @ best - moment) / bound
+        best = moved.sign() * (moved.abs() - mu / bound).clamp(min=0)
+    assert 0 < int(best.count_nonzero()) < 6
+    tau = random(6, seed=3).exp() if isinstance(scale, str) else torch.full((6,), scale, dtype=DOUBLE)
+    (x,) = regularizer("l1", mu).prox([best - (gram @ best - moment) / tau], [tau])
+    torch.testing.assert_close(x, best, rtol=0, atol=1e-11)
+
+
 def test_groups_of_one_weight_are_the_l1_norm() -> None:
     b = random(7, seed=5)
     tau = random(7, seed=6).exp()

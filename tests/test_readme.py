@@ -1,4 +1,7 @@
-"""The README cannot rot: its command lines parse, its model is analysed, its three lines record a training."""
+"""The README cannot rot: its command lines parse, its model is analysed, its three lines record a training.
+
+Nor can the table of what is proved: its tests and benchmarks exist.
+"""
 
 from __future__ import annotations
 
@@ -62,3 +65,14 @@ def test_your_own_model_in_three_lines(tmp_path: Path, monkeypatch: pytest.Monke
         assert cli.main(["check", "myproject/task.py:build"]) == 0
         assert cli.main(["spectrum", "runs/mine", "--probes", "2", "--block", "2", "--iterations", "5"]) == 0
     assert run.steps("spectrum", "hessian") == [0, 100, 105]
+
+
+def test_what_is_said_to_be_proved_has_its_test_and_what_is_measured_its_benchmark() -> None:
+    here = Path(__file__).parent
+    text = (here.parent / "docs" / "optimizers.md").read_text(encoding="utf-8")
+    sources = [file.read_text(encoding="utf-8") for file in here.glob("test_*.py")]
+    tests = {name for source in sources for name in re.findall(r"^def (test_\w+)", source, re.MULTILINE)}
+    named = set(re.findall(r"`(test_\w+)`", text))
+    assert len(named) > 20
+    assert named <= tests
+    assert set(re.findall(r"`landscape bench (\w+)", text)) <= set(plugins.names("landscape.jobs.benches"))

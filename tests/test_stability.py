@@ -86,6 +86,33 @@ def test_look_ahead_starts_to_diverge_at_its_own_threshold(name: str, factor: li
         assert bool(radius > 1) == grows
 
 
+@pytest.mark.parametrize(("momentum", "decay"), [(0.0, 0.0), (0.9, 0.0), (0.5, 0.3)])
+@pytest.mark.parametrize("rho", [0.0, 0.05, 5.0])
+def test_sam_leaves_its_orbit_of_two_points_at_its_own_threshold(rho: float, momentum: float, decay: float) -> None:
+    """At the limit x goes to -x and back: with g = h x, m = -(momentum's limit), one step of SAM's on a parabola."""
+    slope, lr = 0.7, 0.1
+    settings = {"lr": lr, "rho": rho, "momentum": momentum, "weight_decay": decay}
+    limit = threshold(run_with("SAM", settings), slope=slope).value
+    assert limit is not None
+    for share, grows in ((1 - 1e-6, False), (1 + 1e-6, True)):
+        h = limit * share
+        x = slope / h
+        pull = h * (x + rho) + decay * x
+        moved = x - lr * (momentum * -pull / (1 + momentum) + pull)
+        assert bool(abs(moved) > abs(x)) == grows
+    if rho:
+        assert threshold(run_with("SAM", settings)).value is None
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.1, 3.0])
+def test_consensus_on_one_loss_starts_to_diverge_at_its_own_threshold(gamma: float) -> None:
+    limit = threshold(run_with("Consensus", {"lr": 0.1, "gamma": gamma})).value
+    assert limit is not None
+    for share, grows in ((1 - 1e-6, False), (1 + 1e-6, True)):
+        h = limit * share
+        assert bool(abs(1 - 0.1 * h * (1 + gamma * h)) > 1) == grows
+
+
 def diverges(curvature: float, lr: float, momentum: float, nesterov: bool) -> bool:
     """Whether torch's SGD rule grows on the parabola curvature / 2 x^2: spectral radius of (x, buffer) above 1."""
     look = 1 + momentum if nesterov else 1.0

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from ._tables import Row, Table
 
-SEARCH = {"regularizer": "group", "groups": "operations", "metric": "identity", "lr": 0.0125, "lr_decay": 0.0,
+RATE = 0.0125
+SEARCH = {"regularizer": "group", "groups": "operations", "metric": "identity", "lr": RATE, "lr_decay": 0.0,
           "rho": 0.8, "rho_decay": 0.0}  # fmt: skip
 NEURONS = {"regularizer": "group", "groups": "neurons", "mean_metric": True, "lr": 0.015, "lr_decay": 0.0, "rho": 0.1,
            "rho_decay": 0.0}  # fmt: skip
@@ -100,7 +101,9 @@ def _search(args: argparse.Namespace, weighting: str, mu: float, seed: int) -> N
 def _decay(record: Architecture, steps: int) -> Numbers:
     """Norms of the groups without weights of their own, beside sqrt(n) (1 - lr)^steps of n scales that began at 1."""
     chosen = [i for i, name in enumerate(record.operations) if name in WEIGHTLESS]
-    wanted = [math.sqrt(record.sizes[i]) * (1 - SEARCH["lr"]) ** steps for i in chosen]  # type: ignore[operator]
+    sizes = record.sizes
+    assert sizes is not None  # of a record that `derive` made
+    wanted = [math.sqrt(sizes[i]) * (1 - RATE) ** steps for i in chosen]
     ratios = [float(record.norms[i]) / w for i, w in zip(chosen, wanted, strict=True)]
     return {"least ratio": min(ratios), "largest ratio": max(ratios)}
 

@@ -149,7 +149,8 @@ class Candidates:
 
         def added(x: Tensor) -> Tensor:
             if isinstance(h.producer, nn.Linear):
-                return activation(nn.functional.linear(x, theta[:, :-1], theta[:, -1])) @ out.T  # type: ignore[no-any-return]
+                units: Tensor = activation(nn.functional.linear(x, theta[:, :-1], theta[:, -1]))
+                return units @ out.T
             inner = nn.functional.conv2d(x, theta[:, :-1].reshape(len(theta), -1, 3, 3), theta[:, -1], padding=1)
             return nn.functional.conv2d(activation(inner), out[:, :, None, None])
 

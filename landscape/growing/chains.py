@@ -189,7 +189,8 @@ def frozen(module: nn.Module, x: Tensor) -> Tensor:
     if isinstance(module, _NORMS):
         return F.batch_norm(x, module.running_mean, module.running_var, module.weight, module.bias, False, 0.0,
                             module.eps)  # fmt: skip
-    return x if isinstance(module, (nn.Dropout, nn.Dropout2d)) else module(x)  # type: ignore[no-any-return]
+    found: Tensor = x if isinstance(module, (nn.Dropout, nn.Dropout2d)) else module(x)
+    return found
 
 
 def norm_factor(module: nn.Module) -> Tensor:
@@ -223,7 +224,8 @@ def running(chains: list[Chain], run: Callable[[Chain, Tensor], Tensor]) -> Iter
         return lambda x: run(chain, x)
 
     for chain in chains:
-        chain.sequence.forward = bound(chain)  # type: ignore[method-assign]
+        module: nn.Module = chain.sequence
+        module.forward = bound(chain)
     try:
         yield
     finally:

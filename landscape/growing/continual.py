@@ -41,7 +41,8 @@ class TaskNetwork(nn.Module):
     def forward(self, x: Tensor, task: int) -> Tensor:
         mask = self.masks[task]
         z = nn.functional.linear(x, self.units.weight[mask], self.units.bias[mask])
-        return self.heads[task](self.activation(z))  # type: ignore[no-any-return]
+        logits: Tensor = self.heads[task](self.activation(z))
+        return logits
 
     @torch.no_grad()
     def add(self, theta: Tensor) -> Tensor:
@@ -69,17 +70,18 @@ class TaskNetwork(nn.Module):
         """Adam on the task's head and the units that it owns; the gradient of all others is dropped."""
         mine = torch.zeros(len(self.units.weight), 1).to(self.units.weight)
         mine[self.owned[task]] = 1
-        own = [self.units.weight, self.units.bias] if len(self.owned[task]) else []
-        weights = [*self.heads[task].parameters(), *own]
+        head = list(self.heads[task].parameters())
+        own = [(self.units.weight, mine), (self.units.bias, mine[:, 0])] if len(self.owned[task]) else []
+        weights: list[Tensor] = [*head, *(weight for weight, _share in own)]
         optimizer = torch.optim.Adam(weights, lr)
         for step in range(steps):
             rows = torch.randint(len(x), (batch,), generator=torch.Generator().manual_seed(seed * 1_000_003 + step))
             loss = nn.functional.cross_entropy(self(x[rows], task), y[rows])
-            for weight, found in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+            gradients = torch.autograd.grad(loss, weights)
+            for weight, found in zip(weights, gradients, strict=True):
                 weight.grad = found
-            if own:
-                self.units.weight.grad *= mine  # type: ignore[operator]
-                self.units.bias.grad *= mine[:, 0]  # type: ignore[operator]
+            for (weight, share), found in zip(own, gradients[len(head) :], strict=True):
+                weight.grad = found * share  # that of all others is dropped
             optimizer.step()  # entries without any gradient do not move in Adam
 
     @torch.no_grad()
@@ -177,7 +179,8 @@ class _TaskCandidates:
         up = along(w["split"])
         a = phi(z + along(w["copy"])) + (phi(z + up) + phi(z - up)) / 2 - a
         head = self.net.heads[self.task]
-        return head(a) + phi(along(self.weights["delta"])) @ w["new"]  # type: ignore[no-any-return]
+        found: Tensor = head(a) + phi(along(self.weights["delta"])) @ w["new"]
+        return found
 
     @torch.no_grad()
     def apply(self, chosen: Sequence[tuple[str, int, float]]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -97,7 +98,7 @@ def finish(
     candidates: Candidates, scores: dict[str, Tensor], chosen: list[Choice], losses: Sequence[Loss]
 ) -> Report:
     """Step 3, in place on the candidates' model."""
-    before, joint = mean(losses), mean([lambda loss=loss: candidates.loss(loss).detach() for loss in losses])  # type: ignore[misc]
+    before, joint = mean(losses), mean([partial(candidates.loss, loss) for loss in losses])
     origins = candidates.apply(chosen)
     total = float(sum(s.sum() for s in scores.values()))
     return Report(chosen, sum(c.score for c in chosen), before, mean(losses), joint - before, total, origins)

@@ -22,7 +22,8 @@ class Residual(nn.Module):
         self.inner = inner
 
     def forward(self, h: Tensor) -> Tensor:
-        return h + self.inner(h)  # type: ignore[no-any-return]
+        found: Tensor = h + self.inner(h)
+        return found
 
 
 def residual(activation: nn.Module, shape: Sequence[int], like: Tensor) -> Residual:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import ProblemError
+from ..fitting import CONVOLUTIONS
 from ..problem import Problem
 from .extremes import Extremes, Vectors
 from .units import Layer
@@ -119,7 +120,8 @@ class Splitting:
         bias = vectors[:, -1] if module.bias is not None else None
         if isinstance(module, nn.Linear):
             return nn.functional.linear(inputs, own, bias)
-        found: Tensor = module._conv_forward(inputs, own, bias)  # type: ignore[operator]
+        assert isinstance(module, CONVOLUTIONS)
+        found: Tensor = module._conv_forward(inputs, own, bias)
         return found
 
     def _see(self, batch: Any, check: bool) -> _Seen:

@@ -10,6 +10,7 @@ P^1/2 theta.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,6 +72,10 @@ _METRICS: dict[str, tuple[Callable[[State, Settings], Tensor], tuple[str, ...]]]
 }
 
 
+def _state_of(tensors: Mapping[str, Tensor], name: str, key: str) -> Tensor:
+    return tensors[f"{key}/{name}"]
+
+
 def scale(problem: Any, checkpoint: Any) -> Tensor:
     """The vector s = P^-1/2 (size,) of a run's optimizer at a checkpoint, in float64.
 
@@ -98,7 +103,7 @@ def scale(problem: Any, checkpoint: Any) -> Tensor:
         try:
             if not seen:
                 raise KeyError(name)
-            p = metric(lambda key, name=name: tensors[f"{key}/{name}"], info.settings)  # type: ignore[misc]
+            p = metric(partial(_state_of, tensors, name), info.settings)
         except KeyError:
             raise ProblemError(_no_state(checkpoint, info.optimizer, name)) from None
         if tuple(p.shape) != shape:

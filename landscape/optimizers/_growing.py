@@ -71,7 +71,7 @@ class Growing(torch.optim.Optimizer):
         if self.taken and self.taken % every == 0 and self.rounds < rounds:
             self._grow()
         self._anneal()
-        loss = self.inner.step(closure)  # type: ignore[arg-type]
+        loss = self.inner.step() if closure is None else self.inner.step(closure)
         self.taken += 1
         return loss
 

@@ -47,7 +47,7 @@ class LowRankLayer:
         """x W^T + b as (x V) K^T + b, whose one backward pass gives the gradients of K and of L."""
         if not self.used_by(self.module):
             return through_rows(self.module, inputs, self.module.weight.flatten(1)) + self._bias()
-        product: Tensor = _Product.apply(inputs, self.k, self.l, self)  # type: ignore[no-untyped-call]  # torch's own
+        product: Tensor = _Product.apply(inputs, self.k, self.l, self)  # type: ignore[no-untyped-call]  # torch's apply has no annotations
         return product + self._bias()
 
     def forward_core(self, inputs: Tensor) -> Tensor:
@@ -93,7 +93,8 @@ class _Product(torch.autograd.Function):
         return through_columns(layer.module, features.detach(), k)
 
     @staticmethod
-    def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        (slopes,) = outer
         layer, (held, rows, features) = ctx.layer, ctx.inside
         module, factors = layer.module, layer.factors
         layer.passes.append((held.detach(), slopes))

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ._base import evaluated
 from .prox_sgd import ProxSGD
 
 
@@ -47,10 +48,7 @@ class BinaryProxSGD(ProxSGD):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of weights and indicators; returns what the closure returns."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluated(closure)
         mu, given = self.param_groups[0]["strength"], [w.grad for w in self.param_groups[0]["params"]]
         for weight, a in zip(self.param_groups[0]["params"], self.indicators, strict=True):
             a.grad = None if weight.grad is None else mu * weight

@@ -12,8 +12,7 @@ path. The sparse network is W on the support. Stable for lr < 2 / (kappa (Lipsch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -22,13 +21,14 @@ from torch import Tensor, nn
 
 from .. import plugins
 from ..regularizers._base import Regularizer
+from ._base import Sparse, evaluated
 
 PENALTIES = {"entries": ("l1", {}), "filters": ("group", {"groups": "rows"}), "none": ("none", {})}
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _REPORTED = 100  # events a layer at most: one for every hundredth of its units
 
 
-class DessiLBI(torch.optim.Optimizer):
+class DessiLBI(Sparse):
     """The defaults are the authors' for LeNet (their `mu` is the paper's nu).
 
     Args:
@@ -56,13 +56,16 @@ class DessiLBI(torch.optim.Optimizer):
                     "penalty": penalty, "lam": lam}  # fmt: skip
         super().__init__(params, defaults)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        super().add_param_group(param_group)
-        try:
-            _check(self.param_groups[-1])
-        except BaseException:
-            self.param_groups.pop()
-            raise
+    @staticmethod
+    def check(group: dict[str, Any]) -> None:
+        if group["penalty"] not in PENALTIES:
+            raise ValueError(f"penalty must be one of {', '.join(PENALTIES)}, got '{group['penalty']}'")
+        for name, good in (
+            ("lr", group["lr"] > 0), ("kappa", group["kappa"] > 0), ("nu", group["nu"] > 0), ("lam", group["lam"] >= 0),
+            ("momentum", 0 <= group["momentum"] < 1), ("weight_decay", group["weight_decay"] >= 0),
+        ):  # fmt: skip
+            if not good:
+                raise ValueError(f"{name} = {group[name]} is out of its range")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -71,10 +74,7 @@ class DessiLBI(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; returns what the closure returns."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluated(closure)
         for group in self.param_groups:
             weights = [w for w in group["params"] if w.grad is not None]
             if weights:
@@ -101,9 +101,7 @@ class DessiLBI(torch.optim.Optimizer):
 
     def _direction(self, group: dict[str, Any], weights: list[Tensor]) -> list[Tensor]:
         """grad L with decay and momentum."""
-        gradients = [w.grad for w in weights if w.grad is not None]
-        if any(g.is_sparse for g in gradients):
-            raise RuntimeError("DessiLBI has no sparse gradients; build the embedding with sparse=False")
+        gradients = self._gradients(weights)
         if group["weight_decay"] and group["penalty"] != "none":
             gradients = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
         if not group["momentum"]:
@@ -129,30 +127,11 @@ class DessiLBI(torch.optim.Optimizer):
                                 "after": count, "of": here.numel()})  # fmt: skip
             state["reported"].fill_(count)
 
-    def _states(self, weights: list[Tensor], name: str) -> list[Tensor]:
-        for weight in weights:
-            if name not in self.state[weight]:
-                self.state[weight][name] = torch.zeros_like(weight, memory_format=torch.preserve_format)
-        return [self.state[w][name] for w in weights]
-
     # ------------------------------------------------------------------ the sparse result
 
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """Within the block the model is the sparse network: W on the support of Gamma."""
-        weights = [w for group in self.param_groups for w in group["params"]]
-        kept = [w.detach().clone() for w in weights]
-        self.finalize_()
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for weight, before in zip(weights, kept, strict=True):
-                    weight.copy_(before)
-
     @torch.no_grad()
-    def finalize_(self) -> None:
-        """Set the weights outside the support of Gamma to zero, those of coupled tensors."""
+    def finalize_(self, tolerance: float = 0.0) -> None:
+        """Set the weights outside the support of Gamma to zero, those of coupled tensors; `tolerance` plays no part."""
         for group in self.param_groups:
             for weight in group["params"]:
                 if group["penalty"] != "none":
@@ -181,17 +160,6 @@ def _regularizer(penalty: str, lam: float) -> Regularizer:
     name, settings = PENALTIES[penalty]
     made: Regularizer = plugins.load("landscape.regularizers", name).make(mu=lam, **settings)
     return made
-
-
-def _check(group: dict[str, Any]) -> None:
-    if group["penalty"] not in PENALTIES:
-        raise ValueError(f"penalty must be one of {', '.join(PENALTIES)}, got '{group['penalty']}'")
-    for name, good in (
-        ("lr", group["lr"] > 0), ("kappa", group["kappa"] > 0), ("nu", group["nu"] > 0), ("lam", group["lam"] >= 0),
-        ("momentum", 0 <= group["momentum"] < 1), ("weight_decay", group["weight_decay"] >= 0),
-    ):  # fmt: skip
-        if not good:
-            raise ValueError(f"{name} = {group[name]} is out of its range")
 
 
 def make(

@@ -145,7 +145,8 @@ class DLRT(torch.optim.Optimizer):
     @contextmanager
     def _through(self, forward: str) -> Iterator[None]:
         for layer in self.layers:
-            layer.module.forward = getattr(layer, forward)  # type: ignore[method-assign]
+            module: nn.Module = layer.module
+            module.forward = getattr(layer, forward)
         try:
             yield
         finally:

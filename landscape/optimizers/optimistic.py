@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._base import evaluated
+
 
 class Optimistic(torch.optim.Optimizer):
     """For a game the gradients are every player's of his own loss."""
@@ -26,10 +28,7 @@ class Optimistic(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; returns what the closure returns."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluated(closure)
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:

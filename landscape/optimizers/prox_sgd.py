@@ -14,8 +14,7 @@ The weights themselves are never exactly zero while eps < 1: a weight whose xhat
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -26,13 +25,14 @@ from ..groupings._base import PACKAGE, layout, parts_of
 from ..regularizers._base import Regularizer, Tensors
 from ..regularizers._partition import Layout
 from ..regularizers.group import GROUPS
+from ._base import Sparse, evaluated
 
 METRICS = ("adam", "amsgrad", "rmsprop", "adagrad", "identity")
 _SECOND = {"adam": "exp_avg_sq", "amsgrad": "exp_avg_sq", "rmsprop": "square_avg", "adagrad": "sum"}
 _REGULARIZERS = "landscape.regularizers"
 
 
-class ProxSGD(torch.optim.Optimizer):
+class ProxSGD(Sparse):
     """The defaults are the paper's; a parameter group may have settings and a regularizer of its own.
 
     Args:
@@ -69,21 +69,33 @@ class ProxSGD(torch.optim.Optimizer):
         }  # fmt: skip
         super().__init__(params, defaults)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        super().add_param_group(param_group)
-        try:
-            _check(self.param_groups[-1])
-        except BaseException:
-            self.param_groups.pop()
-            raise
+    @staticmethod
+    def check(group: dict[str, Any]) -> None:
+        if group["metric"] not in METRICS:
+            raise ValueError(f"metric must be one of {', '.join(METRICS)}, got '{group['metric']}'")
+        choices = plugins.names(_REGULARIZERS)
+        if group["regularizer"] not in choices:
+            raise ValueError(f"regularizer must be one of {', '.join(choices)}, got '{group['regularizer']}'")
+        for name, good in (
+            ("lr", group["lr"] > 0), ("rho", 0 < group["rho"] <= 1), ("beta", 0 <= group["beta"] < 1),
+            ("delta", group["delta"] >= 0), ("offset", group["offset"] >= 0), ("lr_decay", group["lr_decay"] >= 0),
+            ("rho_decay", group["rho_decay"] >= 0),
+        ):  # fmt: skip
+            if not good:
+                raise ValueError(f"{name} = {group[name]} is out of its range")
+        if group["correct_rate"] and group["rho_decay"]:
+            raise ValueError("correct_rate is for a constant rho; set rho_decay = 0")
+        first = rates(group, 1)[0]
+        if not _regularizer(group).trivial and first > 1:
+            raise ValueError(
+                f"the first step moves by eps = {first:.3g} > 1 of the way to the proximal point and may leave the "
+                f"box; set lr to at most {group['lr'] / first:.3g}"
+            )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; returns what the closure returns."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluated(closure)
         for group in self.param_groups:
             regularizer = _regularizer(group)
             for t, members in self._by_step(group).items():
@@ -92,12 +104,11 @@ class ProxSGD(torch.optim.Optimizer):
 
     def _by_step(self, group: dict[str, Any]) -> dict[int, list[Tensor]]:
         """Weights that have a gradient, by the number of this step; one entry unless some were without before."""
+        self._gradients(group["params"])  # refused before a step is counted
         found: dict[int, list[Tensor]] = {}
         for weight in group["params"]:
             if weight.grad is None:
                 continue
-            if weight.grad.is_sparse:
-                raise RuntimeError("ProxSGD has no sparse gradients; build the embedding with sparse=False")
             state = self.state[weight]
             if not state:
                 state["step"] = torch.zeros((), dtype=torch.float64)
@@ -109,7 +120,7 @@ class ProxSGD(torch.optim.Optimizer):
 
     def _move(self, group: dict[str, Any], regularizer: Regularizer, t: int, weights: Tensors) -> None:
         eps, rho = rates(group, t)
-        gradients = [w.grad for w in weights if w.grad is not None]
+        gradients = self._gradients(weights)
         momentum = self._states(weights, "exp_avg")
         torch._foreach_lerp_(momentum, gradients, rho)
         tau = self._metric(group, t, weights, gradients)
@@ -148,26 +159,7 @@ class ProxSGD(torch.optim.Optimizer):
         torch._foreach_add_(root, group["delta"])
         return root
 
-    def _states(self, weights: Tensors, name: str) -> Tensors:
-        for weight in weights:
-            if name not in self.state[weight]:
-                self.state[weight][name] = torch.zeros_like(weight, memory_format=torch.preserve_format)
-        return [self.state[w][name] for w in weights]
-
     # ------------------------------------------------------------------ the sparse result
-
-    @contextmanager
-    def snapshot(self, tolerance: float = 1e-4) -> Iterator[None]:
-        """Within the block the dead weights are exactly zero, as `finalize_` makes them for good."""
-        weights = [w for group in self.param_groups for w in group["params"]]
-        kept = [w.detach().clone() for w in weights]
-        self.finalize_(tolerance)
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for weight, before in zip(weights, kept, strict=True):
-                    weight.copy_(before)
 
     @torch.no_grad()
     def finalize_(self, tolerance: float = 1e-4) -> None:
@@ -220,29 +212,6 @@ def _regularizer(group: dict[str, Any]) -> Regularizer:
     spanning = {"layout": group["layout"]} if group["layout"] is not None else {}
     made: Regularizer = maker(mu=group["mu"], low=group["low"], high=group["high"], **group["prox"], **spanning)
     return made
-
-
-def _check(group: dict[str, Any]) -> None:
-    if group["metric"] not in METRICS:
-        raise ValueError(f"metric must be one of {', '.join(METRICS)}, got '{group['metric']}'")
-    choices = plugins.names(_REGULARIZERS)
-    if group["regularizer"] not in choices:
-        raise ValueError(f"regularizer must be one of {', '.join(choices)}, got '{group['regularizer']}'")
-    for name, good in (
-        ("lr", group["lr"] > 0), ("rho", 0 < group["rho"] <= 1), ("beta", 0 <= group["beta"] < 1),
-        ("delta", group["delta"] >= 0), ("offset", group["offset"] >= 0), ("lr_decay", group["lr_decay"] >= 0),
-        ("rho_decay", group["rho_decay"] >= 0),
-    ):  # fmt: skip
-        if not good:
-            raise ValueError(f"{name} = {group[name]} is out of its range")
-    if group["correct_rate"] and group["rho_decay"]:
-        raise ValueError("correct_rate is for a constant rho; set rho_decay = 0")
-    first = rates(group, 1)[0]
-    if not _regularizer(group).trivial and first > 1:
-        raise ValueError(
-            f"the first step moves by eps = {first:.3g} > 1 of the way to the proximal point and may leave the box; "
-            f"set lr to at most {group['lr'] / first:.3g}"
-        )
 
 
 def make(

@@ -115,7 +115,7 @@ class Cell(nn.Module):
             if source >= 2:
                 values.append(sums[source] if source in sums else self._nothing(values[1]))
             if str(source) in self.sources:
-                self._send(self.sources[str(source)], values[source], sums)  # type: ignore[arg-type]
+                self._send(cast(nn.ModuleDict, self.sources[str(source)]), values[source], sums)
         return torch.cat(values[2:], dim=1)
 
     @staticmethod

@@ -99,8 +99,8 @@ class Block(nn.Module):
 
     def head_blocks(self) -> dict[str, tuple[int, int]]:
         """Where the heads lie in the weights: tensor -> (before, after), seen as (before, heads, after)."""
-        width = self.attention_out.in_features
-        size = width // self.heads
+        width = self.attention_out.out_features
+        size = self.attention_out.in_features // self.heads
         return {"attention_in.weight": (3, size * width), "attention_in.bias": (3, size),
                 "attention_out.weight": (width, size)}  # fmt: skip
 

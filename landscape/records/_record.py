@@ -25,6 +25,7 @@ class Record:
     Axes of equal name have equal length within one record: it checks its shapes when it is made.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # every kind of record is a dataclass
     kind: ClassVar[str]
     made_by: ClassVar[str] = ""  # what `landscape` is told to make one
     axes: ClassVar[Axes] = {}
@@ -58,14 +59,14 @@ class Record:
 
     def values_dict(self) -> dict[str, Any]:
         """The fields that are neither arrays nor records: JSON values."""
-        names = [f.name for f in dataclasses.fields(self)]  # type: ignore[arg-type]
+        names = [f.name for f in dataclasses.fields(self)]
         return {name: getattr(self, name) for name in names if name not in self.axes and name not in self.nested}
 
     @classmethod
     def build(cls, arrays: dict[str, NDArray[Any]], values: dict[str, Any]) -> Self:
         """Inverse of `arrays()` and `values_dict()`; unknown entries of newer formats are ignored."""
         given: dict[str, Any] = {**values, **arrays}
-        known = {f.name: str(f.type) for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        known = {f.name: str(f.type) for f in dataclasses.fields(cls)}
         numbers = {k: np.nan for k, v in given.items() if v is None and known.get(k) == "float"}  # NaN is null in JSON
         fields = {k: v for k, v in {**given, **numbers}.items() if k in known}
         for name, value in fields.items():

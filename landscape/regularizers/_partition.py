@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -81,6 +82,6 @@ def scattered(layout: Layout, sizes: tuple[int, ...], device: torch.device) -> S
     return Scattered(torch.cat(pieces).to(device), groups)
 
 
-def hashable(layout: object) -> Layout:
+def hashable(layout: Iterable[Any]) -> Layout:
     """A layout that came from JSON, with tuples for lists."""
-    return tuple(e and (int(e[0]), tuple(e[1]), int(e[2])) for e in layout)  # type: ignore[attr-defined]
+    return tuple(e and (int(e[0]), tuple(e[1]), int(e[2])) for e in layout)

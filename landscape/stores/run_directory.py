@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import math
 import os
 import shutil
 from pathlib import Path as FilePath
@@ -32,6 +31,7 @@ from .. import records
 from ..errors import ProblemError
 from ..records import check_key, operator_key
 from ..records._record import fits
+from . import logs
 from .files import new_directory, to_json, write_text, writing
 
 FORMAT = 1
@@ -117,7 +117,7 @@ class Run:
                 values[f"{name}_values"] = [r.values_dict() for r in group]
                 for i, r in enumerate(group):
                     arrays |= {f"{name}/{i}/{k}": a for k, a in r.arrays().items() if k not in r.large}
-            np.savez(part / "arrays.npz", **arrays)  # type: ignore[arg-type]
+            np.savez(part / "arrays.npz", **arrays)  # type: ignore[arg-type]  # numpy's type knows no names of arrays
             if large:
                 save_file(large, part / "vectors.safetensors")
             (part / "meta.json").write_text(
@@ -192,7 +192,7 @@ class Run:
             temporary = target.with_name(f".{target.name}-{os.getpid()}.npz")
             try:
                 with open(temporary, "wb") as stream:
-                    np.savez(stream, **arrays)  # type: ignore[arg-type]
+                    np.savez(stream, **arrays)  # type: ignore[arg-type]  # as above
                 os.replace(temporary, target)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -213,35 +213,11 @@ class Run:
 
     def metrics(self) -> dict[str, NDArray[np.float64]]:
         """Training metrics as columns; 'step' always, others NaN where a step lacks them."""
-        rows: dict[int, dict[str, Any]] = {}
-        try:
-            text = (self.root / "metrics.jsonl").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            text = ""
-        for line in text.splitlines():
-            # The last line may be half-written, and any line may hold anything.
-            with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
-                row = json.loads(line)
-                rows[int(row["step"])] = row
-        ordered = [rows[s] for s in sorted(rows)]
-        names = sorted({k for row in ordered for k in row})
-        columns = {n: np.array([_number(row.get(n)) for row in ordered], dtype=np.float64) for n in names}
-        columns.setdefault("step", np.empty(0))
-        return columns
+        return logs.columns(self.root / "metrics.jsonl")
 
     def events(self) -> list[dict[str, Any]]:
         """What happened to the network's structure while it trained, in order: {"step": .., "event": .., ...}."""
-        try:
-            text = (self.root / "events.jsonl").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return []
-        found = []
-        for line in text.splitlines():
-            with contextlib.suppress(ValueError):  # the last line may be half-written
-                row = json.loads(line)
-                if isinstance(row, dict) and isinstance(row.get("step"), int) and isinstance(row.get("event"), str):
-                    found.append(row)
-        return found
+        return logs.events(self.root / "events.jsonl")
 
     def write_status(self, job: str, status: dict[str, Any]) -> None:
         """Progress of a job for other processes: state, done, total, rate, eta_s, updated, ..."""
@@ -274,13 +250,6 @@ class Run:
         except (OSError, ValueError, RecursionError):
             return {}
         return value if isinstance(value, dict) else {}
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value) if isinstance(value, (int, float)) else math.nan
-    except OverflowError:  # an integer beyond all floats
-        return math.nan
 
 
 def _is_step(name: str) -> bool:
