@@ -89,9 +89,9 @@ def combined(products: Tensor, places: Tensor) -> Tensor:
 class Walk:
     """Outputs of one layer at one place after the other; along a row of a grid only the first coordinate changes."""
 
-    def __init__(self, products: Tensor) -> None:
-        """`products` (1 + k, ...)."""
-        self._products = products
+    def __init__(self, products: Tensor, *, maxima: bool = False) -> None:
+        """`products` (1 + k, ...); with `maxima` (1 + k, parts, ...), of whose outputs the largest part is wanted."""
+        self._products, self._maxima = products, maxima
         self._row: Sequence[float] | None = None  # the other coordinates
         self._base = products[0]  # outputs at (0, row)
 
@@ -102,7 +102,13 @@ class Walk:
             self._base = self._products[0]
             for c, product in zip(self._row, self._products[2:], strict=True):
                 self._base = torch.add(self._base, product, alpha=c)
-        return torch.add(self._base, self._products[1], alpha=place[0])
+        along, u = self._products[1], place[0]
+        if not self._maxima:
+            return torch.add(self._base, along, alpha=u)
+        found, other = torch.add(self._base[0], along[0], alpha=u), torch.empty_like(along[0])
+        for base, part in zip(self._base[1:], along[1:], strict=True):  # the memory of one part stays in the cache
+            torch.maximum(found, torch.add(base, part, alpha=u, out=other), out=found)
+        return found
 
 
 def _found(objective: nn.Module, origin: Mapping[str, Tensor], batch: Batch) -> list[str]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ProblemError
-from .records import Eigenpairs, eigenpairs_key
+from .records import Eigenpairs, Path, eigenpairs_key
 from .stores.run_directory import Run
 
 Array = NDArray[np.float64]
@@ -108,6 +108,19 @@ def _with_vectors(run: Run, operator: str) -> Iterator[Eigenpairs]:
         record: Eigenpairs = run.read(eigenpairs_key(operator, step), large=True)
         if record.vectors is not None and len(record.vectors):
             yield record
+
+
+def on_path(path: Path) -> Following | None:
+    """The largest eigenvalues along a path as branches; its steps are the numbers of the points. None where the path
+    has no overlaps of one point's vectors with the next one's."""
+    if path.overlap_next is None or not path.eigenpairs:
+        return None
+    none = np.empty(0)
+    tops = [
+        dataclasses.replace(pairs, step=i, lowest_values=none, lowest_residuals=none)
+        for i, pairs in enumerate(path.eigenpairs)
+    ]
+    return follow(tops, list(path.overlap_next))
 
 
 def cosines(before: Eigenpairs, after: Eigenpairs) -> Array:

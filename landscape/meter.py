@@ -138,8 +138,12 @@ class PlaneMeter:
         vectors = self._origin.to(self.problem.dtype).expand(self.way.points, -1)
         products = [] if self._entries is None else [p[0] for p in self._entries.products(first)]
         entering = products if self.way.points == 1 else [p.expand(self.way.points, *p.shape) for p in products]
-        with self._replacing():
-            return Replay(self._metrics_at, vectors, entering, first)
+
+        def work(*given: Any) -> Tensor:
+            with self._replacing():
+                return self._metrics_at(*given)
+
+        return Replay(work, vectors, entering, first)
 
     def _named(self, vector: Tensor) -> dict[str, Tensor]:
         return {f"model.{name}": value for name, value in self.problem.unflatten(vector).items()}
@@ -178,7 +182,7 @@ class PlaneMeter:
             n = self.problem.count(batch)
             others = [n] * len(self.problem.metrics)
             means = torch.tensor([n, *[1] * self._classifies, *others], dtype=torch.float64)  # right answers are counts
-            with self._replacing():
+            with self._replacing() if self._replay is None else contextlib.nullcontext():  # a trace has replaced them
                 sums += means * self._outcomes(vectors, places, products, batch).cpu()
             answers = [count_answers(batch)] if self._classifies else []
             totals += torch.tensor([n, *answers, *others], dtype=torch.float64)
@@ -212,7 +216,9 @@ class PlaneMeter:
     def _outcomes(self, vectors: Tensor, places: Tensor, products: list[Tensor], batch: Batch) -> Tensor:
         """Metrics (points, metrics) of one batch."""
         work = self._replay or (self._metrics_at if self.way.points > 1 else self._single)
-        walks, count = [Walk(p) for p in products], len(vectors)
+        windows = [None] * len(products) if self._replay is None else self._replay.windows
+        walks = [Walk(p, maxima=window is not None) for p, window in zip(products, windows, strict=True)]
+        count = len(vectors)
         if self._replay is not None and count % self.way.points:  # a trace has one number of points
             fill = torch.arange(-(-count // self.way.points) * self.way.points).clamp(max=count - 1)
             vectors, places = vectors[fill], places[fill]

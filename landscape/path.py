@@ -21,6 +21,7 @@ from torch import Tensor
 from .batch_statistics import recompute_statistics
 from .curve import Curve
 from .errors import ProblemError, UsageError
+from .overlaps import consecutive, sketched
 from .parallel import Comm
 from .problem import Problem
 from .records import Eigenpairs, Path, Record, Spectrum
@@ -55,10 +56,10 @@ def follow(
 
     Losses are dealt over ranks; then `spectrum_at(vector, index, comm)` runs on all ranks together at both ends and by
     groups of ranks at the points between, each group on one that is left: where it hands over eigenvectors, their
-    overlaps with those of A and of B are kept. `on_point(index, arrays)` is called on one rank when a point's metrics
-    are known and again when its spectrum is; what it kept last may come back as `done` (rank 0's counts) to go on after
-    a kill. The problem's
-    weights are never moved; its BatchNorm statistics are put back at the end.
+    overlaps with those of A and of B, and of each point with the next, are kept. `on_point(index, arrays)` is called on
+    one rank when a point's metrics are known and again when its spectrum is; what it kept last may come back as `done`
+    (rank 0's counts) to go on after a kill. The problem's weights are never moved; its BatchNorm statistics are put
+    back at the end.
 
     Args:
         beside: other curves by the field of the record that takes their loss: 'straight_loss', 'unaligned_loss'.
@@ -106,6 +107,7 @@ def follow(
         eigenpairs=[_unpack(points[i], "eigenpairs", Eigenpairs) for i in with_spectra],
         overlap_a=_stacked(points, "overlap/a", len(with_spectra)),
         overlap_b=_stacked(points, "overlap/b", len(with_spectra)),
+        overlap_next=consecutive([points[i].get("sketch/vectors") for i in with_spectra]),
         meta=meta,
     )
 
@@ -197,6 +199,7 @@ def _spectrum_of(
     if eigenpairs.vectors is None:
         return found
     top = np.asarray(eigenpairs.vectors[: len(eigenpairs.values)])  # (pair, weight)
+    found["sketch/vectors"] = sketched(top)
     if i in ends:
         return found | {"end/vectors": top}
     return found | _overlaps(top, *(points[end].get("end/vectors") for end in ends))

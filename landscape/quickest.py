@@ -188,7 +188,8 @@ class _Bench:
             difference = _difference(meter.measure(self.places), self.wanted)
             if difference > self._rounding:
                 return Trial(way, failure=f"differs by {difference:.1e}")
-            many = np.linspace(0.0, 1.0, max(way.points, 2))[:, None] * self.places[1]
+            many = np.repeat(self.places[1:], max(way.points, 2), axis=0)
+            many[:, 0] *= np.linspace(0.0, 1.0, len(many))  # along a row, as a grid is measured
             self._runs[way] = partial(self._least, meter, many)
             seconds = self._runs[way]()
         return Trial(way, seconds / self.share, peak.bytes)

@@ -6,7 +6,7 @@
 What a trace saves are the calls of modules, modes and transforms between two kernels, which are most of the time of a
 small network. What the rewriting saves are passes over memory: whatever nobody else reads is overwritten, a maximum
 over windows comes before the relu (both are monotone, so they commute), and where a window's maximum is all that is
-wanted of a first layer, that layer's outputs are kept window by window (`windows`).
+wanted of a first layer, that layer's outputs are kept window by window (`windows`) and only the maximum is handed in.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MAYBE_SAME = {aten.contiguous.default, aten.reshape.default, aten._to_copy.defa
 class Replay:
     """Traces of one function, made as forms of inputs turn up; `windows` are those of the first one.
 
-    `entering` belongs to the call and is overwritten. An entry with a window is handed in as `by_window` lays it out.
+    `entering` belongs to the call and is overwritten. Of an entry with a window its maximum over windows is handed in.
 
     Raises (when it is traced):
         RuntimeError: the work depends on values.
@@ -49,8 +49,8 @@ class Replay:
     def __init__(self, work: Work, vectors: Tensor, entering: Sequence[Tensor], batch: Batch) -> None:
         self._work = work
         graph, self.windows = self._traced(vectors, entering, batch)
-        parts = [x if w is None else by_window(x, w) for x, w in zip(entering, self.windows, strict=True)]
-        self._graphs = {_form(vectors, parts, batch): graph}
+        given = [x if w is None else by_window(x, w)[0] for x, w in zip(entering, self.windows, strict=True)]
+        self._graphs = {_form(vectors, given, batch): graph}
 
     def __call__(self, vectors: Tensor, entering: Sequence[Tensor], batch: Batch) -> Tensor:
         form = _form(vectors, entering, batch)
@@ -83,7 +83,7 @@ class Replay:
         windows = [_window(place, entry.shape) for place, entry in zip(places, entering, strict=True)]
         for place, window in zip(places, windows, strict=True):
             if window is not None:
-                _pooled(graph, place)
+                _known(place)
         _overwritten(graph, places)
         graph.eliminate_dead_code()
         traced.recompile()
@@ -112,17 +112,9 @@ def laid_out(products: Tensor, window: Window | None) -> Tensor:
     return products if window is None else by_window(products, window).transpose(0, 1).contiguous()
 
 
-def _undone(parts: Tensor, window: Window) -> Tensor:
-    """Zeros of the form that `by_window` takes: enough to trace with."""
-    return parts.new_zeros(*parts.shape[1:-2], parts.shape[-2] * window[0], parts.shape[-1] * window[1])
-
-
-def _maximum(parts: Tensor) -> Tensor:
-    """The largest of the parts (k, ...) -> (...), in the first one's place."""
-    found = parts[0]
-    for other in parts[1:]:
-        torch.maximum(found, other, out=found)
-    return found
+def _undone(maxima: Tensor, window: Window) -> Tensor:
+    """Zeros of a form that has these maxima over windows: enough to trace with."""
+    return maxima.new_zeros(*maxima.shape[:-2], maxima.shape[-2] * window[0], maxima.shape[-1] * window[1])
 
 
 def _maxima_first(graph: Graph) -> None:
@@ -159,13 +151,11 @@ def _window(place: Node, shape: Sequence[int]) -> Window | None:
     return (rows, columns) if shape[-2] >= rows and shape[-1] >= columns else None
 
 
-def _pooled(graph: Graph, place: Node) -> None:
-    """The maximum over windows of an input that comes window by window."""
+def _known(place: Node) -> None:
+    """An input whose maximum over windows is handed in instead."""
     (pool,) = place.users
-    with graph.inserting_before(pool):
-        found = graph.call_function(_maximum, (place,))
-        found.meta = dict(pool.meta)
-    pool.replace_all_uses_with(found)
+    pool.replace_all_uses_with(place)
+    place.meta = dict(pool.meta)
 
 
 def _once(graph: Graph) -> None:
@@ -236,7 +226,7 @@ def _nobodys(node: Node, own: Sequence[Node]) -> bool:
         return isinstance(node.args[0], Node) and _nobodys(node.args[0], own)
     if node.op == "placeholder":
         return node in own
-    if node.target in (_maximum, kernels.pooled, kernels.equal):
+    if node.target in (kernels.pooled, kernels.equal):
         return True
     if not isinstance(node.target, torch._ops.OpOverload):
         return False

@@ -249,6 +249,20 @@ def arguments(*words: str) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
+def test_ticks_of_a_path_follow_their_vectors_through_a_crossing(path: records.Path) -> None:
+    def pairs(first: float, second: float) -> records.Eigenpairs:
+        return dataclasses.replace(path.eigenpairs[0], values=np.array([first, second]), residuals=np.full(2, 1e-9),
+                                   vectors=None)  # fmt: skip
+
+    ends = {"t": np.array([0.0, 1.0]), "loss": path.loss[[0, -1]], "accuracy": None, "spectra": path.spectra[:2],
+            "eigenpairs": [pairs(4.0, 2.0), pairs(6.0, 3.0)]}  # fmt: skip
+    crossing = dataclasses.replace(path, **ends, overlap_next=np.array([[[0.1, -0.99], [0.99, 0.1]]]))  # 4 to 3, 2 to 6
+    film = along.Film(crossing, [0.0, 0.5, 1.0], width=640, height=360)
+    assert [film.ticks(t).tolist() for t in (0.0, 0.5, 1.0)] == [[4.0, 2.0], [4.0, 3.5], [6.0, 3.0]]
+    by_rank = along.Film(dataclasses.replace(crossing, overlap_next=None), [0.0, 1.0], width=640, height=360)
+    assert by_rank.ticks(0.5).tolist() == [5.0, 2.5]
+
+
 def test_the_job_makes_reliefs_comparisons_and_paths(
     tmp_path: Path, path: records.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -198,6 +198,18 @@ def test_overlaps_with_the_ends_are_those_of_the_spaces_whatever_basis_spans_the
     np.testing.assert_allclose(with_b, (1 + np.sin(angle) ** 2) / 2, atol=1e-12)
     assert path.overlap_a is not None
     assert path.overlap_a.shape == (5, 3, 3)
+    assert path.overlap_next is not None
+    np.testing.assert_allclose(path.overlap_next[:, 2, 2], np.cos(np.pi / 8), atol=1e-12)  # tipped by so much a point
+
+
+def test_a_sketch_of_long_vectors_keeps_their_inner_products_and_short_ones_are_whole() -> None:
+    vectors = np.random.default_rng(1).standard_normal((3, 60_000))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    mixed = np.stack([vectors[0], 0.6 * vectors[0] + 0.8 * vectors[1], vectors[2]]).astype(np.float32)
+    (found,) = overlaps.consecutive([overlaps.sketched(v) for v in (vectors, mixed)])  # type: ignore[misc]
+    assert np.abs(found - vectors @ mixed.T).max() < 5 * np.sqrt(2 / overlaps.WIDE)
+    np.testing.assert_array_equal(overlaps.sketched(vectors[:, :100]), vectors[:, :100])
+    assert overlaps.consecutive([found, None]) is None
 
 
 def test_other_curves_are_measured_beside_the_path() -> None:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from .. import drawing
 from ..errors import ProblemError
+from ..following import on_path
 from ..motion import Flow, clock, tops_at
 from ..records import Eigenpairs, Path
 from ..scales import Array, number, percent
@@ -43,6 +44,7 @@ class Film(Stage):
         self.between = [around for _, around in chosen]
         pairs: Sequence[Eigenpairs | None] = scene.eigenpairs or [None] * len(scene.t)
         self.tops = [(float(x), e.values) for x, e in zip(scene.t, pairs, strict=True) if e is not None]
+        self.branches = on_path(scene)
         self.sharpness = np.array([drawing.top_eigenvalue(s, e) for s, e in zip(scene.spectra, pairs, strict=True)])
         self.chord = (1 - scene.t) * scene.loss[0] + scene.t * scene.loss[-1]
         super().__init__(width, height, dark=dark)
@@ -67,7 +69,16 @@ class Film(Stage):
         self.density = Density(self, axes, p.spectra[0].operator, [self.frames], held, colours=[ink.blue],
                                sticks=[ink.orange], grey=self.flow.measures[0])  # fmt: skip
         count = max((len(values) for _, values in self.tops), default=0)
-        drawing.head(axes, "Eigenvalue density", f"grey: {p.run_a}" + (f"    ticks: {count} largest" if count else ""))
+        matched = "followed by vector" if self.branches is not None else "matched by rank"
+        ticks = f"    ticks: {count} largest, {matched}" if count else ""
+        drawing.head(axes, "Eigenvalue density", f"grey: {p.run_a}{ticks}")
+
+    def ticks(self, t: float) -> Array:
+        """The largest eigenvalues at t: followed by their vectors through crossings where the path knows them."""
+        if self.branches is None:
+            return tops_at(self.tops, t)
+        place = float(np.interp(t, self.scene.t, np.arange(len(self.scene.t))))
+        return np.array(sorted(self.branches.at(place).values(), reverse=True))
 
     def _curves(self) -> None:
         p, ink = self.scene, self.ink
@@ -132,7 +143,7 @@ class Film(Stage):
         self.notes[0].set_text(note)
         self.notes[0].set_color(self.ink.muted if first == last else self.ink.orange)
         self.notes[1].set_text(f"{percent(max(rise, 0.0))} of the barrier" if p.barrier > 0 else "no barrier")
-        self.density.move(i, [tops_at(self.tops, t)])
+        self.density.move(i, [self.ticks(t)])
         word = f"t = {p.t[first]:.3f}" if first == last else f"interpolated\n{p.t[first]:.3f}–{p.t[last]:.3f}"
         self.density.when.set_text(word)
         self.density.when.set_color(self.ink.muted if first == last else self.ink.orange)

@@ -34,6 +34,7 @@ class Path(Record):
         "unaligned_loss": (("point",), "loss on the straight line to B as it was trained"),
         "overlap_a": (("point", "end_pair", "pair"), "squared cosine of eigenvectors: p-th of A, q-th at the point"),
         "overlap_b": (("point", "end_pair", "pair"), "squared cosine of eigenvectors: p-th of B, q-th at the point"),
+        "overlap_next": (("interval", "pair", "next_pair"), "cosine of eigenvectors: p-th here, q-th at the next"),
     }
     nested: ClassVar[dict[str, type[Record]]] = {"spectra": Spectrum, "eigenpairs": Eigenpairs}
     run_a: str
@@ -53,6 +54,7 @@ class Path(Record):
     unaligned_loss: Array | None = None  # (point,)
     overlap_a: Array | None = None  # (point, end_pair, pair)
     overlap_b: Array | None = None  # (point, end_pair, pair)
+    overlap_next: Array | None = None  # (point - 1, pair, pair)
     spectra: list[Spectrum] = field(default_factory=list)
     eigenpairs: list[Eigenpairs] = field(default_factory=list)
     meta: Meta = field(default_factory=dict)
