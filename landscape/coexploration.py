@@ -10,8 +10,9 @@ alone. At the slow level the others are trained, and the controller learns from 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ MULTIPLY, READ, IDLE = 1.0, 2.0, 0.1  # energy of a multiplication, of reading a
 
 Widths = tuple[int, ...]
 Tiles = tuple[int, ...]
+Hardware = TypeVar("Hardware")
 
 
 @dataclass(frozen=True)
@@ -54,22 +56,39 @@ def cost(widths: Sequence[int], tiles: Sequence[int]) -> Cost:
     return Cost(cycles, sum(stages), area, energy, work / (area * cycles))
 
 
+def best(found: Iterable[tuple[Hardware, Cost]]) -> tuple[Hardware, Cost] | None:
+    """That of fewest cycles, then of least energy; of equals the smaller."""
+    return min(found, key=_order, default=None)
+
+
+def undominated(found: Iterable[tuple[Hardware, Cost]]) -> list[tuple[Hardware, Cost]]:
+    """What no others beat in both cycles and energy, by cycles."""
+    kept: list[tuple[Hardware, Cost]] = []
+    for some, price in sorted(found, key=_order):
+        if not kept or price.energy < kept[-1][1].energy:
+            kept.append((some, price))
+    return kept
+
+
+def _order(pair: tuple[Any, Cost]) -> Any:
+    return pair[1].cycles, pair[1].energy, pair[0]
+
+
 def best_hardware(widths: Sequence[int], area: int, tiles: Iterable[int] = TILES) -> tuple[Tiles, Cost] | None:
     """The tiles of fewest cycles, then of least energy, within an area; None where none fits. Exact, by trying all."""
-    found = [(some, cost(widths, some)) for some in itertools.product(tuple(tiles), repeat=len(widths) - 1)]
-    within = [(some, price) for some, price in found if price.area <= area]
-    return min(within, key=lambda pair: (pair[1].cycles, pair[1].energy, pair[0]), default=None)
+    return best(_within(widths, area, tiles))
 
 
 def hardware_front(widths: Sequence[int], area: int, tiles: Iterable[int] = TILES) -> list[tuple[Tiles, Cost]]:
     """The tiles within an area that no others beat in both cycles and energy, by cycles."""
-    found = [(some, cost(widths, some)) for some in itertools.product(tuple(tiles), repeat=len(widths) - 1)]
-    within = sorted((pair for pair in found if pair[1].area <= area), key=lambda p: (p[1].cycles, p[1].energy, p[0]))
-    kept: list[tuple[Tiles, Cost]] = []
-    for some, price in within:
-        if not kept or price.energy < kept[-1][1].energy:
-            kept.append((some, price))
-    return kept
+    return undominated(_within(widths, area, tiles))
+
+
+def _within(widths: Sequence[int], area: int, tiles: Iterable[int]) -> Iterator[tuple[Tiles, Cost]]:
+    for some in itertools.product(tuple(tiles), repeat=len(widths) - 1):
+        price = cost(widths, some)
+        if price.area <= area:
+            yield some, price
 
 
 @dataclass(frozen=True)
@@ -149,18 +168,30 @@ def explore(
     return found
 
 
-def dominates(a: Child, b: Child) -> bool:
+class Built(Protocol):
+    """A network on its hardware; `accuracy` is None where it was never trained."""
+
+    @property
+    def cost(self) -> Cost | None: ...
+    @property
+    def accuracy(self) -> float | None: ...
+
+
+Network = TypeVar("Network", bound=Built)
+
+
+def dominates(a: Built, b: Built) -> bool:
     """Whether a is at least as accurate and at least as cheap as b in cycles and energy."""
     assert a.cost and b.cost and a.accuracy is not None and b.accuracy is not None  # noqa: PT018
     return a.accuracy >= b.accuracy and a.cost.cycles <= b.cost.cycles and a.cost.energy <= b.cost.energy
 
 
-def front(children: Iterable[Child]) -> list[Child]:
-    """Trained children that no other dominates, by cycles; of equals the first."""
-    known = list(dict.fromkeys(child for child in children if child.accuracy is not None))
-    kept: list[Child] = []
-    for i, child in enumerate(known):
-        others = [o for j, o in enumerate(known) if j != i and dominates(o, child)]
-        if not any(not dominates(child, o) or known.index(o) < i for o in others):
-            kept.append(child)
+def front(networks: Iterable[Network]) -> list[Network]:
+    """Trained ones that no other dominates, by cycles; of equals the first."""
+    known = list(dict.fromkeys(one for one in networks if one.accuracy is not None))
+    kept: list[Network] = []
+    for i, one in enumerate(known):
+        others = [j for j, other in enumerate(known) if j != i and dominates(other, one)]
+        if not any(not dominates(one, known[j]) or j < i for j in others):
+            kept.append(one)
     return sorted(kept, key=lambda c: (c.cost.cycles if c.cost else 0, c.accuracy or 0.0))

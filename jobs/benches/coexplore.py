@@ -2,10 +2,16 @@
 
   landscape bench coexplore
   landscape bench coexplore --seeds 5 --markdown docs/benchmarks.md
+  landscape bench coexplore --parts cells
 
-Children are networks of the digits, 64 - widths - 10, trained for five epochs. Joint: each child on the tiles of 1, 2,
-4 and 8 that are best for it, in cycles or in energy; fixed: tiles of 4 for every layer. Cycles, area and energy are of
-the analytic model in `landscape/coexploration.py`. Both searches train as many children, of the same initial weights.
+chains: children are networks of the digits, 64 - widths - 10, trained for five epochs. Joint: each child on the tiles
+of 1, 2, 4 and 8 that are best for it, in cycles or in energy; fixed: tiles of 4 for every layer. Cycles, area and
+energy are of the analytic model in `landscape/coexploration.py`. Both searches train as many children, of the same
+initial weights.
+
+cells: every strength mu of a group-sparse search on `digits_cell` is a cell, with the penalty of each operation times
+what it costs on the hardware of the cell before (to a power), with the same penalty for all, and random cells that cost
+as much. All designs within an area are tried for each cell, which is then trained from new weights.
 """
 
 from __future__ import annotations
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
 
     from ._tables import Row, Table
 
+PARTS = ("chains", "cells")
 AREA, MOST_CYCLES = 144, 100  # multipliers, cycles a sample
 FIXED = (4,)  # tiles of the hardware that is fixed
 
@@ -31,20 +38,42 @@ Numbers = dict[str, Any]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=_common.positive, default=3, help="searches a row (default: 3)")
     parser.add_argument("--children", type=_common.positive, default=16, help="trained a search (default: 16)")
-    parser.add_argument("--epochs", type=_common.positive, default=5, help="of every training (default: 5)")
+    parser.add_argument("--epochs", type=_common.positive, default=5, help="of a chain's training (default: 5)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="only these (default: all)")
+    parser.add_argument("--steps", type=_common.positive, default=230, help="of a search for a cell (default: 230)")
+    parser.add_argument("--cell-epochs", type=_common.positive, default=12, help="of a cell's training (default: 12)")
+    parser.add_argument("--channels", type=_common.positive, default=8, help="of a cell's nodes (default: 8)")
 
 
 def measure(args: argparse.Namespace) -> Iterator[Table]:
+    if args.quick:
+        args.seeds, args.children, args.epochs, args.steps, args.cell_epochs, args.channels = 1, 3, 1, 20, 1, 2
+    for part, tables in (("chains", _chains), ("cells", _cells)):
+        if part in args.parts:
+            yield from tables(args)
+
+
+def _cells(args: argparse.Namespace) -> Iterator[Table]:
+    from . import _coexplore_cells
     from ._tables import Table
 
-    if args.quick:
-        args.seeds, args.children, args.epochs = 1, 3, 1
+    kept: list[Numbers] = []
+    yield Table(f"Cells of group-sparse searches: {args.steps} steps, trained {args.cell_epochs} epochs", {
+        "seed": "d", "penalty": "", "mu": "g", "operations": "d", "rows x columns + lanes": "", "cycles": ",d",
+        "energy": ",.0f", "accuracy": ".4f", "on the front of all": "",
+    }, _coexplore_cells.rows(args, kept), "mu of a random cell: of the search whose cell costs as much.")  # fmt: skip
+    yield Table("Claims: cells", {"claim": "", "value": "", "holds": ""}, _coexplore_cells.claims(kept))
+
+
+def _chains(args: argparse.Namespace) -> Iterator[Table]:
+    from ._tables import Table
+
     found: list[Numbers] = []
     yield Table(f"Fronts: at most {MOST_CYCLES} cycles a sample and {AREA} multipliers, {args.children} children", {
         "seed": "d", "search": "", "hidden": "", "tiles": "", "accuracy": ".4f", "cycles": "d", "energy": ",.0f",
         "multipliers in use": ".0%", "lambda_max": ".3f", "trace": ".2f",
     }, _fronts(args, found))  # fmt: skip
-    yield Table("Claims", {"claim": "", "value": "", "holds": ""}, _claims(found))
+    yield Table("Claims: chains", {"claim": "", "value": "", "holds": ""}, _claims(found))
 
 
 def _fronts(args: argparse.Namespace, found: list[Numbers]) -> Iterator[Row]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +69,25 @@ def layout(parts: Sequence[Part], tensors: Sequence[str]) -> Layout:
         raise ValueError("a tensor has two groupings at once")
     found = [by_tensor.get(name) for name in tensors]
     return tuple((p.before, tuple(number[n] for n in p.names), p.after) if p else None for p in found)
+
+
+def group_factors(parts: Sequence[Part], factors: Mapping[str, float] | str) -> tuple[float, ...]:
+    """What multiplies the weight of every group: by its name, or 1, given or as "factors" in a JSON file.
+
+    Raises:
+        ValueError: a name of no group, or no such file.
+    """
+    if isinstance(factors, str):
+        try:
+            factors = json.loads(Path(factors).read_text(encoding="utf-8"))["factors"]
+            assert isinstance(factors, dict)
+        except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+            raise ValueError(f"'{factors}' is no file with the factors of groups, {{\"factors\": {{name: number}}}} "
+                             f"({type(error).__name__}); `landscape coexplore` writes one") from error  # fmt: skip
+    names = group_names(parts)
+    if unknown := set(factors) - set(names):
+        raise ValueError(f"the factors name '{min(unknown)}', no group; they are {', '.join(names[:3])}, ...")
+    return tuple(float(factors.get(name, 1.0)) for name in names)
 
 
 def group_norms(parts: Sequence[Part], state: Mapping[str, Tensor]) -> Norms:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import plugins
-from ..groupings._base import PACKAGE, layout, parts_of
+from ..groupings._base import PACKAGE, group_factors, layout, parts_of
 from ..regularizers._base import Regularizer, Tensors
 from ..regularizers._partition import Layout
 from ..regularizers.group import GROUPS
@@ -219,21 +219,28 @@ def make(
     offset: float = 4.0, metric: str = "adam", beta: float = 0.999, delta: float = 1e-8, correct_rate: bool = False,
     regularizer: str = "none", mu: float = 0.0, low: float | None = None, high: float | None = None,
     groups: str = "rows", weighting: str = "none", mean_metric: bool = False, vectors: bool = True,
+    factors: dict[str, float] | str | None = None,
 ) -> ProxSGD:  # fmt: skip
     """ProxSGD; `vectors=False` leaves biases and normalisation out of regularizer and box.
 
     `groups`, `weighting` and `mean_metric` are the group regularizer's; `groups` may also be a file of
-    `landscape/groupings`, which says itself what is left out.
+    `landscape/groupings`, which says itself what is left out. `factors` multiply the penalty of its groups by their
+    names, such as by what an operation costs; or the name of a JSON file with them under "factors".
     """
-    prox = {"groups": groups, "weighting": weighting, "mean_metric": mean_metric} if regularizer == "group" else {}
+    prox: dict[str, Any] = {"groups": groups, "weighting": weighting, "mean_metric": mean_metric}
+    prox = prox if regularizer == "group" else {}
     named = {name: w for name, w in model.named_parameters() if w.requires_grad}
     spanning = regularizer == "group" and groups not in GROUPS
     if spanning and groups not in plugins.names(PACKAGE):
         raise ValueError(f"groups must be one of {', '.join([*GROUPS, *plugins.names(PACKAGE)])}, got '{groups}'")
+    if factors is not None and not spanning:
+        raise ValueError(f"factors need regularizer=group and groups of {', '.join(plugins.names(PACKAGE))}")
     penalised = {n: w for n, w in named.items() if vectors or spanning or w.ndim > 1}
     found: list[dict[str, Any]] = [{"params": list(penalised.values())}]
     if spanning:
-        found[0]["layout"] = layout(parts_of(model, groups), list(penalised))
+        parts = parts_of(model, groups)
+        found[0]["layout"] = layout(parts, list(penalised))
+        prox |= {} if factors is None else {"factors": group_factors(parts, factors)}
     free = [w for n, w in named.items() if n not in penalised]
     if free:
         found.append({"params": free, "regularizer": "none", "mu": 0.0, "low": None, "high": None, "prox": {}})

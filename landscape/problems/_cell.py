@@ -32,10 +32,14 @@ OPERATIONS = ("none", "skip", *_POOLS, *_CONVOLUTIONS)
 
 @dataclass(frozen=True)
 class Style:
-    """`searching`: normalisation without weights, and scales; else weights in it, and no scales."""
+    """`searching`: normalisation without weights, and scales; else weights in it, and no scales.
+
+    `scaled`: convolutions have a scale too. Without one their output does not depend on the size of their weights.
+    """
 
     channels: int
     searching: bool
+    scaled: bool = False
 
 
 def group_name(kind: str, source: int, target: int, operation: str) -> str:
@@ -52,6 +56,8 @@ class Stacked(nn.Module):
         self.stride, self.zero = stride, name == "none"
         self.pool = _POOLS[name](stride) if name in _POOLS else None
         self.convolution = None
+        weighed = style.searching and (style.scaled or name not in _CONVOLUTIONS)
+        self.scale = nn.Parameter(torch.ones(len(targets))) if weighed else None
         if name in _CONVOLUTIONS:
             size, dilation = _CONVOLUTIONS[name]
             out, around = len(targets) * style.channels, dilation * (size // 2)
@@ -59,13 +65,12 @@ class Stacked(nn.Module):
             self.norm: nn.Module = nn.BatchNorm2d(out, affine=not style.searching)
         else:
             self.norm = nn.BatchNorm2d(style.channels, affine=not style.searching) if self.pool else nn.Identity()
-            self.scale = nn.Parameter(torch.ones(len(targets))) if style.searching else None
 
     def forward(self, x: Tensor, positive: Tensor) -> Tensor:
         """x as it is, and relu(x), which convolutions read."""
         if self.convolution is not None:
             found: Tensor = self.norm(self.convolution(positive)).unflatten(1, (len(self.targets), self.channels))
-            return found
+            return found if self.scale is None else found * self.scale.view(-1, 1, 1, 1)
         y = self.norm(self.pool(x)) if self.pool is not None else x[:, :, :: self.stride, :: self.stride]
         if self.scale is None:
             return y[:, None].expand(-1, len(self.targets), -1, -1, -1)
@@ -75,16 +80,17 @@ class Stacked(nn.Module):
 
     def operation_parts(self) -> dict[str, tuple[int, tuple[str, ...], int]]:
         """tensor -> (before, group of each target, after)."""
+        found = {"scale": (1, self.groups, 1)} if self.scale is not None else {}
         if self.convolution is not None:
-            return {"convolution.weight": (1, self.groups, self.convolution.weight[: self.channels].numel())}
-        return {"scale": (1, self.groups, 1)} if self.scale is not None else {}
+            found["convolution.weight"] = (1, self.groups, self.convolution.weight[: self.channels].numel())
+        return found
 
     def places(self) -> Iterator[tuple[str, int]]:
         """Tensors with a part a target, and how many entries along the first axis that part has."""
         if self.convolution is not None:
             yield "convolution.weight", self.channels
             yield from ((f"norm.{n}", self.channels) for n, t in self.norm.state_dict().items() if t.ndim)
-        elif self.scale is not None:
+        if self.scale is not None:
             yield "scale", 1
 
 

@@ -17,6 +17,7 @@ from ._cell import OPERATIONS, CellNetwork, Style, plans_of, whole
 from ._data import digits
 from ._layers import set_seed
 
+FORMS = ("search", "scaled", "final")
 Genotype = dict[str, list[list[Any]]]
 
 
@@ -44,8 +45,9 @@ def build(
         operations: the candidates on every edge, of none, skip, maxpool, avgpool, conv1, conv3, conv5, dil3, dil5.
         genotype: an architecture in place of all candidates: {"normal": [[source, target, operation], ...]}, or the
             name of a JSON file that holds one.
-        form: 'search': a learnable scale for operations without weights, normalisation without weights, or 'final':
-            no scales, and weights in the normalisation.
+        form: 'search': a learnable scale for operations without weights, normalisation without weights; 'scaled': a
+            scale for convolutions too, without which the size of their weights changes nothing; 'final': no scales,
+            and weights in the normalisation.
         seed: of the initial weights; None takes them from torch's generator, which `landscape train --seed` sets.
         batch_size: samples a batch of the curvature jobs; it changes no number.
     """
@@ -53,9 +55,10 @@ def build(
     unknown = [name for name in names if name not in OPERATIONS]
     if unknown or not names:
         raise UsageError(f"unknown operation '{', '.join(unknown)}'; the choices are {', '.join(OPERATIONS)}")
-    if min(cells, nodes, channels) < 1 or not 0 <= reduce < max(cells, 1) or form not in ("search", "final"):
+    if min(cells, nodes, channels) < 1 or not 0 <= reduce < max(cells, 1) or form not in FORMS:
         raise UsageError(
-            f"cells, nodes and channels must be at least 1, reduce less than cells and form 'search' or 'final', got "
+            f"cells, nodes and channels must be at least 1, reduce less than cells and form one of "
+            f"{', '.join(FORMS)}, got "
             f"{cells}, {nodes}, {channels}, {reduce} and '{form}'"
         )
     halving = {(i + 1) * cells // (reduce + 1) for i in range(reduce)}  # with two: a third and two thirds of the way
@@ -65,7 +68,8 @@ def build(
     if missing:
         raise UsageError(f"the genotype has no '{missing[0]}' cell; it has {', '.join(known) or 'none'}")
     set_seed(seed)
-    model = CellNetwork(kinds, plans_of(known, nodes), nodes, Style(channels, form == "search"))
+    style = Style(channels, form != "final", form == "scaled")
+    model = CellNetwork(kinds, plans_of(known, nodes), nodes, style)
     (inputs, targets), test = digits(0.2, 0)
     train, held_out = (inputs.view(-1, 1, 8, 8), targets), test and (test[0].view(-1, 1, 8, 8), test[1])
     return Problem(model, nn.functional.cross_entropy, train, batch_size=batch_size, test_data=held_out,

@@ -1,5 +1,7 @@
 """r(x) = mu sum_g w_g norm(x_g)_2: whole groups of weights vanish together (Yuan & Lin 2006).
 
+w_g is a power of the group's size times a factor of its own, such as what an operation costs.
+
 With one tau a group: x_g = max(0, 1 - mu w_g / (tau norm(b_g))) b_g. With a diagonal tau, d = mu w_g / tau:
 x_g = 0 exactly when norm(tau b_g) <= mu w_g, else x_g = b_g s / (s + d), where s = norm(x_g) > 0 solves
 norm(b_g / (s + d)) = 1. The left side's reciprocal is concave in s, so Newton's method from s = 0 rises to the root
@@ -7,6 +9,8 @@ without a safeguard, quadratically (the secular equation of trust regions, Conn,
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -23,11 +27,19 @@ class Group:
     """Groups are the rows of each tensor (filters, neurons), whole tensors, all tensors of a parameter group, or those
     of a layout, which may span tensors and leave weights out."""
 
-    def __init__(self, mu: float, groups: str, weighting: str, mean_metric: bool, layout: Layout | None = None) -> None:
+    def __init__(
+        self, mu: float, groups: str, weighting: str, mean_metric: bool, layout: Layout | None = None,
+        factors: Sequence[float] | None = None,
+    ) -> None:  # fmt: skip
         for name, value, choices in (("groups", groups, GROUPS), ("weighting", weighting, tuple(WEIGHTING))):
             if value not in choices and not (layout and name == "groups"):
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got '{value}'")
+        if factors is not None and layout is None:
+            raise ValueError("factors need groups of a layout: one of landscape/groupings")
+        if any(not 0 <= factor < float("inf") for factor in factors or ()):
+            raise ValueError(f"the groups' factors must be numbers of at least 0, got {min(factors or ())}")
         self.mu, self.groups, self.layout = check_strength(mu), groups, layout
+        self.factors = None if factors is None else tuple(map(float, factors))
         self.power, self.mean_metric = WEIGHTING[weighting], mean_metric
         self.trivial = self.mu == 0
 
@@ -74,18 +86,28 @@ class Group:
         norms = self.norms(weights)
         if self.layout is not None:
             counts = scattered(self.layout, _sizes(weights), norms[0].device).sizes(norms[0])[:-1]
-            return self.mu * total([(norms[0] * counts**self.power).sum()])
+            return total([(norms[0] * self._strength(counts)).sum()])
         sizes = [self._matrix(x).shape[1] for x in weights]
         if self.groups == "all":
             sizes = [sum(x.numel() for x in weights)] * bool(weights)
         return self.mu * total([n.sum() * size**self.power for n, size in zip(norms, sizes, strict=True)])
+
+    def _strength(self, sizes: Tensor) -> Tensor:
+        """mu w_g, of the shape of the sizes; those of a layout may end with the weights in no group."""
+        found = self.mu * sizes**self.power
+        if self.factors is None:
+            return found
+        groups = 1 + max((max(entry[1]) for entry in self.layout or () if entry), default=-1)
+        if len(self.factors) != groups:
+            raise ValueError(f"{groups} groups need as many factors, got {len(self.factors)}")
+        return found * found.new_tensor([*self.factors, 1.0][: len(found)])
 
     # ------------------------------------------------------------------ the closed forms, for any partition
 
     def _solve(self, part: Partition, points: Tensor, metric: Tensor, same: bool) -> Tensor:
         """The minimiser; `same`: one tau for all."""
         sizes = part.sizes(points)
-        strength = self.mu * sizes.clamp_min(1) ** self.power
+        strength = self._strength(sizes.clamp_min(1))
         if self.mean_metric or same:  # one value a group
             tau = metric.reshape(-1)[0] if same else part.sum(metric) / sizes.clamp_min(1)
             pull = tau * part.sum(points.square()).sqrt()
@@ -95,7 +117,9 @@ class Group:
             pressure = part.spread(strength)
             s = part.spread(self._norm(part, points, metric, strength))
             found = torch.where(s > 0, points * (s / (s + pressure / metric)), 0.0)
-        return torch.where(part.free, points, found) if isinstance(part, Scattered) else found
+        if not isinstance(part, Scattered):
+            return found
+        return torch.where(part.free | part.spread(strength == 0), points, found)
 
     @staticmethod
     def _norm(part: Partition, points: Tensor, metric: Tensor, strength: Tensor) -> Tensor:
@@ -121,11 +145,13 @@ def _sizes(tensors: Tensors) -> tuple[int, ...]:
 def make(
     mu: float, low: float | None = None, high: float | None = None,
     groups: str = "rows", weighting: str = "none", mean_metric: bool = False, layout: Layout | None = None,
+    factors: Sequence[float] | None = None,
 ) -> Regularizer:  # fmt: skip
     """`mean_metric` takes the mean of tau over a group instead of the exact diagonal: cheaper, and another method.
 
     A `layout` says for each tensor (before, group of each unit, after), the tensor seen as (before, unit, after); the
-    files of `landscape/groupings` make them.
+    files of `landscape/groupings` make them. `factors` multiply the weights of its groups, one a group by its number.
     """
     Box(low, high).refuse("the group regularizer")
-    return Group(mu, groups, weighting, mean_metric, None if layout is None else hashable(layout))
+    return Group(mu, groups, weighting, mean_metric, None if layout is None else hashable(layout),
+                 factors)  # fmt: skip
