@@ -205,7 +205,7 @@ class _Site:
             return f"{self.pages[found].name}.html" if found in self.pages else None
 
         def special(part: Component) -> str | None:
-            given = part.to_plotly_json()
+            given = markup.own(part)
             kind, properties = given["type"], given["props"]
             name = str(properties.get("className", ""))
             if kind == "Graph":
@@ -242,7 +242,7 @@ def _take_figures(parts: Any) -> dict[str, Any]:
             for p in part:
                 look(p)
         elif isinstance(part, Component):
-            if part.to_plotly_json()["type"] == "Graph":
+            if markup.own(part)["type"] == "Graph":
                 found[part.id["card"]] = part.figure
                 part.figure = None
             look(getattr(part, "children", None))
@@ -258,7 +258,7 @@ def _file_of(properties: dict[str, Any], leaf: _Leaf) -> str | None:
 
 def _download(part: Component) -> str | None:
     """CSV becomes a link that follows the slider; the one-card HTML file is what this page already is."""
-    given = part.to_plotly_json()
+    given = markup.own(part)
     if given["type"] != "A":
         return None
     file = Path(urlsplit(str(given["props"]["href"])).path)
