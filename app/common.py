@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from landscape import records, sampling, stability
 from landscape.errors import LandscapeError
+from landscape.following import Following
 from landscape.smoothing import Width
 from landscape.stores.run_directory import Run
 
@@ -102,6 +103,26 @@ class Scene:
         found = self.reader.halves(self.run, self.operator)
         owners = {s: self._series.spectra.get(s) or self._pairs.get(s) for s in found}
         return {s: h for s, h in found.items() if (owner := owners[s]) is not None and sampling.fits(h, owner)}
+
+    @functools.cached_property
+    def vector_bytes(self) -> int:
+        """How much `following` has to read; asking costs a call a file, so a page asks once."""
+        return self.reader.vector_bytes(self.run, self.operator)
+
+    @functools.cached_property
+    def following(self) -> Following:
+        """The branches of the eigenpairs.
+
+        Raises:
+            ProblemError: no vectors, or a damaged record.
+        """
+        return self.reader.following(self.run, self.operator)
+
+    @functools.cached_property
+    def classes(self) -> int | None:
+        """The number of classes in the data, where a record says it."""
+        entries = [*self._pairs.values(), *self._series.spectra.values()]
+        return next((k for r in reversed(entries) if isinstance(k := r.meta.get("classes"), int) and k > 1), None)
 
     def sampling_at(self, step: int) -> sampling.Sampling | None:
         halves = self.halves.get(step)
@@ -202,7 +223,13 @@ class Scene:
         return batch >= samples if isinstance(batch, (int, float)) and samples is not None else None
 
     def curvature_at(self, step: int) -> facts.Curvature | None:
-        return next((c for c in self.curvature if c.step == step), None)
+        note(self._series, self._series.spectra.values())
+        note(self._pairs, self._pairs.values())
+        return self._curvature_by_step.get(step)
+
+    @functools.cached_property
+    def _curvature_by_step(self) -> dict[int, facts.Curvature]:
+        return {c.step: c for c in self._curvature}
 
     @functools.cached_property
     def threshold(self) -> stability.Threshold:
