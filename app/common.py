@@ -239,6 +239,10 @@ class Scene:
 
     def planes(self) -> list[tuple[str, int]]:
         """(plane, step of its origin) of every finished surface."""
+        return self._planes
+
+    @functools.cached_property
+    def _planes(self) -> list[tuple[str, int]]:
         found = []
         for key in self.run.keys("surface"):
             plane, _dash, step = key.removeprefix("surface-").rpartition("-")
@@ -247,10 +251,14 @@ class Scene:
         order = ["eigen", "pca", "random"]
         return sorted(found, key=lambda p: (order.index(p[0]) if p[0] in order else 9, p[0], p[1]))
 
+    @functools.cached_property
+    def _guests(self) -> list[str]:
+        return self.run.keys("guest")
+
     def guests(self, plane: str, origin: int | None) -> list[records.Guest]:
         """Readable trajectories of other runs on a plane."""
         found = []
-        for key in self.run.keys("guest"):
+        for key in self._guests:
             if origin is not None and key.startswith(records.guest_key(plane, origin, "")):
                 with contextlib.suppress(LandscapeError):
                     found.append(self.reader.record(self.run, key))
@@ -258,13 +266,23 @@ class Scene:
 
     def trajectory(self, plane: str, origin: int | None = None) -> records.Trajectory | None:
         """The newest readable trajectory of a plane, or the one of an origin."""
+        if (plane, origin) not in self._trajectories:
+            self._trajectories[plane, origin] = self._read_trajectory(plane, origin)
+        found = self._trajectories[plane, origin]
+        if found is not None:
+            note(found, (found,))
+        return found
+
+    @functools.cached_property
+    def _trajectories(self) -> dict[tuple[str, int | None], records.Trajectory | None]:
+        return {}
+
+    def _read_trajectory(self, plane: str, origin: int | None) -> records.Trajectory | None:
         steps = self.run.steps("trajectory", plane)
         for step in reversed(steps if origin is None else [s for s in steps if s == origin]):
-            try:
+            with contextlib.suppress(LandscapeError):
                 found: records.Trajectory = self.reader.record(self.run, records.trajectory_key(plane, step))
                 return found
-            except LandscapeError:
-                continue
         return None
 
     # -- what to type
