@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 
 from landscape.subspaces import MOST, Overlaps, gradient_shares
 
-from . import bulk, shell
+from . import shell
 from .common import Scene
 from .plots import alignment as plot
 from .reading import FOLLOW_LIMIT
@@ -21,13 +22,13 @@ KS = (1, 2, 5, 10, 20)
 def known(scene: Scene) -> list[int]:
     """The k that every checkpoint's eigenpairs allow: 1, 2, 5, ... and the number of classes."""
     most = min((len(p.values) for p in scene.pairs.values()), default=0)
-    return sorted({k for k in (*KS, bulk.classes(scene) or 1) if k <= most})
+    return sorted({k for k in (*KS, scene.classes or 1) if k <= most})
 
 
 def chosen(scene: Scene) -> int:
     """The k of the matrix: the URL's, else the number of classes, else the largest known."""
     ks = known(scene) or [1]
-    default = k if (k := bulk.classes(scene)) in ks else ks[-1]
+    default = k if (k := scene.classes) in ks else ks[-1]
     return int(scene.place.choice("k", [str(k) for k in ks], str(default)))
 
 
@@ -77,10 +78,11 @@ def share_card(scene: Scene) -> Card:
 def matrix_card(scene: Scene) -> Card:
     k = chosen(scene)
 
+    @functools.cache
     def need() -> Overlaps:
         if not scene.pairs:
             raise no_pairs(scene)
-        size = scene.reader.vector_bytes(scene.run, scene.operator)
+        size = scene.vector_bytes
         if size > FOLLOW_LIMIT:
             raise Missing(f"The eigenvectors of this run are {size / 2**30:.1f} GB, too much to read for a page.")
         if not size:

@@ -23,7 +23,7 @@ def card(scene: Scene, *, span: str = "wide") -> Card:
                 "No eigenpairs of this run yet. Compute the ten largest with their vectors with",
                 scene.command("spectrum", "--top 10"),
             )
-        size = scene.reader.vector_bytes(scene.run, scene.operator)
+        size = scene.vector_bytes
         if size > FOLLOW_LIMIT:
             raise Missing(
                 f"The eigenvectors of this run are {size / 2**30:.1f} GB, too much to read for a page. As a table:",
@@ -34,7 +34,7 @@ def card(scene: Scene, *, span: str = "wide") -> Card:
                 "The eigenpairs of this run were stored without vectors, so they cannot be followed. Compute them with",
                 scene.command("spectrum", "--top 10 --overwrite"),
             )
-        return scene.reader.following(scene.run, scene.operator)
+        return scene.following
 
     def caption(_i: int) -> str:
         found = need()

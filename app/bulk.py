@@ -14,19 +14,13 @@ from .style import move_cursor, number, step_position
 from .view import Card, Kpi, Missing
 
 
-def classes(scene: Scene) -> int | None:
-    """The number of classes in the data, where a record says it."""
-    records = [*scene.pairs.values(), *scene.series.spectra.values()]
-    return next((k for r in reversed(records) if isinstance(k := r.meta.get("classes"), int) and k > 1), None)
-
-
 def at(scene: Scene, step: int) -> Outliers | None:
     return outliers(largest(scene.pairs.get(step), scene.series.spectra.get(step)))
 
 
 def kpi(scene: Scene, step: int) -> Kpi:
     """'9 (9 to 10)' above the edge 0.085; K = 10."""
-    found, k = at(scene, step), classes(scene)
+    found, k = at(scene, step), scene.classes
     if found is None:
         if step not in scene.pairs and step not in scene.series.spectra:
             return Kpi("Outliers", "–", "no spectrum at this step")
@@ -51,12 +45,12 @@ def card(scene: Scene, *, span: str = "") -> Card:
     def draw(i: int) -> Any:
         found = need()
         return plot.figure(
-            np.array(list(found)), list(found.values()), classes=classes(scene), selected=scene.step(i), log=scene.log,
+            np.array(list(found)), list(found.values()), classes=scene.classes, selected=scene.step(i), log=scene.log,
             theme=scene.theme,
         )  # fmt: skip
 
     def caption(i: int) -> str:
-        found, k = at(scene, scene.step(i)), classes(scene)
+        found, k = at(scene, scene.step(i)), scene.classes
         text = f"Step {scene.step(i):,}: " + (
             "no clear edge. "
             if found is None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from landscape import records, sampling, stability
 from landscape.errors import LandscapeError
+from landscape.following import Following
 from landscape.smoothing import Width
 from landscape.stores.run_directory import Run
 
@@ -102,6 +103,26 @@ class Scene:
         found = self.reader.halves(self.run, self.operator)
         owners = {s: self._series.spectra.get(s) or self._pairs.get(s) for s in found}
         return {s: h for s, h in found.items() if (owner := owners[s]) is not None and sampling.fits(h, owner)}
+
+    @functools.cached_property
+    def vector_bytes(self) -> int:
+        """How much `following` has to read; asking costs a call a file, so a page asks once."""
+        return self.reader.vector_bytes(self.run, self.operator)
+
+    @functools.cached_property
+    def following(self) -> Following:
+        """The branches of the eigenpairs.
+
+        Raises:
+            ProblemError: no vectors, or a damaged record.
+        """
+        return self.reader.following(self.run, self.operator)
+
+    @functools.cached_property
+    def classes(self) -> int | None:
+        """The number of classes in the data, where a record says it."""
+        entries = [*self._pairs.values(), *self._series.spectra.values()]
+        return next((k for r in reversed(entries) if isinstance(k := r.meta.get("classes"), int) and k > 1), None)
 
     def sampling_at(self, step: int) -> sampling.Sampling | None:
         halves = self.halves.get(step)
@@ -202,7 +223,13 @@ class Scene:
         return batch >= samples if isinstance(batch, (int, float)) and samples is not None else None
 
     def curvature_at(self, step: int) -> facts.Curvature | None:
-        return next((c for c in self.curvature if c.step == step), None)
+        note(self._series, self._series.spectra.values())
+        note(self._pairs, self._pairs.values())
+        return self._curvature_by_step.get(step)
+
+    @functools.cached_property
+    def _curvature_by_step(self) -> dict[int, facts.Curvature]:
+        return {c.step: c for c in self._curvature}
 
     @functools.cached_property
     def threshold(self) -> stability.Threshold:
@@ -212,6 +239,10 @@ class Scene:
 
     def planes(self) -> list[tuple[str, int]]:
         """(plane, step of its origin) of every finished surface."""
+        return self._planes
+
+    @functools.cached_property
+    def _planes(self) -> list[tuple[str, int]]:
         found = []
         for key in self.run.keys("surface"):
             plane, _dash, step = key.removeprefix("surface-").rpartition("-")
@@ -220,10 +251,14 @@ class Scene:
         order = ["eigen", "pca", "random"]
         return sorted(found, key=lambda p: (order.index(p[0]) if p[0] in order else 9, p[0], p[1]))
 
+    @functools.cached_property
+    def _guests(self) -> list[str]:
+        return self.run.keys("guest")
+
     def guests(self, plane: str, origin: int | None) -> list[records.Guest]:
         """Readable trajectories of other runs on a plane."""
         found = []
-        for key in self.run.keys("guest"):
+        for key in self._guests:
             if origin is not None and key.startswith(records.guest_key(plane, origin, "")):
                 with contextlib.suppress(LandscapeError):
                     found.append(self.reader.record(self.run, key))
@@ -231,13 +266,23 @@ class Scene:
 
     def trajectory(self, plane: str, origin: int | None = None) -> records.Trajectory | None:
         """The newest readable trajectory of a plane, or the one of an origin."""
+        if (plane, origin) not in self._trajectories:
+            self._trajectories[plane, origin] = self._read_trajectory(plane, origin)
+        found = self._trajectories[plane, origin]
+        if found is not None:
+            note(found, (found,))
+        return found
+
+    @functools.cached_property
+    def _trajectories(self) -> dict[tuple[str, int | None], records.Trajectory | None]:
+        return {}
+
+    def _read_trajectory(self, plane: str, origin: int | None) -> records.Trajectory | None:
         steps = self.run.steps("trajectory", plane)
         for step in reversed(steps if origin is None else [s for s in steps if s == origin]):
-            try:
+            with contextlib.suppress(LandscapeError):
                 found: records.Trajectory = self.reader.record(self.run, records.trajectory_key(plane, step))
                 return found
-            except LandscapeError:
-                continue
         return None
 
     # -- what to type

@@ -3,7 +3,7 @@
     DIR/index.html            the table of runs; one file a page beside it
     DIR/pages/<page>.js       figures and what the slider's stops change in them
     DIR/data/<card>-....csv   the numbers behind every plot
-    DIR/assets/               plotly.js once, the sheet, three scripts
+    DIR/assets/               plotly.js once, the sheet, the scripts, the colours of both themes
 
 The folder opens from a file: nothing in it asks a network or a server for anything.
 """
@@ -11,6 +11,7 @@ The folder opens from a file: nothing in it asks a network or a server for anyth
 from __future__ import annotations
 
 import html
+import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from landscape.stores.run_directory import Run
 from . import downloads, frames, markup, router, shell
 from .addresses import canonical, digest, file_name
 from .reading import Reader
+from .style import COLOURS
 from .view import Page, Place
 
 MARK = ".landscape-site"  # tells a folder of ours, which may be replaced, from anybody else's
@@ -60,10 +62,11 @@ class _Chosen(Reader):
         return [pair for pair in super().runs() if not self.only or pair[0] in self.only]
 
 
-def freeze(store: str | Path, out: str | Path, *, theme: str = "light", only: Sequence[str] = ()) -> Frozen:
+def freeze(store: str | Path, out: str | Path, *, theme: str = "", only: Sequence[str] = ()) -> Frozen:
     """Write a store's pages to a folder, whole or not at all; the same store gives the same bytes.
 
     Args:
+        theme: 'light' or 'dark', which a reader's choice overrules; empty: what the reader's system prefers.
         only: ids of runs; empty: all.
 
     Raises:
@@ -82,7 +85,7 @@ def freeze(store: str | Path, out: str | Path, *, theme: str = "light", only: Se
         site = _Site(reader, part, theme)
         site.crawl("/")
         site.write()
-        _assets(part, theme)
+        _assets(part)
         done = Frozen(target, len(site.pages), len(known), left_out=site.left_out)
         done.bytes = sum(f.stat().st_size for f in part.rglob("*") if f.is_file())
         done.plotly_bytes = (part / "assets" / "plotly.min.js").stat().st_size
@@ -98,13 +101,19 @@ def _check_target(root: Path, target: Path) -> None:
         raise UsageError(f"--out '{target}' holds files that are not a frozen store; name a new or an empty folder")
 
 
-def _assets(part: Path, theme: str) -> None:
+def _assets(part: Path) -> None:
     folder = part / "assets"
     folder.mkdir()
     (folder / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
-    for source in ("assets/style.css", "assets/cards.js", "assets/replay.js", "frozen/site.js"):
-        shutil.copyfile(HERE / source, folder / Path(source).name)
-    (part / MARK).write_text(f"landscape {__version__}, {theme}\n", encoding="utf-8")
+    (folder / "colours.js").write_text(f"window.landscape_colours = {json.dumps(exchanged())};\n", encoding="utf-8")
+    for source in ("theme.js", "style.css", "cards.js", "replay.js", "../frozen/site.js"):
+        shutil.copyfile(HERE / "assets" / source, folder / Path(source).name)
+    (part / MARK).write_text(f"landscape {__version__}\n", encoding="utf-8")
+
+
+def exchanged() -> dict[str, str]:
+    """Every colour of a light figure with that of the dark one; nothing else differs between the two."""
+    return {light: COLOURS["dark"][name] for name, light in COLOURS["light"].items()}
 
 
 # ------------------------------------------------------------------ which pages there are
@@ -146,7 +155,7 @@ class _Site:
 
     def _draw(self, url: str) -> _Leaf | None:
         split = urlsplit(url)
-        place = Place.parse(split.path, split.query, self.theme)
+        place = Place.parse(split.path, split.query)  # drawn in light, see `exchanged`
         try:
             module, page = router.resolve(self.reader, place)
         except LandscapeError as error:
@@ -186,8 +195,9 @@ class _Site:
         special = self._special(leaf)
         title = html.escape(f"{leaf.page.title} · Landscape")
         badge = f'<span class="badge">{html.escape(leaf.page.badge)}</span>' if leaf.page.badge else ""
+        begins = f' data-begins="{html.escape(self.theme)}"' if self.theme else ""
         return _DOCUMENT.format(
-            theme=self.theme, title=title, badge=badge, name=html.escape(leaf.name), version=html.escape(__version__),
+            begins=begins, title=title, badge=badge, name=html.escape(leaf.name), version=html.escape(__version__),
             navigation=markup.text(list(map(self._reachable, leaf.navigation)), special),
             main=markup.text(leaf.parts, special),
         )  # fmt: skip
@@ -205,7 +215,7 @@ class _Site:
             return f"{self.pages[found].name}.html" if found in self.pages else None
 
         def special(part: Component) -> str | None:
-            given = part.to_plotly_json()
+            given = markup.own(part)
             kind, properties = given["type"], given["props"]
             name = str(properties.get("className", ""))
             if kind == "Graph":
@@ -242,7 +252,7 @@ def _take_figures(parts: Any) -> dict[str, Any]:
             for p in part:
                 look(p)
         elif isinstance(part, Component):
-            if part.to_plotly_json()["type"] == "Graph":
+            if markup.own(part)["type"] == "Graph":
                 found[part.id["card"]] = part.figure
                 part.figure = None
             look(getattr(part, "children", None))
@@ -258,7 +268,7 @@ def _file_of(properties: dict[str, Any], leaf: _Leaf) -> str | None:
 
 def _download(part: Component) -> str | None:
     """CSV becomes a link that follows the slider; the one-card HTML file is what this page already is."""
-    given = part.to_plotly_json()
+    given = markup.own(part)
     if given["type"] != "A":
         return None
     file = Path(urlsplit(str(given["props"]["href"])).path)
@@ -279,23 +289,26 @@ def _slider(page: Page) -> str:
 
 
 _DOCUMENT = """<!doctype html>
-<html lang="en" data-theme="{theme}">
+<html lang="en" data-theme="light"{begins}>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="generator" content="landscape {version}">
 <title>{title}</title>
+<script src="assets/theme.js"></script>
 <link rel="stylesheet" href="assets/style.css">
 </head>
 <body>
 <a class="skip" href="#main">Skip to content</a>
 <div class="frame frozen">
 <header class="top"><a class="brand" href="index.html">Landscape</a><div class="badge-place">{badge}</div>
-<div class="actions"><span class="still">frozen copy, read-only</span></div></header>
+<div class="actions"><span class="still">frozen copy, read-only</span>
+<button id="theme-button" class="button" type="button">Dark</button></div></header>
 <nav class="side" aria-label="Pages">{navigation}</nav>
 <main id="main"><div id="page">{main}</div></main>
 </div>
 <script src="assets/plotly.min.js"></script>
+<script src="assets/colours.js"></script>
 <script src="pages/{name}.js"></script>
 <script src="assets/cards.js"></script>
 <script src="assets/replay.js"></script>

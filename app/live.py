@@ -20,7 +20,8 @@ def register(server: flask.Flask, reader: Reader) -> None:
     @server.get("/live")
     def live() -> flask.Response:
         query = flask.request.args
-        return answer(reader, query.getlist("runs")[:MOST_RUNS], query.get("seen", ""))
+        with reader.one_look():
+            return answer(reader, query.getlist("runs")[:MOST_RUNS], query.get("seen", ""))
 
 
 def answer(reader: Reader, runs: list[str], seen: str) -> flask.Response:

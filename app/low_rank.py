@@ -11,7 +11,7 @@ from landscape.records import Record, Structure
 
 from .common import Scene
 from .plots import low_rank as plot
-from .style import move_cursor, step_position
+from .style import move_cursor, redrawn, step_position
 from .view import Card, Missing
 
 
@@ -52,14 +52,19 @@ def ranks_card(scene: Scene, structures: Mapping[int, Structure], made: Callable
 
 
 def tangent_card(scene: Scene, structures: Mapping[int, Structure], made: Callable[[Record], str]) -> Card:
+    having = {step: found for step, found in structures.items() if found.tangent is not None}
+
     def known(i: int) -> tuple[Structure, Any]:
-        here = structures.get(scene.step(i))
-        if here is None or here.tangent is None:
+        if not having:
             raise Missing(
-                f"No eigenvectors were known to the structure at step {scene.step(i):,}. Compute them, then the "
-                "structure again with --overwrite.", scene.command("spectrum", "--eigenpairs"),
+                "No eigenvectors were known to the structure of any step. Compute them, then the structure again with "
+                "--overwrite.", scene.command("spectrum", "--eigenpairs"),
             )  # fmt: skip
+        here = having[min(having, key=lambda s: (abs(s - scene.step(i)), s))]
         return here, here.tangent
+
+    def draw(i: int) -> Any:
+        return plot.tangent(known(i)[0], theme=scene.theme)
 
     def caption(i: int) -> str:
         here, shares = known(i)
@@ -73,7 +78,7 @@ def tangent_card(scene: Scene, structures: Mapping[int, Structure], made: Callab
         return {"eigenvalue [loss per squared unit of weight]": here.tangent_values, "|P_T v|": shares}
 
     return Card(
-        "tangent", lambda i: f"Eigenvectors in the tangent space at step {scene.step(i):,}",
-        lambda i: plot.tangent(known(i)[0], theme=scene.theme), caption, table,
+        "tangent", lambda i: f"Eigenvectors in the tangent space at step {known(i)[0].step:,}", draw, caption, table,
+        move=(lambda i: redrawn(draw(i))) if len(having) > 1 else None,
         about="Share of the top eigenvectors within the tangent space of the matrices of these ranks",
     )  # fmt: skip

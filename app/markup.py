@@ -29,7 +29,7 @@ def text(part: Any, special: Special = lambda _component: None) -> str:
     made = special(part)
     if made is not None:
         return made
-    given = part.to_plotly_json()
+    given = own(part)
     if given["namespace"] != "dash_html_components":
         return ""
     properties = dict(given["props"])
@@ -37,6 +37,11 @@ def text(part: Any, special: Special = lambda _component: None) -> str:
     tag = str(given["type"]).lower()
     opened = f"<{tag}{''.join(_attribute(k, v) for k, v in properties.items())}>"
     return opened if tag in VOID else f"{opened}{inside}</{tag}>"
+
+
+def own(part: Component) -> Any:
+    """Type and properties of a component, its children as components even where their JSON is kept."""
+    return Component.to_plotly_json(part)
 
 
 def _attribute(name: str, value: Any) -> str:
@@ -54,6 +59,6 @@ def links(part: Any) -> list[str]:
         return [url for p in part for url in links(p)]
     if not isinstance(part, Component):
         return []
-    given = part.to_plotly_json()
+    given = own(part)
     here = given["props"].get("href") if given["type"] == "A" else None
     return [*([here] if isinstance(here, str) else []), *links(given["props"].get("children"))]

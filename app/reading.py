@@ -7,6 +7,7 @@ import functools
 import hashlib
 import os
 import threading
+from array import array
 from collections.abc import Callable, Collection, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -37,8 +38,7 @@ FOLLOW_LIMIT = 1 << 30  # bytes of eigenvectors that are read for a page
 
 PLOTTED = ("run.json", "records", "checkpoints", "metrics.jsonl")  # what the plots of a run are made of
 PARTS = (*PLOTTED, "status")
-RESTLESS = ("metrics.jsonl", "status")  # written about once a second while a job runs
-SLOWLY = 10 * 10**9  # nanoseconds: the pace at which pages follow those
+SLOWLY = 10 * 10**9  # nanoseconds: the pace at which pages follow metrics and status, written every second by a job
 
 
 class Notes:
@@ -214,23 +214,26 @@ class Reader:
 
     def _survey(self) -> tuple[dict[str, Run], dict[str, str]]:
         """The runs inside the store and what is wrong with the others, both by id; links are not followed."""
-        kept: dict[str, Any] = getattr(self._look, "kept", None) or {}
-        if "survey" in kept:
+        kept: dict[str, Any] | None = getattr(self._look, "kept", None)
+        if kept is not None and "survey" in kept:
             found: tuple[dict[str, Run], dict[str, str]] = kept["survey"]
             return found
         readable: dict[str, Run] = {}
         wrong: dict[str, str] = {}
-        for directory in run_directory.run_directories(str(self.store), links=False):
-            run_id = directory[len(str(self.store)) :].lstrip("/") or THIS
+        store = str(self.store)
+        for directory, date in run_directory.dated_run_directories(store, links=False):
+            run_id = directory[len(store) :].lstrip("/") or THIS
             try:
                 run_id.encode("utf-8")
-                readable[run_id] = _run(directory, _stamp(f"{directory}/run.json"))[0]
+                readable[run_id] = _run(directory, (date.st_mtime_ns, date.st_size))[0]
             except UnicodeEncodeError:  # such a name has no URL
                 continue
             except LandscapeError as error:
                 wrong[run_id] = str(error)
-        if getattr(self._look, "kept", None) is not None:
-            self._look.kept["survey"] = (readable, wrong)
+            if kept is not None:
+                kept[f"{directory}/run.json"] = date.st_mtime_ns
+        if kept is not None:
+            kept["survey"] = (readable, wrong)
         return readable, wrong
 
     def run(self, run_id: str) -> Run:
@@ -330,37 +333,43 @@ class Reader:
 
     # -- live
 
-    def stamps(self, run: Run) -> dict[str, int]:
-        """When each part of a run was written last, in nanoseconds."""
+    def stamps(self, run: Run) -> tuple[int, ...]:
+        """When each of `PARTS` of a run was written last, in nanoseconds; 0: not there."""
         kept: dict[str, Any] | None = getattr(self._look, "kept", None)
         root = str(run.root)
         if kept is not None and root in kept:
-            found: dict[str, int] = kept[root]
+            found: tuple[int, ...] = kept[root]
             return found
-        found = {}
-        for name in PARTS:  # most of what a table of 1,000 runs costs: no call more than it takes
-            try:
-                found[name] = os.stat(f"{root}/{name}").st_mtime_ns
-            except (OSError, ValueError):
-                found[name] = 0
+        own = kept.get(f"{root}/run.json") if kept is not None else None
+        dates = [_date(f"{root}/{PARTS[0]}") if own is None else own]
+        dates += [_date(f"{root}/{name}") for name in PARTS[1:]]  # most of what a table of 1,000 runs costs
+        found = tuple(dates)
         if kept is not None:
             kept[root] = found
         return found
 
     def signature(self, run_ids: list[str]) -> str:
         """Changes when a page of these runs, or of all, would look different; costs a few directory listings."""
-        found: list[tuple[str, tuple[int, ...]]] = []
+        names, dates = [], array("q")
         if not run_ids:
-            found = [(run_id, self._dates(run, PARTS)) for run_id, run in self.runs()]
+            for run_id, run in self.runs():
+                names.append(run_id)
+                dates.extend(_slowly(self.stamps(run)))
         for run_id in run_ids:
-            try:
-                found.append((run_id, self._dates(self.run(run_id), PLOTTED)))
-            except LandscapeError:
-                found.append((run_id, ()))
-        return hashlib.sha256(repr(found).encode("utf-8", "replace")).hexdigest()[:16]
+            with contextlib.suppress(LandscapeError):
+                dates.extend(_slowly(self.stamps(self.run(run_id)))[: len(PLOTTED)])
+                names.append(run_id)
+        return hashlib.sha256("\0".join(names).encode("utf-8", "replace") + dates.tobytes()).hexdigest()[:16]
 
-    def _dates(self, run: Run, parts: tuple[str, ...]) -> tuple[int, ...]:
-        stamps = dict(self.stamps(run))
-        for name in RESTLESS:
-            stamps[name] //= SLOWLY
-        return tuple([stamps[name] for name in parts])
+
+def _date(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except (OSError, ValueError):
+        return 0
+
+
+def _slowly(dates: tuple[int, ...]) -> tuple[int, ...]:
+    """Dates of `PARTS`, the restless ones at the pace at which pages follow them."""
+    run, kept, checkpoints, metrics, status = dates
+    return run, kept, checkpoints, metrics // SLOWLY, status // SLOWLY

@@ -262,6 +262,14 @@ def move_cursor(x: float) -> Patch:
     return patch
 
 
+def redrawn(figure: go.Figure) -> Patch:
+    """A patch that draws a plot anew, for one whose traces differ from step to step."""
+    patch = Patch()
+    patch["data"] = list(figure.data)
+    patch["layout"] = figure.layout
+    return patch
+
+
 def packed(values: Array | NDArray[np.float32]) -> dict[str, str]:
     """An array as plotly.js reads it from a patch, a third of its digits: single precision, base64."""
     return {"dtype": "f4", "bdata": base64.b64encode(np.ascontiguousarray(values, dtype="<f4").tobytes()).decode()}

@@ -20,7 +20,6 @@ from .reading import THIS, Reader
 from .style import number, thin
 
 Row = dict[str, Any]
-STAMPED = ("run.json", "records", "checkpoints", "metrics.jsonl", "status")
 
 
 def rows(reader: Reader) -> list[Row]:
@@ -30,8 +29,7 @@ def rows(reader: Reader) -> list[Row]:
 
 def row(reader: Reader, run_id: str, run: Run) -> Row:
     """What the table shows of a run; unreadable pieces are missing values."""
-    stamps = reader.stamps(run)
-    kept = _summary(reader, run_id, str(run.root), tuple(stamps.values()))
+    kept = _summary(reader, run_id, str(run.root), reader.stamps(run))
     if not kept["statuses"]:
         return kept
     jobs = [progress.sentence(job, status) for job, status in kept["statuses"].items()]  # tells how long ago

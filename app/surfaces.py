@@ -49,7 +49,7 @@ def read(scene: Scene, plane: str, origin: int | None) -> records.Surface:
     if origin is None:
         name = title(plane)
         article = "an" if name[0] in "aeiou" else "a"
-        if not scene.run.checkpoint_steps():
+        if not scene.steps:
             raise Missing("This run has no checkpoints yet; a surface can be computed once there is one.")
         raise Missing(
             f"No loss surface on {article} {name} plane yet. Compute it, and the trajectory on it, with",

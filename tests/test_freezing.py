@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plotly.io as pio
 import pytest
 import softmax_run
 from browsing import ARGUMENTS, Watch, chromium, make_store
@@ -19,9 +20,10 @@ from browsing import ARGUMENTS, Watch, chromium, make_store
 from landscape import rules
 from landscape.app import how, markup, router
 from landscape.app.addresses import canonical, file_name
-from landscape.app.freezing import freeze
+from landscape.app.freezing import exchanged, freeze
 from landscape.app.reading import Reader
 from landscape.app.server import make_app
+from landscape.app.style import COLOURS
 from landscape.app.view import Place
 from landscape.errors import ProblemError, UsageError
 from landscape.records import Spectrum
@@ -124,6 +126,35 @@ def test_urls_become_names_that_differ_and_stay_in_the_folder() -> None:
         assert canonical(url) is None
 
 
+def test_a_dark_figure_is_the_light_one_with_its_colours_exchanged(store: Path) -> None:
+    """What lets a frozen page hold one of them."""
+    pairs = exchanged()
+
+    def swapped(value: Any) -> Any:
+        if isinstance(value, list):
+            return [swapped(v) for v in value]
+        return {k: swapped(v) for k, v in value.items()} if isinstance(value, dict) else pairs.get(value, value) if (
+            isinstance(value, str)) else value  # fmt: skip
+
+    def plain(thing: Any) -> Any:
+        return json.loads(pio.json.to_json_plotly(thing, engine="json"))
+
+    assert len(set(pairs)) == len(COLOURS["light"])
+    reader, seen = Reader(store), 0
+    for url in ("/run/gd", "/run/gd/spectrum?as=ridge", "/run/gd/volume", "/run/gd/surface/pca?view=3d",
+                "/path/gd/sweep%2Fadam", "/run/gd/structure", "/run/gd/events"):  # fmt: skip
+        path, _, query = url.partition("?")
+        light, dark = (router.resolve(reader, Place.parse(path, query, theme))[1] for theme in ("light", "dark"))
+        for one, other in zip(light.cards, dark.cards, strict=True):
+            assert swapped(plain(one.draw(1))) == plain(other.draw(1)), (url, one.name)
+            if one.move is not None and other.move is not None:
+                assert swapped(plain(one.move(2))) == plain(other.move(2)), (url, one.name)
+            else:  # a picture that depends on the step follows the slider
+                assert plain(one.draw(1)) == plain(one.draw(len(light.slider.values) - 1)), (url, one.name)
+            seen += 1
+    assert seen > 20
+
+
 @pytest.mark.browser
 def test_a_frozen_page_opens_from_a_file_and_its_slider_moves_it(site: Path) -> None:
     sync_api = pytest.importorskip("playwright.sync_api")
@@ -149,6 +180,17 @@ def test_a_frozen_page_opens_from_a_file_and_its_slider_moves_it(site: Path) -> 
         card = page.locator("section[data-card=density]")
         card.locator("summary").click()
         card.locator(".how-body", has_text="1,797 training samples").wait_for()
+        colours = """() => ["density", "training"].map(
+            name => document.querySelector(`section[data-card="${name}"] .js-plotly-plot`)
+        ).map((plot, i) => i ? plot.layout.shapes[0].x0 : [plot.data[0].line.color, plot._fullLayout.font.color])"""
+        assert page.evaluate(colours)[0] == [COLOURS["light"]["blue"], COLOURS["light"]["text"]]
+        page.emulate_media(color_scheme="dark")  # the system's, which is followed
+        page.wait_for_function("() => document.documentElement.dataset.theme === 'dark'")
+        page.wait_for_function(f"() => ({colours})()[0][0] === '{COLOURS['dark']['blue']}'")
+        assert page.evaluate(colours)[0][1] == COLOURS["dark"]["text"]
+        assert page.evaluate(colours)[-1] == 50  # the step stays
+        page.get_by_role("button", name="Light").click()
+        page.wait_for_function(f"() => ({colours})()[0][0] === '{COLOURS['light']['blue']}'")
         with page.expect_download() as got:
             card.get_by_role("button", name="SVG").click()
         assert Path(got.value.path()).read_text(encoding="utf-8").startswith("<svg")

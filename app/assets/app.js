@@ -59,7 +59,8 @@
         if (!triggered.length || triggered.some((p) => !p.includes('"control"'))) return here();
         const before = location.search;
         rewrite((query) => ids.forEach((id, i) => {
-          const value = values[i] === null || values[i] === undefined ? "" : String(values[i]);
+          const value = Array.isArray(values[i]) ? values[i].join(",") || "."  // boxes, of which none may be ticked
+            : values[i] === null || values[i] === undefined ? "" : String(values[i]);
           if ((query.get(id.name) ?? id.default) === value) return;
           if (value === id.default || value === "") query.delete(id.name); else query.set(id.name, value);
           if (id.name === "q") query.delete("page");

@@ -4,11 +4,20 @@
   const page = window.landscape_page;
   const input = document.getElementById("stop");
   const output = document.getElementById("stop-text");
+  const root = document.documentElement;
   let at = page.at;
 
   const words = (place) => page.pool[place];
   const section = (name) => document.querySelector(`section[data-card="${CSS.escape(name)}"]`);
   const graph = (name) => { const card = section(name); return card && card.querySelector(".graph"); };
+
+  // A copy in the colours of the theme: figures are stored in light, and dark ones differ in their colours alone.
+  function themed(value) {
+    if (typeof value === "string") return (root.dataset.theme === "dark" && window.landscape_colours[value]) || value;
+    if (Array.isArray(value)) return value.map(themed);
+    if (!value || typeof value !== "object") return value;
+    return Object.fromEntries(Object.entries(value).map(([key, v]) => [key, key === "bdata" ? v : themed(v)]));
+  }
 
   function nearest(x) {
     let best = 0;
@@ -31,7 +40,7 @@
       place.querySelector(".caption").textContent = words(card.captions[at]);
       const link = place.querySelector("a[data-csv]");
       if (link) { link.href = words(card.csv[at]) || "#"; link.hidden = !words(card.csv[at]); }
-      if (card.moves.length) window.landscape_replay.move(graph(name), card.moves[at]);
+      if (card.moves.length) window.landscape_replay.move(graph(name), themed(card.moves[at]));
     });
     window.dispatchEvent(new Event("landscape-moved"));
   }
@@ -55,9 +64,29 @@
 
   const drawing = Object.entries(page.cards).map(([name, card]) => {
     const place = graph(name);
-    return window.Plotly.newPlot(place, card.figure.data, card.figure.layout, { displayModeBar: false, responsive: true })
+    return window.Plotly.newPlot(place, themed(card.figure.data), themed(card.figure.layout), { displayModeBar: false, responsive: true })
       .then(() => place.on("plotly_click", (event) => clicked(name, event)));
   });
+
+  const button = document.getElementById("theme-button");
+  const name_theme = () => { button.textContent = root.dataset.theme === "dark" ? "Light" : "Dark"; };
+
+  function theme(name, keep) {
+    root.dataset.theme = name;
+    if (keep) try { localStorage.setItem("landscape-theme", name); } catch (error) { /* a private window forgets */ }
+    name_theme();
+    const again = Object.entries(page.cards)
+      .map(([card, { figure }]) => window.Plotly.react(graph(card), themed(figure.data), themed(figure.layout)));
+    Promise.all(again).then(() => show(at));
+  }
+
+  button.addEventListener("click", () => theme(root.dataset.theme === "dark" ? "light" : "dark", true));
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", (event) => {
+    let chosen = root.dataset.begins || null;
+    try { chosen = localStorage.getItem("landscape-theme") || chosen; } catch (error) { /* nothing is remembered */ }
+    if (!chosen) theme(event.matches ? "dark" : "light", false);
+  });
+  name_theme();
 
   function from_address() {
     const found = location.hash.slice(1).split("=");
@@ -73,5 +102,5 @@
     event.preventDefault();
     select(moves[event.key]);
   });
-  Promise.all(drawing).then(() => { from_address(); document.documentElement.dataset.ready = "1"; });
+  Promise.all(drawing).then(() => { from_address(); root.dataset.ready = "1"; });
 })();

@@ -42,7 +42,7 @@ def build(reader: Reader, place: Place) -> Page:
         except LandscapeError:
             continue
     runs = [comparison.Run(scene, names[scene.run_id]) for scene in scenes]
-    top = chooser(place, offered, [r.scene.run_id for r in runs], names, query)
+    top = chooser(offered, chosen, names, query)
     if len(runs) < 2:
         return Page("Compare", runs=chosen, after=[top, *_too_few(every, query)])
     log = place.choice("x", ("linear", "log")) == "log"
@@ -68,7 +68,7 @@ def _words(reader: Reader, run_id: str, run: Run) -> dict[str, object]:
 
 
 def _chosen(place: Place, every: dict[str, Run], offered: list[str]) -> list[str]:
-    """The runs of the URL; without any, the first ones that match the filter and have a spectrum."""
+    """The runs of the URL ('.' names none: all are unticked); without it the first that match and have a spectrum."""
     named = [unquote(part) for part in place.query.get("runs", "").split(",") if part]
     known = [run_id for run_id in dict.fromkeys(named) if run_id in every]
     if known or named:
@@ -87,31 +87,27 @@ def joined(runs: list[str]) -> str:
     return ",".join(quote(run, safe="") for run in runs)
 
 
-def chooser(place: Place, offered: list[str], chosen: list[str], names: dict[str, str], query: str) -> html.Section:
-    """The filter line, and a link for each run that adds it or takes it out."""
-
-    def toggled(run_id: str) -> str:
-        runs = [r for r in chosen if r != run_id] if run_id in chosen else [*chosen, run_id]
-        return href("compare", runs=joined(runs), q=query, x=place.query.get("x", ""))
-
+def chooser(offered: list[str], chosen: list[str], names: dict[str, str], query: str) -> html.Section:
+    """The filter line, and a box to tick for each run; the ticked ones are the URL's `runs`."""
     entries = [*chosen, *(r for r in offered if r not in chosen)][:SHOWN]
-    chips = [
-        shell.link(
-            f"{'✓ ' if r in chosen else '+ '}{names[r]}", toggled(r), className="choice-tab here" if r in chosen else
-            "choice-tab", **({"aria-current": "true"} if r in chosen else {}),
-        )
-        for r in entries if len(chosen) < MOST or r in chosen
-    ]  # fmt: skip
+    full = len(chosen) >= MOST
+    ticks = dcc.Checklist(
+        id={"type": "control", "name": "runs", "default": joined(chosen)}, value=[joined([r]) for r in chosen],
+        options=[{"label": names[r], "value": joined([r]), "disabled": full and r not in chosen} for r in entries],
+        inline=True, className="ticks",
+    )  # fmt: skip
     left = len({*chosen, *offered}) - len(entries)
     field = dcc.Input(
         id={"type": "control", "name": "q", "default": ""}, value=query, type="search", debounce=0.35,
         className="filter", placeholder="Filter: optimizer=SGD lr<0.1 mlp", **{"name": "Filter runs to compare"},
     )  # fmt: skip
-    more: list[Component] = [html.Span(f"{left:,} more: narrow the filter", className="muted")] if left > 0 else []
+    words = [f"{MOST} at most: untick one to tick another"] if full else []
+    words += [f"{left:,} more: narrow the filter"] if left > 0 else []
+    legend = html.Legend("Tick the runs to compare", className="hidden")
     return html.Section(
         [
             html.Div([html.H2("Runs to compare"), field], className="bar-of-table"),
-            html.Div([*chips, *more], className="tab-row"),
+            html.Fieldset([legend, ticks, html.Span("; ".join(words), className="muted")], className="tick-box"),
         ],
         className="card wide",
     )

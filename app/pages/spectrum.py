@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -149,10 +150,11 @@ def scree_card(scene: Scene) -> Card:
             message=message(scene.step(i)),
             sampling=scene.sampling_at(scene.step(i)),
             bulk=bulk.at(scene, scene.step(i)),
-            classes=bulk.classes(scene),
+            classes=scene.classes,
             theme=scene.theme,
         )
 
+    @functools.cache
     def top() -> int:
         return max((len(p.values) for p in scene.pairs.values()), default=0)
 

@@ -16,7 +16,7 @@ from .. import architectures, facts, growths, low_rank, scales, shell
 from ..common import Scene, badge
 from ..plots import structure as plot
 from ..reading import Reader
-from ..style import move_cursor, number, step_position
+from ..style import move_cursor, number, redrawn, step_position
 from ..view import Card, Kpi, Missing, Page, Place, href
 
 NAME, ORDER = "Structure", 6
@@ -60,16 +60,14 @@ class Found:
                 self.scene.command("structure"),
             )
 
-    def at(self, step: int) -> Structure:
-        """The record of a step.
+    def nearest(self, step: int) -> Structure:
+        """The record of a step, or of the nearest step that has one.
 
         Raises:
             Missing: there is none.
         """
         self.need()
-        if step not in self.structures:
-            raise Missing(f"No structure at step {step:,}.", self.scene.command("structure", f"--checkpoints {step}"))
-        return self.structures[step]
+        return self.structures[min(self.structures, key=lambda s: (abs(s - step), s))]
 
 
 def build(reader: Reader, place: Place) -> Page:
@@ -179,25 +177,29 @@ def sparsity_card(found: Found) -> Card:
 def norms_card(found: Found) -> Card:
     scene = found.scene
 
-    def draw(i: int) -> Any:
-        return plot.norms(found.at(scene.step(i)), layer=layer(scene, found), theme=scene.theme)
+    def here(i: int) -> Structure:
+        return found.nearest(scene.step(i))
+
+    def among() -> list[Structure]:
+        return list(found.structures.values())
 
     def caption(i: int) -> str:
-        here = found.at(scene.step(i))
-        removed = ", ".join(f"{count} of layer {name}" for name, count in here.removed.items()) or "none"
+        removed = ", ".join(f"{count} of layer {name}" for name, count in here(i).removed.items()) or "none"
         return (
             f"A group is a row of a weight matrix: the weights into a neuron or filter. Open: dead, all of its weights "
-            f"within {small(here.threshold)} (dashed). Units that pruning removes: {removed}. {made(here)}."
+            f"within {small(here(i).threshold)} (dashed). Units that pruning removes: {removed}. {made(here(i))}."
         )
 
     def table(i: int) -> dict[str, Any]:
-        here = found.at(scene.step(i))
         return {
-            "layer": [here.layers[n] for n in here.group_layers], "norm [units of weight]": here.norms,
-            "dead": here.dead,
+            "layer": [here(i).layers[n] for n in here(i).group_layers], "norm [units of weight]": here(i).norms,
+            "dead": here(i).dead,
         }  # fmt: skip
 
-    return Card("group-norms", lambda i: f"Group norms at step {scene.step(i):,}", draw, caption, table,
+    looks: dict[str, Any] = {"layer": layer(scene, found), "theme": scene.theme}
+    return Card("group-norms", lambda i: f"Group norms at step {here(i).step:,}",
+                lambda i: plot.norms(here(i), among(), **looks), caption, table,
+                move=lambda i: plot.move_norms(here(i), among(), **looks),
                 about="Norms of all groups, sorted within their layer")  # fmt: skip
 
 
@@ -235,8 +237,11 @@ def worth_card(found: Found) -> Card:
             "w^2 H_ii / 2 [loss]": here.worth, "pruned": here.pruned,
         }  # fmt: skip
 
-    return Card("worth", lambda i: f"What weights are worth at step {nearest(i).step:,}",
-                lambda i: plot.worth(nearest(i), theme=scene.theme), caption, table,
+    def draw(i: int) -> Any:
+        return plot.worth(nearest(i), theme=scene.theme)
+
+    return Card("worth", lambda i: f"What weights are worth at step {nearest(i).step:,}", draw, caption, table,
+                move=(lambda i: redrawn(draw(i))) if len(found.saliencies) > 1 else None,
                 about="Size of every weight against its second-order saliency")  # fmt: skip
 
 
@@ -281,6 +286,7 @@ def against_card(found: Found) -> Card:
                 "test accuracy": accuracy}  # fmt: skip
 
     return Card("against", "Sharpness and accuracy against sparsity", draw, caption, table,
+                move=lambda i: plot.move_against(list(found.structures), scene.step(i), theme=scene.theme),
                 about="Largest eigenvalue and test accuracy against the share of zero weights")  # fmt: skip
 
 

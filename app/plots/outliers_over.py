@@ -24,13 +24,16 @@ def figure(
     theme: str = "light",
     height: int = 340,
 ) -> go.Figure:
-    """Panels of the count (with its interval) and of the bulk edge at the steps (step,); lines at K - 1 and K."""
-    fig = empty_figure(theme, height, hovermode="x", margin={"l": 66, "r": 16, "t": 14, "b": 44})
+    """Panels of the count (with its interval) and of the bulk edge at the steps (step,); lines at K - 1 and K.
+
+    Their labels stand in the margin: anywhere inside, an error bar may come to lie under them.
+    """
+    fig = empty_figure(theme, height, hovermode="x", margin={"l": 66, "r": 64, "t": 14, "b": 44})
     x = step_position(steps, log)
     count = np.array([o.count for o in found], dtype=np.float64)
     fig.add_scatter(
         x=x, y=count, customdata=steps, mode="lines+markers", line={"color": colour(theme, "blue"), "width": 1.7},
-        marker={"size": 5},
+        marker={"size": 5}, cliponaxis=False,
         error_y={"type": "data", "symmetric": False, "array": [o.high - o.count for o in found],
                  "arrayminus": [o.count - o.low for o in found], "width": 3, "thickness": 1},
         text=[o.text for o in found], hovertemplate="step %{customdata:,}: %{text} outliers<extra></extra>",
@@ -53,6 +56,6 @@ def figure(
             line = {"color": colour(theme, "muted"), "width": 1, "dash": "dash"}
             fig.add_shape(type="line", xref="x domain", x0=0, x1=1, yref="y", y0=k, y1=k, line=line)
             fig.add_annotation(
-                note(f"{text} = {k}", theme, x=0.01, xref="x domain", y=k, yref="y", xanchor="left", yanchor=yanchor)
+                note(f"{text} = {k}", theme, x=1.015, xref="x domain", y=k, yref="y", xanchor="left", yanchor=yanchor)
             )
     return fig

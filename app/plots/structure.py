@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from dash import Patch
 from numpy.typing import NDArray
 
 from landscape.records import Saliency, Structure
@@ -51,27 +52,22 @@ def zeros(found: Structure) -> Array:
     return np.maximum(found.small, found.zeros)
 
 
-def norms(found: Structure, *, layer: int | None = None, theme: str = "light", height: int = 320) -> go.Figure:
-    """Norms of the groups, sorted within their layer; dead ones open, the threshold dashed."""
+def norms(
+    found: Structure, among: Sequence[Structure] = (), *, layer: int | None = None, theme: str = "light",
+    height: int = 320,
+) -> go.Figure:  # fmt: skip
+    """Norms of the groups, sorted within their layer; dead ones open, the threshold dashed; axes for all of `among`."""
+    among = among or [found]
     fig = empty_figure(theme, height, showlegend=True, margin={"l": 70, "r": 16, "t": 34, "b": 44})
-    floor = float(found.norms[found.norms > 0].min(initial=1.0)) / 2
-    shown = np.maximum(found.norms, floor)
-    longest = 1
-    for number, name in enumerate(found.layers):
-        mine = np.flatnonzero(found.group_layers == number)
-        if not len(mine) or layer not in (None, number):
-            continue
-        mine = mine[np.argsort(-found.norms[mine], kind="stable")]
-        longest, rank = max(longest, len(mine)), np.arange(1, len(mine) + 1)
-        dead = found.dead[mine] == 1
-        shades = np.where(dead, colour(theme, "grid"), colour(theme, COLOURS[number % len(COLOURS)]))
+    for name, number, points in _groups(found, among, layer, theme):
+        style = {**line(number, theme), "width": 1}
         fig.add_scatter(
-            x=rank, y=shown[mine], mode="lines+markers", name=name,
-            line={**line(number, theme), "width": 1}, text=_words(found.norms[mine], dead),
-            marker={"size": 5.5, "color": shades, "line": {"width": 0.8, "color": line(number, theme)["color"]}},
+            **{k: v for k, v in points.items() if k != "color"}, mode="lines+markers", name=name, line=style,
+            marker={"size": 5.5, "color": points["color"], "line": {"width": 0.8, "color": style["color"]}},
             hovertemplate=f"{name}, %{{x}}: norm %{{text}}<extra></extra>",
         )  # fmt: skip
-    low, high = log_range(shown, [found.threshold])
+    low, high = log_range(*(np.maximum(s.norms, _floor(among)) for s in among), [found.threshold])
+    longest = max((int(np.bincount(s.group_layers).max(initial=1)) for s in among if len(s.group_layers)), default=1)
     fig.update_layout(
         xaxis={"range": [0.5, longest + 0.5], "title": {"text": "group, largest norm first"}, "nticks": 8},
         yaxis={**log_axis(low, high), "title": {"text": "norm of the group"}},
@@ -79,6 +75,41 @@ def norms(found: Structure, *, layer: int | None = None, theme: str = "light", h
                  "line": {"color": colour(theme, "muted"), "width": 1.4, "dash": "dash"}}],
     )  # fmt: skip
     return fig
+
+
+def move_norms(
+    found: Structure, among: Sequence[Structure], *, layer: int | None = None, theme: str = "light"
+) -> Patch:
+    """What another step changes in `norms`: the points, and the threshold."""
+    patch = Patch()
+    for place, (_name, _number, points) in enumerate(_groups(found, among, layer, theme)):
+        patch["data"][place]["marker"]["color"] = points["color"]
+        for key in ("x", "y", "text"):
+            patch["data"][place][key] = points[key]
+    patch["layout"]["shapes"][0]["y0"] = patch["layout"]["shapes"][0]["y1"] = found.threshold
+    return patch
+
+
+def _groups(
+    found: Structure, among: Sequence[Structure], layer: int | None, theme: str
+) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Name, number and points of every layer that has groups in any of `among`, so that traces keep their places."""
+    names = list(dict.fromkeys(s.layers[k] for s in among for k in np.unique(s.group_layers)))
+    shown = np.maximum(found.norms, _floor(among))
+    wanted = found.layers[layer] if layer is not None and layer < len(found.layers) else None
+    for name in names if wanted is None else [wanted]:
+        number = found.layers.index(name) if name in found.layers else len(found.layers) + names.index(name)
+        mine = np.flatnonzero(found.group_layers == number)
+        mine = mine[np.argsort(-found.norms[mine], kind="stable")]
+        dead = found.dead[mine] == 1
+        shades = np.where(dead, colour(theme, "grid"), line(number, theme)["color"])
+        yield name, number, {"x": np.arange(1, len(mine) + 1), "y": shown[mine].astype(np.float32),
+                             "text": _words(found.norms[mine], dead), "color": shades.tolist()}  # fmt: skip
+
+
+def _floor(among: Sequence[Structure]) -> float:
+    """Where norms of zero are drawn: half of the smallest other one."""
+    return min(float(s.norms[s.norms > 0].min(initial=1.0)) for s in among) / 2
 
 
 def _words(norms: Array, dead: NDArray[np.bool_]) -> list[str]:
@@ -137,16 +168,31 @@ def against(
     fig = empty_figure(theme, height, margin={"l": 66, "r": 16, "t": 10, "b": 44})
     panels = (("λ<sub>max</sub>", sharpness, "y", [0.54, 1.0], "orange"),
               ("test accuracy", accuracy, "y2", [0.0, 0.46], "blue"))  # fmt: skip
-    marked = [s == selected for s in steps]
-    for name, values, axis, domain, shade in panels:
+    marks = _marks(steps, selected, theme)
+    for (name, values, axis, domain, shade), marker in zip(panels, marks, strict=True):
         fig.add_scatter(
             x=share, y=values, yaxis=axis, customdata=steps, mode="lines+markers", connectgaps=True, name=name,
-            line={"color": colour(theme, shade), "width": 1.4},
-            marker={"size": [11 if m else 5 for m in marked],
-                    "color": [MARKER if m else colour(theme, shade) for m in marked]},
+            line={"color": colour(theme, shade), "width": 1.4}, marker=marker,
             hovertemplate=f"step %{{customdata:,}}: {name} %{{y:.4g}} at %{{x:.2f}} % zeros<extra></extra>",
         )  # fmt: skip
         fig.update_layout({f"yaxis{axis[1:]}": {**linear_axis(values), "domain": domain, "anchor": "x",
                                                 "title": {"text": name}}})  # fmt: skip
     fig.update_layout(xaxis={**linear_axis(share), "anchor": "y2", "title": {"text": "zero weights, %"}})
     return fig
+
+
+def move_against(steps: Sequence[int], selected: int, *, theme: str = "light") -> Patch:
+    """What another step changes in `against`: which points are marked."""
+    patch = Patch()
+    for place, marker in enumerate(_marks(steps, selected, theme)):
+        patch["data"][place]["marker"] = marker
+    return patch
+
+
+def _marks(steps: Sequence[int], selected: int, theme: str) -> list[dict[str, Any]]:
+    """Markers of the two panels of `against`: the selected step's larger, in the colour of the selection."""
+    sizes = [11 if s == selected else 5 for s in steps]
+    return [
+        {"size": sizes, "color": [MARKER if s == selected else colour(theme, shade) for s in steps]}
+        for shade in ("orange", "blue")
+    ]

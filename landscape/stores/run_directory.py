@@ -19,6 +19,8 @@ import dataclasses
 import json
 import os
 import shutil
+import stat
+from collections.abc import Iterator
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -265,14 +267,30 @@ def run_directories(store: str | os.PathLike[str], *, links: bool = True) -> lis
     A run's own folders are not searched, nor what lies below a run that is not the store itself. Without `links` no
     linked directory is one.
     """
+    return [place for place, _date in dated_run_directories(store, links=links)]
+
+
+def dated_run_directories(store: str | os.PathLike[str], *, links: bool = True) -> Iterator[tuple[str, os.stat_result]]:
+    """As `run_directories`, each with the status of its run.json: in a store of 1,000 runs every call counts."""
     root = os.fspath(store)
-    found = [root] if os.path.isfile(f"{root}/run.json") else []
-    for place in _folders(root, links, ("records", "checkpoints", "resume", "status") if found else ()):
-        if os.path.isfile(f"{place}/run.json"):
-            found.append(place)
+    own = _run_file(root)
+    if own:
+        yield root, own
+    for place in _folders(root, links, ("records", "checkpoints", "resume", "status") if own else ()):
+        found = _run_file(place)
+        if found:
+            yield place, found
         else:
-            found += [inner for inner in _folders(place, links) if os.path.isfile(f"{inner}/run.json")]
-    return found
+            yield from ((inner, found) for inner in _folders(place, links) if (found := _run_file(inner)))
+
+
+def _run_file(place: str) -> os.stat_result | None:
+    """The status of a directory's run.json; None where it has none."""
+    try:
+        found = os.stat(f"{place}/run.json")
+    except (OSError, ValueError):
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
 
 
 def _folders(place: str, links: bool, skipped: tuple[str, ...] = ()) -> list[str]:
