@@ -123,6 +123,8 @@ def _growing(home: str, ranks: int) -> list[tuple[str, list[str], int]]:
           "--checkpoint-every", "20", "--seed", "0", "--threads", "1", "--out", home], 1),
         ("its spectra before and after the growths",
          ["spectrum", home, "--checkpoints", "0:300:100", *few], ranks),
+        ("its layers, their units, and what single weights are worth",
+         ["structure", home, "--checkpoints", "0:300:20", "--probes", "50"], ranks),
         ("path across a growth: it begins at the small network in the weights of the larger one",
          ["path", home, home, "--step-a", "100", "--step-b", "120", "--points", "3", "--spectrum", *few], ranks),
     ]  # fmt: skip

@@ -195,7 +195,7 @@ def test_a_growth_is_shown_by_the_spectra_on_both_sides_with_what_was_predicted(
     """Of checkpoints, or better of a path from the small network in the large one's weights."""
     steps = softmax_run.trained()[0]
     plate = paper.make(run, "growth")
-    assert f"Densities of steps {steps[0]} (grey) and {steps[1]}" in plate.caption
+    assert f"Densities before a growth, step {steps[0]} (grey), and after, step {steps[1]}" in plate.caption
     assert "changed the loss by \N{MINUS SIGN}1.9" in plate.caption
     (at,) = (c for axes in plate.figure.axes for c in axes.collections if c.get_label() == "predicted by the split")
     np.testing.assert_allclose([s[0][0] for s in at.get_segments()], quadrature.to_asinh([-0.25, 0.5]))
@@ -205,7 +205,7 @@ def test_a_growth_is_shown_by_the_spectra_on_both_sides_with_what_was_predicted(
     lowest = scales.number(float(path.eigenpairs[0].lowest_values[0]))
     caption = paper.make(run, "growth").caption
     assert f"Smallest eigenvalue {lowest}, predicted \N{MINUS SIGN}0.25" in caption
-    assert f"Density of step {steps[0]} (grey) and of the same function" in caption
+    assert f"Density at step {steps[0]}, before a growth (grey), and of the same function" in caption
 
 
 def test_ranks_come_before_support_and_support_before_zeros(run: Run) -> None:

@@ -70,14 +70,15 @@ def figure(
         axes = np.atleast_1d(page.subplots(*shape, **grid))
         if plane is not None:
             surface.draw(axes[0], plane, trajectory, narrow=True)
-        density.draw(axes[-1], change.after, change.pairs, change.before, width, 5, sides)
+        density.draw(axes[-1], change.after, change.pairs, change.before, width, 4, sides)
         if change.predicted:
             ticks(axes[-1], change.predicted)
-            axes[-1].legend(loc="best", handlelength=1.2, borderpad=0.2)
-        axes[-1].set_title(f"Hessian across the growth of step {change.event['step']:,}")
+        axes[-1].legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=2, columnspacing=1.0, handlelength=1.2,
+                        borderpad=0.1)  # above the curves, which reach everywhere  # fmt: skip
+        axes[-1].set_title("Spectrum across a growth", pad=3.2 * sheet.points)
 
     caption = " ".join(filter(None, [about, about_projection(plane, trajectory) if plane else "", told(change)]))
-    aspect = 1.35 if sheet.narrow else 0.4
+    aspect = 1.4 if sheet.narrow else 0.43
     return drawn(sheet, aspect if plane is not None else aspect / 2 + 0.2, caption, draw)
 
 
@@ -85,10 +86,11 @@ def told(change: Change) -> str:
     """What the densities are of, and what was predicted beside what came."""
     event, parts = change.event, []
     if change.exact:
-        parts.append(f"Density of step {change.before.step:,} (grey) and of the same function in the weights of the "
-                     "grown network.")  # fmt: skip
+        parts.append(f"Density at step {change.before.step:,}, before a growth (grey), and of the same function in the "
+                     "weights of the grown network.")  # fmt: skip
     else:
-        parts.append(f"Densities of steps {change.before.step:,} (grey) and {change.after.step:,}.")
+        parts.append(f"Densities before a growth, step {change.before.step:,} (grey), and after, step "
+                     f"{change.after.step:,}.")  # fmt: skip
     lowest = [float(v) for v in change.pairs.lowest_values[:1]] if change.pairs is not None else []
     if lowest and change.predicted:
         parts.append(f"Smallest eigenvalue {number(lowest[0])}, predicted {number(change.predicted[0])}.")
