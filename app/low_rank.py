@@ -11,8 +11,10 @@ from landscape.records import Record, Structure
 
 from .common import Scene
 from .plots import low_rank as plot
-from .style import move_cursor, redrawn, step_position
+from .style import move_cursor, step_position
 from .view import Card, Missing
+
+MEND = "Compute them, then the structure again with --overwrite"
 
 
 def cards(scene: Scene, structures: Mapping[int, Structure], made: Callable[[Record], str]) -> list[Card]:
@@ -52,33 +54,40 @@ def ranks_card(scene: Scene, structures: Mapping[int, Structure], made: Callable
 
 
 def tangent_card(scene: Scene, structures: Mapping[int, Structure], made: Callable[[Record], str]) -> Card:
-    having = {step: found for step, found in structures.items() if found.tangent is not None}
+    """At steps without eigenvectors the plot is empty and says so; without any at all there is no plot."""
+    known = {step: found for step, found in structures.items() if found.tangent is not None}
+    command = scene.command("spectrum", "--eigenpairs")
 
-    def known(i: int) -> tuple[Structure, Any]:
-        if not having:
-            raise Missing(
-                "No eigenvectors were known to the structure of any step. Compute them, then the structure again with "
-                "--overwrite.", scene.command("spectrum", "--eigenpairs"),
-            )  # fmt: skip
-        here = having[min(having, key=lambda s: (abs(s - scene.step(i)), s))]
-        return here, here.tangent
+    def here(i: int) -> Structure | None:
+        if not known:
+            raise Missing(f"No eigenvectors were known to any structure. {MEND}.", command)
+        return known.get(scene.step(i))
 
-    def draw(i: int) -> Any:
-        return plot.tangent(known(i)[0], theme=scene.theme)
+    def lack(i: int) -> str:
+        return "" if here(i) else f"No eigenvectors were known to the structure at step {scene.step(i):,}"
 
     def caption(i: int) -> str:
-        here, shares = known(i)
+        found = here(i)
+        if found is None or found.tangent is None:
+            return f"{lack(i)}; there are some at step {', '.join(f'{s:,}' for s in known)}. {MEND}: {command}"
         return (
-            f"Length of the part of each of the {len(shares)} top eigenvectors v of the Hessian along which all ranks "
-            f"stay. Dashed: of a random direction, {here.tangent_chance or 0:.3f}. {made(here)}."
+            f"Length of the part of each of the {len(found.tangent)} top eigenvectors v of the Hessian along which "
+            f"all ranks stay. Dashed: of a random direction, {found.tangent_chance or 0:.3f}. {made(found)}."
         )
 
     def table(i: int) -> dict[str, Any]:
-        here, shares = known(i)
-        return {"eigenvalue [loss per squared unit of weight]": here.tangent_values, "|P_T v|": shares}
+        found = here(i)
+        values, shares = (found.tangent_values, found.tangent) if found else (np.empty(0), np.empty(0))
+        return {"eigenvalue [loss per squared unit of weight]": values, "|P_T v|": shares}
+
+    def draw(i: int) -> Any:
+        found = here(i)
+        most = max(len(s.tangent) for s in known.values() if s.tangent is not None)
+        chance = (found or next(iter(known.values()))).tangent_chance
+        return plot.tangent(found, most, chance, message=lack(i), theme=scene.theme)
 
     return Card(
-        "tangent", lambda i: f"Eigenvectors in the tangent space at step {known(i)[0].step:,}", draw, caption, table,
-        move=(lambda i: redrawn(draw(i))) if len(having) > 1 else None,
+        "tangent", lambda i: f"Eigenvectors in the tangent space at step {scene.step(i):,}", draw, caption, table,
+        move=lambda i: plot.tangent_move(here(i), lack(i)),
         about="Share of the top eigenvectors within the tangent space of the matrices of these ranks",
     )  # fmt: skip

@@ -3,7 +3,8 @@
   landscape demo
   landscape demo --store demo-store --ranks 2 --no-serve
 
-It trains two networks on scikit-learn's handwritten digits and starts its own ranks, as you would type
+It trains two networks on scikit-learn's handwritten digits, one that grows while it trains, and a generator against a
+discriminator on a ring of Gaussians; it starts its own ranks, as you would type
   mpirun -n 2 landscape spectrum demo-store/adam
 
 Every command is printed before it runs. Started again, it goes on where it stopped.
@@ -27,6 +28,8 @@ RUNS = {
     "sgd-momentum": ["--optimizer", "sgd", "--set", "lr=0.05", "--set", "momentum=0.9", "--seed", "1"],
 }
 PLANES = {"adam": ("pca", "eigen", "random"), "sgd-momentum": ("pca", "eigen")}
+GAME = {"width": "16", "activation": "tanh", "deviation": "0.15", "samples": "500", "judged": "1000",
+        "batch_size": "500"}  # small: smooth networks, broad modes, few samples  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +97,36 @@ def _commands(store: str, ranks: int) -> list[tuple[str, list[str], int]]:
         *train, *spectra, *layers, *surfaces, *paths, *shared,
         (f"loss volume of {first}, three principal components", volume, ranks),
         ("straight path between the two minima", between, ranks),
+        *_game(store, ranks), *_growing(f"{store}/grown", ranks),
         ("video of the training", video, 1),
+    ]  # fmt: skip
+
+
+def _game(store: str, ranks: int) -> list[tuple[str, list[str], int]]:
+    settings = [word for name, value in GAME.items() for word in ("--problem-set", f"{name}={value}")]
+    return [
+        ("train a generator against a discriminator",
+         ["train", "ring_gan", *settings, "--optimizer", "adam", "--set", "lr=0.005", "--set", "betas=[0.5,0.999]",
+          "--steps", "300", "--checkpoint-every", "50", "--seed", "0", "--threads", "1", "--out", f"{store}/gan"], 1),
+        ("eigenvalues of the game, and the spectra of both players",
+         ["game", f"{store}/gan", "--spectra", "--checkpoints", "0:300:100", "--eigenvalues", "3", "--iterations", "20",
+          "--top", "2"], ranks),
+    ]  # fmt: skip
+
+
+def _growing(home: str, ranks: int) -> list[tuple[str, list[str], int]]:
+    few = ["--probes", "2", "--iterations", "30", "--top", "4"]
+    return [
+        ("train a network that grows by splitting its units",
+         ["train", "digits_mlp", "--problem-set", "hidden=2", "--optimizer", "splitting", "--set", "inner=adam",
+          "--set", "lr=0.02", "--set", "every=100", "--set", "rounds=2", "--set", "fraction=0.5", "--steps", "300",
+          "--checkpoint-every", "20", "--seed", "0", "--threads", "1", "--out", home], 1),
+        ("its spectra before and after the growths",
+         ["spectrum", home, "--checkpoints", "0:300:100", *few], ranks),
+        ("its layers, their units, and what single weights are worth",
+         ["structure", home, "--checkpoints", "0:300:20", "--probes", "50"], ranks),
+        ("path across a growth: it begins at the small network in the weights of the larger one",
+         ["path", home, home, "--step-a", "100", "--step-b", "120", "--points", "3", "--spectrum", *few], ranks),
     ]  # fmt: skip
 
 
@@ -122,6 +154,7 @@ def _report(args: argparse.Namespace, spent: str) -> str:
 Done in {spent}. Everything lies in {args.store}:
   {args.store}/{first}, {args.store}/{second}   one directory a run: checkpoints, metrics, records
   {args.store}/{first}.mp4   the training as a video
+  {args.store}/gan, {args.store}/grown   a game of two networks, and a network that grew
 Look at it:
   landscape runs {args.store}
   landscape dashboard {args.store}

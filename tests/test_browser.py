@@ -519,3 +519,10 @@ def test_the_structure_page_of_a_low_rank_training_shows_ranks_and_eigenvectors(
     expect(tangent.locator(".caption")).to_contain_text("of a random direction, 0.500")
     names = "document.querySelector('section[data-card=ranks-over] .js-plotly-plot').data.map(t => t.name)"
     assert page.evaluate(names)[:2] == ["0", "2"]
+    page.keyboard.press("Home")
+    lack = "No eigenvectors were known to the structure at step 0"
+    expect(tangent.locator(".caption")).to_contain_text(f"{lack}; there are some at step 60. Compute them")
+    expect(tangent.locator(".annotation-text")).to_have_text(lack)
+    expect(tangent.locator(".js-plotly-plot .point")).to_have_count(0)
+    page.keyboard.press("End")
+    expect(tangent.locator(".js-plotly-plot .point")).to_have_count(2)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import browsing
 import game_run
 import matplotlib as mpl
 import numpy as np
@@ -27,7 +29,7 @@ from landscape.app.plots import architecture
 from landscape.app.reading import Reader
 from landscape.app.view import Place
 from landscape.errors import ProblemError, UsageError
-from landscape.figures import density, spectrum
+from landscape.figures import density, spectrum, structure
 from landscape.figures import path as along
 from landscape.figures import surface as contours
 from landscape.paper import Choice, Plate, Sheet
@@ -161,6 +163,9 @@ def run(tmp_path_factory: pytest.TempPathFactory, path: records.Path) -> Run:
     run.write(path)
     for step in (0, 60, 120):
         run.write(searched(step))
+    for step in softmax_run.trained()[0]:
+        run.checkpoint_directory(step).mkdir(parents=True)
+    browsing.structure_records(run)
     return run
 
 
@@ -182,6 +187,41 @@ def test_an_architecture_shows_every_operation_once_and_the_kept_ones_in_colour(
     assert "7 of 15 operations" in plate.caption
     assert len(over_training.lines) == 15 + 1  # and the threshold
     np.testing.assert_allclose(over_training.lines[0].get_ydata(), [1.0, 1e-4, 1e-8])
+
+
+def test_a_growth_is_shown_by_the_spectra_on_both_sides_with_what_was_predicted(
+    run: Run, path: records.Path, tmp_path: Path
+) -> None:
+    """Of checkpoints, or better of a path from the small network in the large one's weights."""
+    steps = softmax_run.trained()[0]
+    plate = paper.make(run, "growth")
+    assert f"Densities before a growth, step {steps[0]} (grey), and after, step {steps[1]}" in plate.caption
+    assert "changed the loss by \N{MINUS SIGN}1.9" in plate.caption
+    (at,) = (c for axes in plate.figure.axes for c in axes.collections if c.get_label() == "predicted by the split")
+    np.testing.assert_allclose([s[0][0] for s in at.get_segments()], quadrature.to_asinh([-0.25, 0.5]))
+    run = softmax_run.full_run(tmp_path / "grown")
+    (run.root / "events.jsonl").write_text(json.dumps({"step": steps[1], "event": "grow", "eigenvalues": [-0.25]}))
+    run.write(dataclasses.replace(path, run_a="grown", run_b="grown", step_a=steps[0], step_b=steps[1]))
+    lowest = scales.number(float(path.eigenpairs[0].lowest_values[0]))
+    caption = paper.make(run, "growth").caption
+    assert f"Smallest eigenvalue {lowest}, predicted \N{MINUS SIGN}0.25" in caption
+    assert f"Density at step {steps[0]}, before a growth (grey), and of the same function" in caption
+
+
+def test_ranks_come_before_support_and_support_before_zeros(run: Run) -> None:
+    found = [run.read(key) for key in run.keys("structure")]
+    scale = [run.read(key) for key in run.keys("scale_space")]
+    low = dataclasses.replace(found[-1], sigma=np.ones(3), sigma_layers=np.array([0, 0, 1]),
+                              tangent=np.array([0.9]), tangent_values=np.ones(1), tangent_chance=0.5)  # fmt: skip
+    ranks = structure.course([low], scale)
+    assert ({n: list(v) for n, v in ranks.curves.items()}, ranks.label) == ({"0": [2.0], "2": [1.0]}, "rank")
+    assert "0.900 to 0.900 of their length, 0.500 of a random direction" in ranks.told
+    support = structure.course(found, scale)
+    assert [v[-1] for v in support.curves.values()] == [25.0, 50.0]
+    assert "30 % of the units" in support.told
+    zeros = structure.course(found, [])
+    assert [v[-1] for v in zeros.curves.values()] == [50.0, 0.0]
+    assert "40 % of the weights" in zeros.told
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +335,8 @@ def test_missing_records_name_the_command_that_makes_them(tmp_path: Path) -> Non
     bare = softmax_run.bare_run(tmp_path / "bare")
     commands = {"density": "landscape spectrum", "surface": "landscape surface", "path": "landscape path",
                 "trajectory": "landscape surface", "scree": "landscape spectrum",
-                "architecture": "landscape derive"}  # fmt: skip
+                "architecture": "landscape derive", "growth": "--optimizer splitting",
+                "structure": "landscape structure"}  # fmt: skip
     for name, command in commands.items():
         with pytest.raises(ProblemError, match=command):
             paper.make(bare, name)

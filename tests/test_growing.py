@@ -299,7 +299,8 @@ def lowest(problem: Problem, bottom: int = 1) -> Tensor:
 
 
 def test_a_split_adds_half_the_splitting_matrixs_eigenvalues_to_the_hessian() -> None:
-    """|lambda_min(H grown) - lambda_min(S) / 2| <= 1e-5 |lambda_min(S) / 2|, by our Lanczos; the others as before."""
+    """|lambda_min(H grown) - lambda_min(S) / 2| <= 1e-5 |lambda_min(S) / 2|, by our Lanczos; the others are those
+    of D H D, D = 1/sqrt(2) for the weights into the unit that was split, sqrt(2) for those out of it, else 1."""
     problem = stationary()
     layers = layers_of(problem).able
     splits = chosen(candidates(exact(Splitting(problem, layers)), steepest), 1)
@@ -308,9 +309,16 @@ def test_a_split_adds_half_the_splitting_matrixs_eigenvalues_to_the_hessian() ->
     assert expected < 0
     assert abs(float(lowest(wider)[0]) - expected) <= 1e-5 * abs(expected)
     assert growth.eigenvalues == pytest.approx([splits[0].low / 2, splits[0].high / 2])
-    spectrum = np.linalg.eigvalsh(_hessian(wider))
-    for value in (splits[0].low / 2, splits[0].high / 2, 0.0):  # 0: the two outgoing weights against each other
-        assert np.abs(spectrum - value).min() < 1e-7
+    scale = torch.ones(problem.size, dtype=torch.float64)
+    for name, shape, part in problem.named_slices():  # moved together, copies go half as far each in, twice as far out
+        rows = scale[part].view(shape)
+        if name.startswith("0."):
+            rows[splits[0].unit] = 0.5**0.5
+        elif name == "2.weight":
+            rows[:, splits[0].unit] = 2**0.5
+    old = np.linalg.eigvalsh(scale.numpy()[:, None] * _hessian(problem) * scale.numpy())
+    added = (splits[0].low / 2, splits[0].high / 2, 0.0)  # 0: the two outgoing weights against each other
+    np.testing.assert_allclose(np.linalg.eigvalsh(_hessian(wider)), np.sort([*old, *added]), atol=1e-7)
 
 
 def test_a_signed_split_adds_what_it_says() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from landscape import cli, plugins
@@ -23,7 +24,7 @@ from landscape.loading import build_problem
 from landscape.meter import PlaneMeter, Way
 from landscape.parallel import Comm
 from landscape.problem import Problem
-from landscape.problems import gpt, lenet, resnet20
+from landscape.problems import _data, gpt, lenet, resnet20
 from landscape.problems._data import FASHION_MNIST, digits, images, read_idx
 from landscape.problems._text import sequences, standard_library
 from landscape.records import spectrum_key
@@ -68,6 +69,11 @@ def test_a_seed_fixes_the_initial_weights_and_the_data(name: str) -> None:
     assert len({fingerprint(problem) for problem in built}) == 1
     assert torch.equal(first, second)
     assert not torch.equal(first, third)
+
+
+def test_the_digits_are_scikit_learns() -> None:
+    for own, theirs in zip(_data._digits(), load_digits(return_X_y=True), strict=True):
+        np.testing.assert_array_equal(own, theirs, strict=True)
 
 
 def test_the_digits_mlp_has_2410_weights_and_a_fixed_balanced_split() -> None:

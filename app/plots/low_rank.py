@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from dash import Patch
 from numpy.typing import NDArray
 
 from landscape.records import Structure
 
-from ..style import colour, cursor, linear_axis, step_axis, step_position
+from ..style import colour, cursor, linear_axis, note, step_axis, step_position
 from ..style import figure as empty_figure
 from .structure import line
 
@@ -48,25 +50,49 @@ def ranks(
     return fig
 
 
-def tangent(found: Structure, *, theme: str = "light", height: int = 320) -> go.Figure:
-    """|P_T v| of the top eigenvectors, largest eigenvalue first; dashed what a random direction has."""
-    assert found.tangent is not None
-    assert found.tangent_values is not None
+def tangent(
+    found: Structure | None, most: int, chance: float | None, *, message: str = "", theme: str = "light",
+    height: int = 320,
+) -> go.Figure:  # fmt: skip
+    """|P_T v| of the top eigenvectors, largest eigenvalue first; dashed what a random direction has.
+
+    Args:
+        found: None where no eigenvectors were known; `message` says so in the plot.
+        most: eigenvectors that the axis has room for.
+    """
     fig = empty_figure(theme, height, margin={"l": 66, "r": 16, "t": 10, "b": 44})
-    number = np.arange(1, len(found.tangent) + 1)
     fig.add_scatter(
-        x=number, y=found.tangent, customdata=found.tangent_values, mode="markers+lines",
-        line={"color": colour(theme, "blue"), "width": 1.2}, marker={"size": 7, "color": colour(theme, "blue")},
+        **_shares(found), mode="markers+lines", line={"color": colour(theme, "blue"), "width": 1.2},
+        marker={"size": 7, "color": colour(theme, "blue")},
         hovertemplate="eigenvalue %{customdata:.4g}: |P<sub>T</sub>v| %{y:.4f}<extra></extra>",
     )  # fmt: skip
-    shapes = []
-    if found.tangent_chance is not None:
-        shapes = [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": found.tangent_chance,
-                   "y1": found.tangent_chance,
-                   "line": {"color": colour(theme, "muted"), "width": 1.4, "dash": "dash"}}]  # fmt: skip
+    dashed = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": chance or 0.0, "y1": chance or 0.0,
+              "visible": found is not None and chance is not None,
+              "line": {"color": colour(theme, "muted"), "width": 1.4, "dash": "dash"}}  # fmt: skip
     fig.update_layout(
-        xaxis={"title": {"text": "eigenvector, largest eigenvalue first"}, "range": [0.5, len(number) + 0.5],
-               "nticks": 8},
-        yaxis={"title": {"text": "|P<sub>T</sub>v|"}, "range": [0, 1.04]}, shapes=shapes,
+        xaxis={"title": {"text": "eigenvector, largest eigenvalue first"}, "range": [0.5, most + 0.5], "nticks": 8},
+        yaxis={"title": {"text": "|P<sub>T</sub>v|"}, "range": [0, 1.04]}, shapes=[dashed],
+        annotations=[note(message, theme, visible=found is None)],
     )  # fmt: skip
     return fig
+
+
+def tangent_move(found: Structure | None, message: str = "") -> Patch:
+    """What another step changes."""
+    patch = Patch()
+    for name, values in _shares(found).items():
+        patch["data"][0][name] = values
+    chance = found.tangent_chance if found is not None else None
+    for end in ("y0", "y1"):
+        patch["layout"]["shapes"][0][end] = chance or 0.0
+    patch["layout"]["shapes"][0]["visible"] = chance is not None
+    patch["layout"]["annotations"][0]["text"] = message
+    patch["layout"]["annotations"][0]["visible"] = found is None
+    return patch
+
+
+def _shares(found: Structure | None) -> dict[str, Any]:
+    """Numbers of the eigenvectors, |P_T v| and eigenvalues."""
+    shares = np.empty(0) if found is None or found.tangent is None else found.tangent
+    values = np.empty(0) if found is None or found.tangent_values is None else found.tangent_values
+    return {"x": np.arange(1, len(shares) + 1), "y": shares, "customdata": values}

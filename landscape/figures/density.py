@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -15,9 +17,10 @@ from ._sheet import Choice, Plate, Sheet, about_run, all_of, at_step, drawn, nea
 
 
 def draw(axes: Axes, spectrum: Spectrum, pairs: Eigenpairs | None, first: Spectrum | None, width: Width,
-         most: int = 9) -> None:  # fmt: skip
-    """Draw on axes; kernels as wide as `width` says."""
+         most: int = 9, labels: Sequence[str] = ()) -> None:  # fmt: skip
+    """Draw on axes; kernels as wide as `width` says. `labels` name the two densities, by default by their steps."""
     ink = drawing.ink()
+    labels = labels or [f"step {s.step:,}" for s in (spectrum, first) if s is not None]
     shown = [s for s in (spectrum, first) if s is not None]
     u_range = drawing.lambda_range([*(s.nodes for s in shown), drawing.top_eigenvalue(spectrum, pairs)])
     grid = np.linspace(*u_range, 600)
@@ -25,13 +28,13 @@ def draw(axes: Axes, spectrum: Spectrum, pairs: Eigenpairs | None, first: Spectr
     drawing.density_axes(axes, u_range, float(density.max()), spectrum.operator, most)
     if first is not None:
         grey = quadrature.asinh_density(first, grid, width_u=width.value, sharp_u=width.sharp)
-        axes.plot(grid, grey, color=ink.faint, lw=1.0, label=f"step {first.step:,}")
-    axes.plot(grid, density, color=ink.blue, lw=1.3, label=f"step {spectrum.step:,}")
+        axes.plot(grid, grey, color=ink.faint, lw=1.0, label=labels[1])
+    axes.plot(grid, density, color=ink.blue, lw=1.3, label=labels[0])
     axes.fill_between(grid, FLOOR, np.maximum(density, FLOOR), color=ink.blue, alpha=0.18, lw=0)
     if pairs is not None and len(pairs.values):
         at = quadrature.to_asinh(pairs.values)
         axes.vlines(at, FLOOR, 3 * FLOOR, color=ink.orange, lw=1.3, label=f"{len(at)} largest")
-    axes.legend(loc="upper left", handlelength=1.2, borderpad=0.2)
+    axes.legend(loc="best", handlelength=1.2, borderpad=0.2)
     axes.set_title(f"{drawing.operator_name(spectrum.operator)} spectrum at step {spectrum.step:,}")
 
 

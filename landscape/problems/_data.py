@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,9 @@ def digits(test_share: float, split_seed: int) -> tuple[Pair, Pair | None]:
     Raises:
         ProblemError: a share outside [0, 1).
     """
-    from sklearn.datasets import load_digits
-
     if not 0 <= test_share < 1:
         raise ProblemError(f"test_share must lie in [0, 1), got {test_share}")
-    pixels, labels = load_digits(return_X_y=True)
+    pixels, labels = _digits()
     inputs = torch.from_numpy((pixels / 16).astype(np.float32))  # (1797, 64)
     targets = torch.from_numpy(labels.astype(np.int64))
     if not test_share:
@@ -38,6 +37,22 @@ def digits(test_share: float, split_seed: int) -> tuple[Pair, Pair | None]:
     keep = torch.ones(len(targets), dtype=torch.bool)
     keep[held_out] = False
     return (inputs[keep], targets[keep]), (inputs[held_out], targets[held_out])
+
+
+def _digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Pixels (samples, 64) in [0, 16] and labels (samples,), as scikit-learn's `load_digits` gives them.
+
+    Its table is read without importing it, which costs more than many a job on this problem.
+    """
+    package = find_spec("sklearn")
+    table = Path(package.origin).parent / "datasets/data/digits.csv.gz" if package and package.origin else None
+    if table is None or not table.is_file():  # kept elsewhere by another version
+        from sklearn.datasets import load_digits
+
+        pixels, labels = load_digits(return_X_y=True)
+        return pixels, labels
+    rows = np.loadtxt(table, delimiter=",")
+    return rows[:, :-1], rows[:, -1].astype(np.int64)
 
 
 def images(
