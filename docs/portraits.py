@@ -25,6 +25,7 @@ RUNS: dict[str, list[str]] = {  # name of the picture -> optimizer and its setti
     "optimistic": ["optimistic", "lr=0.1"],
     "consensus": ["consensus", "lr=0.1", "gamma=0.1"],
     "sam": ["sam", "lr=0.1", "rho=0.05"],
+    "adabound": ["adabound", "lr=0.003"],
 }  # fmt: skip
 
 
