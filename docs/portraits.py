@@ -87,6 +87,7 @@ PORTRAITS = {
                                    spectra="0:1840:230", more=(STRUCTURE,), figure="structure"),
     "structure-ticket": Portrait("sgd", ("lr=0.1", "momentum=0.9"), problem="landscape.jobs.ticket:build",
                                  network=("run=BESIDE/dessilbi", "step=1380")),
+    "adabound": ["adabound", "lr=0.003"],
 }  # fmt: skip
 
 

@@ -238,6 +238,7 @@ METHODS: tuple[tuple[str, str, dict[str, Any], float], ...] = (
     ("AMSGrad, l1 in the loss", "adam", {"lr": 1e-3, "amsgrad": True}, MU),
     ("SGD 0.1, momentum 0.9, l1 in the loss", "sgd", {"lr": 0.1, "momentum": 0.9}, MU),
     ("Adam, no regularizer", "adam", {"lr": 1e-3}, 0.0),
+    ("AdaBound, l1 in the loss", "adabound", {"lr": 1e-3}, MU),
 )  # fmt: skip
 
 

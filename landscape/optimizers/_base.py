@@ -18,7 +18,25 @@ def evaluated(closure: Callable[[], Any] | None) -> Any:
         return closure()
 
 
-class Sparse(torch.optim.Optimizer):
+class Remembering(torch.optim.Optimizer):
+    """Dense gradients, and memory of each weight by name."""
+
+    def _gradients(self, weights: list[Tensor]) -> list[Tensor]:
+        found = [w.grad for w in weights if w.grad is not None]
+        if any(g.is_sparse for g in found):
+            who = type(self).__name__
+            raise RuntimeError(f"{who} has no sparse gradients; build the embedding with sparse=False")
+        return found
+
+    def _states(self, weights: list[Tensor], name: str) -> list[Tensor]:
+        """The memory of this name of each weight; zeros where there is none yet."""
+        for weight in weights:
+            if name not in self.state[weight]:
+                self.state[weight][name] = torch.zeros_like(weight, memory_format=torch.preserve_format)
+        return [self.state[w][name] for w in weights]
+
+
+class Sparse(Remembering):
     """Parameter groups are checked as they come, and `finalize_` makes the sparse network of the weights."""
 
     @staticmethod
@@ -37,20 +55,6 @@ class Sparse(torch.optim.Optimizer):
         except BaseException:
             self.param_groups.pop()
             raise
-
-    def _gradients(self, weights: list[Tensor]) -> list[Tensor]:
-        found = [w.grad for w in weights if w.grad is not None]
-        if any(g.is_sparse for g in found):
-            who = type(self).__name__
-            raise RuntimeError(f"{who} has no sparse gradients; build the embedding with sparse=False")
-        return found
-
-    def _states(self, weights: list[Tensor], name: str) -> list[Tensor]:
-        """The memory of this name of each weight; zeros where there is none yet."""
-        for weight in weights:
-            if name not in self.state[weight]:
-                self.state[weight][name] = torch.zeros_like(weight, memory_format=torch.preserve_format)
-        return [self.state[w][name] for w in weights]
 
     @contextmanager
     def snapshot(self, tolerance: float = 1e-4) -> Iterator[None]:
