@@ -472,17 +472,19 @@ def test_without_a_kink_nearby_there_is_no_warning():
 
 
 def test_the_check_is_paid_in_gradients_of_one_batch():
-    """Calls of the model on one batch, counted: two products, one product and two gradients in float64."""
+    """Rows that the model sees, counted: a batch whole and in parts, and on a quarter two products, in float64 one
+    product and two gradients.
+    """
     problem = mlp_problem(torch.float32, hidden=6, epochs=1, samples=600, batch_size=64)
     seen = []
     hook = problem.model.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
     found = checked(problem)
     hook.remove()
     assert found.matvecs == 0
-    assert set(seen) <= {64}
-    assert len(seen) <= 6
+    assert set(seen) <= {64, 16}
+    assert sum(seen) <= 4 * 64
     spectrum, _ = spectrum_at(problem, problem.weights(), COMM, iterations=3, top=1, bottom=0)
-    assert spectrum.meta["self_check"]["gradients"] == found.gradients < 25
+    assert spectrum.meta["self_check"]["gradients"] == found.gradients < 10
     assert spectrum.meta["self_check"]["difference"] < 1e-6
 
 
