@@ -62,7 +62,7 @@ def figure(record: Front, *, sheet: Sheet | None = None, about: str = "") -> Pla
         panel(right, record, record.point_energy, "energy a sample, multiplications (log scale)")
         for axes in (left, right) if sheet.narrow else (left,):
             axes.set_ylabel("test accuracy")
-        (left if sheet.narrow else right).legend(loc="lower right")
+        left.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
     return drawn(sheet, 1.1 if sheet.narrow else 0.45, caption.strip(), draw)
 
