@@ -10,6 +10,7 @@ from landscape.errors import UsageError
 
 if TYPE_CHECKING:
     from landscape.problem import Problem
+    from landscape.records import RunInfo
     from landscape.stores.run_directory import Run
 
 
@@ -65,20 +66,27 @@ def write(
     out: Path, source: Run, step: int, smaller: Problem, problem: str, settings: dict[str, Any], meta: dict[str, Any]
 ) -> None:
     """The smaller network as a finished run of one checkpoint, which says where it comes from."""
-    from landscape.checkpoints import write_tensors
     from landscape.evidence import command, commit, now, versions
     from landscape.records import RunInfo
-    from landscape.stores.files import new_directory, to_json
-    from landscape.stores.run_directory import Run
 
-    info = RunInfo(
+    create(out, RunInfo(
         name=out.resolve().name, problem=problem, problem_settings=settings, optimizer=source.info.optimizer,
         settings=source.info.settings, every=source.info.every, size=smaller.size, seed=source.info.seed,
         created=now(), finished=now(),
         meta={"versions": versions(), "command": command(), "commit": commit(), **meta},
-    )  # fmt: skip
+    ), step, smaller)  # fmt: skip
+
+
+def create(out: Path, info: RunInfo, step: int, problem: Problem) -> Run:
+    """A finished run of one checkpoint: the problem's present weights."""
+    from landscape.checkpoints import write_tensors
+    from landscape.evidence import now
+    from landscape.stores.files import new_directory, to_json
+    from landscape.stores.run_directory import Run
+
     made = Run.create(out, info)
-    loss = smaller.evaluate(smaller.weights())["loss"]
+    loss = problem.evaluate(problem.weights())["loss"]
     with new_directory(made.checkpoint_directory(step)) as part:
-        write_tensors(part / "weights.safetensors", smaller.state())
+        write_tensors(part / "weights.safetensors", problem.state())
         (part / "meta.json").write_text(to_json({"step": step, "loss": loss, "created": now(), "lr": None}))
+    return made

@@ -14,17 +14,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .cell_costs import Design, Layer, best_design, design_front, factors, layers_of, price
 from .coexploration import Cost, front
 from .derivation import architecture, genotype
 from .loading import build_problem
 from .problem import Problem
+from .records import Front
 from .training import MiniBatches, make_optimizer, train_step
 
 PROBLEM = "digits_cell"
 SEARCH: dict[str, Any] = {"regularizer": "group", "groups": "operations", "metric": "identity", "lr": 0.2,
                           "lr_decay": 0.0, "rho": 0.8, "rho_decay": 0.0}  # fmt: skip
+TRAINING = {"lr": 3e-3}  # Adam's, of a cell
 DRAWS = 4000  # random cells that one of a given cost is chosen among
 
 Edges = tuple[tuple[int, int, str], ...]  # (source, target, operation)
@@ -81,6 +84,15 @@ class Cells:
     def _whole(self) -> Problem:
         return build_problem(PROBLEM, {**self.settings, "seed": self.seed, "form": "scaled"})
 
+    @property
+    def training_steps(self) -> int:
+        return self.epochs * MiniBatches(self._whole(), 64, 0).an_epoch
+
+    def final(self, cell: Cell) -> dict[str, Any]:
+        """Settings of the problem of a cell's network."""
+        edges = {kind: [list(edge) for edge in edges] for kind, edges in cell}
+        return {**self.settings, "seed": self.seed + 1000, "form": "final", "genotype": edges}
+
     def search(self, mu: float, costs: Mapping[str, float] | None) -> Cell:
         """What a search at a strength leaves of all operations; `costs` multiply the penalty of each."""
         problem = self._whole()
@@ -91,11 +103,8 @@ class Cells:
     def train(self, cell: Cell) -> tuple[Problem, float]:
         """The network of a cell from new weights in its final form, and its test accuracy."""
         if cell not in self._trained:
-            kinds = {kind: [list(edge) for edge in edges] for kind, edges in cell}
-            problem = build_problem(
-                PROBLEM, {**self.settings, "seed": self.seed + 1000, "form": "final", "genotype": kinds}
-            )
-            _train(problem, "adam", {"lr": 3e-3}, self.epochs * MiniBatches(problem, 64, 0).an_epoch, self.seed)
+            problem = build_problem(PROBLEM, self.final(cell))
+            _train(problem, "adam", TRAINING, self.training_steps, self.seed)
             self._trained[cell] = problem, problem.evaluate(problem.weights(), "test")["accuracy"]
         return self._trained[cell]
 
@@ -194,6 +203,36 @@ def built(cells: Cells, found: Iterable[Found], hardware: Hardware) -> list[Foun
 def front_of(cells: Cells, found: Iterable[Found], hardware: Hardware) -> list[Found]:
     """What no other cell on any design dominates in accuracy, cycles and energy."""
     return front(built(cells, found, hardware))
+
+
+def record(cells: Cells, found: Sequence[Found], hardware: Hardware, meta: Mapping[str, Any] | None = None) -> Front:
+    """What an exploration found, to be stored; a point is on the front of all families together."""
+    points, kept = [], []
+    best = set(front_of(cells, found, hardware))
+    for number, one in enumerate(found):
+        for point in built(cells, [one], hardware):
+            points.append((number, point))
+            kept.append(int(point in best))
+
+    def column(values: Iterable[float]) -> NDArray[np.float64]:
+        return np.array(list(values), dtype=np.float64)
+
+    def whole(values: Iterable[int]) -> NDArray[np.int64]:
+        return np.array(list(values), dtype=np.int64)
+
+    designs, costs = [p.design or Design(0, 0, 0) for _, p in points], [p.cost for _, p in points]
+    return Front(
+        step=cells.training_steps, families=[one.family for one in found],
+        genotypes=[one.genotype for one in found], area=hardware.area, most_cycles=hardware.most_cycles,
+        mu=column(one.mu for one in found), operations=whole(one.operations for one in found),
+        accuracy=column(math.nan if one.accuracy is None else one.accuracy for one in found),
+        cycles=column(one.cost.cycles if one.cost else math.nan for one in found),
+        energy=column(one.cost.energy if one.cost else math.nan for one in found),
+        cells=whole(number for number, _ in points), rows=whole(d.rows for d in designs),
+        columns=whole(d.columns for d in designs), lanes=whole(d.lanes for d in designs),
+        point_cycles=column(c.cycles for c in costs if c), point_energy=column(c.energy for c in costs if c),
+        best=whole(kept), meta=dict(meta or {}),
+    )  # fmt: skip
 
 
 def within_budgets(points: Sequence[tuple[float, float]], low: float, high: float) -> float:

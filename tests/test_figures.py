@@ -224,6 +224,29 @@ def test_ranks_come_before_support_and_support_before_zeros(run: Run) -> None:
     assert "40 % of the weights" in zeros.told
 
 
+def explored() -> records.Front:
+    """Two cells of one penalty and one of another on two designs each, and one that was turned away."""
+    return records.Front(
+        276, ["cost^0.5", "cost^0.5", "unweighted", "unweighted"], [{"normal": [[0, 2, "skip"]]}] * 4, 24, 10_000,
+        np.array([0.2, 0.4, 0.5, 0.1]), np.array([9, 4, 3, 20]), np.array([0.95, 0.9, 0.88, np.nan]),
+        np.array([5e3, 2e3, 4e3, 2e4]), np.array([1e5, 4e4, 8e4, 6e5]), np.array([0, 0, 1, 1, 2, 2]),
+        np.array([2, 4] * 3), np.array([8, 4] * 3), np.full(6, 8), np.array([5e3, 6e3, 2e3, 3e3, 4e3, 5e3]),
+        np.array([1e5, 9e4, 4e4, 3e4, 8e4, 7e4]), np.array([1, 1, 1, 1, 0, 0]),
+    )  # fmt: skip
+
+
+def test_a_front_shows_every_point_and_what_a_cost_buys(run: Run, tmp_path: Path) -> None:
+    run.write(explored())
+    plate = paper.make(run, "front")
+    left, right = drawn(plate, tmp_path).axes
+    stairs, points, *_rest, best = left.lines
+    np.testing.assert_array_equal(stairs.get_xydata(), [[2e3, 0.9], [5e3, 0.95]])
+    np.testing.assert_array_equal(points.get_xdata(), [5e3, 6e3, 2e3, 3e3])
+    np.testing.assert_array_equal(best.get_xydata(), [[5e3, 0.95], [6e3, 0.95], [2e3, 0.9], [3e3, 0.9]])
+    np.testing.assert_array_equal(right.lines[0].get_xydata(), [[3e4, 0.9], [9e4, 0.95]])
+    assert "1 of 4 cells were turned away" in plate.caption
+
+
 @pytest.fixture(scope="module")
 def game(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return game_run.logged(tmp_path_factory.mktemp("game") / "ring")
@@ -336,7 +359,7 @@ def test_missing_records_name_the_command_that_makes_them(tmp_path: Path) -> Non
     commands = {"density": "landscape spectrum", "surface": "landscape surface", "path": "landscape path",
                 "trajectory": "landscape surface", "scree": "landscape spectrum",
                 "architecture": "landscape derive", "growth": "--optimizer splitting",
-                "structure": "landscape structure"}  # fmt: skip
+                "structure": "landscape structure", "front": "landscape coexplore"}  # fmt: skip
     for name, command in commands.items():
         with pytest.raises(ProblemError, match=command):
             paper.make(bare, name)

@@ -54,6 +54,11 @@ def claims(kept: list[Explored]) -> Iterator[Row]:
         gains = [value for row in kept if (value := _gain(row, weighted, plain, which)) is not None]
         yield (f"Within a budget of {which} the front of {weighted} is at least as accurate as the unweighted one, in "
                "the mean over budgets", _points(gains), bool(gains) and statistics.mean(gains) >= 0)  # fmt: skip
+    for which in ("cycles", "energy"):
+        least = {name: [min((getattr(one.cost, which) for one in row["fronts"][name]), default=None) for row in kept]
+                 for name in (weighted, plain)}  # fmt: skip
+        yield (f"Least {which} of a trained cell, by seed: {weighted}; unweighted (reported)", "; ".join(
+            ", ".join("none" if v is None else f"{v:,.0f}" for v in some) for some in least.values()), None)  # fmt: skip
     for a, b in ((weighted, plain), (plain, weighted), (weighted, "random"), ("random", weighted)):
         share = _dominated(kept, a, b)
         yield f"Points of the front of {b} that one of {a} dominates or equals (reported)", share, None

@@ -10,6 +10,7 @@ from ._record import Array, Axes, Meta, Record, check_key, operator_key
 from .architecture import Architecture, architecture_key
 from .curve import Curve, curve_key
 from .eigenpairs import Eigenpairs, eigenpairs_key
+from .front import Front, front_key
 from .game import Game, game_key
 from .halves import Halves, halves_key
 from .path import Path, path_key
@@ -34,6 +35,7 @@ KINDS: dict[str, type[Record]] = {
         Path,
         Curve,
         Architecture,
+        Front,
         Game,
         ScaleSpace,
         Saliency,
@@ -48,6 +50,7 @@ __all__ = [
     "Axes",
     "Curve",
     "Eigenpairs",
+    "Front",
     "Game",
     "Guest",
     "Halves",
@@ -66,6 +69,7 @@ __all__ = [
     "check_key",
     "curve_key",
     "eigenpairs_key",
+    "front_key",
     "game_key",
     "guest_key",
     "halves_key",
