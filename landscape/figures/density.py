@@ -25,9 +25,10 @@ def draw(axes: Axes, spectrum: Spectrum, pairs: Eigenpairs | None, first: Spectr
     u_range = drawing.lambda_range([*(s.nodes for s in shown), drawing.top_eigenvalue(spectrum, pairs)])
     grid = np.linspace(*u_range, 600)
     density = quadrature.asinh_density(spectrum, grid, width_u=width.value, sharp_u=width.sharp)
-    drawing.density_axes(axes, u_range, float(density.max()), spectrum.operator, most)
-    if first is not None:
-        grey = quadrature.asinh_density(first, grid, width_u=width.value, sharp_u=width.sharp)
+    grey = quadrature.asinh_density(first, grid, width_u=width.value, sharp_u=width.sharp) if first is not None else None
+    top = max(float(values.max()) for values in (density, grey) if values is not None)
+    drawing.density_axes(axes, u_range, top, spectrum.operator, most)
+    if grey is not None:
         axes.plot(grid, grey, color=ink.faint, lw=1.0, label=labels[1])
     axes.plot(grid, density, color=ink.blue, lw=1.3, label=labels[0])
     axes.fill_between(grid, FLOOR, np.maximum(density, FLOOR), color=ink.blue, alpha=0.18, lw=0)
