@@ -31,6 +31,8 @@ PAGES: dict[str, tuple[str, Literal["light", "dark"], int]] = {
     "tour-runs": ("/", "light", 420),
     "tour-volume": ("/run/adam/volume", "light", 900),
     "tour-jobs": ("/jobs?run=adam", "light", 1100),
+    "tour-gan": ("/run/gan/gan?step=300", "light", 1440),
+    "tour-structure": ("/run/grown/structure?step=100", "light", 1160),
     "tour-export": ("/export?run=adam", "dark", 1000),
 }
 DRAWER = "tour-how"  # a card with its drawer open

@@ -17,7 +17,7 @@ from landscape import cli, paper
 from landscape.stores.run_directory import Run
 
 STEPS = 300
-DPI = 110
+DPI = 105
 
 
 @dataclass(frozen=True)

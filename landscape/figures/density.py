@@ -24,11 +24,11 @@ def draw(axes: Axes, spectrum: Spectrum, pairs: Eigenpairs | None, first: Spectr
     shown = [s for s in (spectrum, first) if s is not None]
     u_range = drawing.lambda_range([*(s.nodes for s in shown), drawing.top_eigenvalue(spectrum, pairs)])
     grid = np.linspace(*u_range, 600)
-    density = quadrature.asinh_density(spectrum, grid, width_u=width.value, sharp_u=width.sharp)
-    drawing.density_axes(axes, u_range, float(density.max()), spectrum.operator, most)
+    curves = [quadrature.asinh_density(s, grid, width_u=width.value, sharp_u=width.sharp) for s in shown]
+    density = curves[0]
+    drawing.density_axes(axes, u_range, max(float(c.max()) for c in curves), spectrum.operator, most)
     if first is not None:
-        grey = quadrature.asinh_density(first, grid, width_u=width.value, sharp_u=width.sharp)
-        axes.plot(grid, grey, color=ink.faint, lw=1.0, label=labels[1])
+        axes.plot(grid, curves[1], color=ink.faint, lw=1.0, label=labels[1])
     axes.plot(grid, density, color=ink.blue, lw=1.3, label=labels[0])
     axes.fill_between(grid, FLOOR, np.maximum(density, FLOOR), color=ink.blue, alpha=0.18, lw=0)
     if pairs is not None and len(pairs.values):

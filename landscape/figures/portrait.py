@@ -24,7 +24,7 @@ def figure(
     def draw(page: Any) -> None:
         left, right = page.subplots(2, 1) if sheet.narrow else page.subplots(1, 2, width_ratios=(1.15, 1))
         surface.draw(left, plane, trajectory, narrow=True)
-        density.draw(right, spectrum, pairs, first, width, 5)
+        density.draw(right, spectrum, pairs, first, width, 4)
 
     caption = f"{about} {about_projection(plane, trajectory)}{end}".strip()
     return drawn(sheet, 1.35 if sheet.narrow else 0.4, caption, draw)
