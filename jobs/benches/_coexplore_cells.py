@@ -55,8 +55,8 @@ def claims(kept: list[Explored]) -> Iterator[Row]:
         yield (f"Within a budget of {which} the front of {weighted} is at least as accurate as the unweighted one, in "
                "the mean over budgets", _points(gains), bool(gains) and statistics.mean(gains) >= 0)  # fmt: skip
     for which in ("cycles", "energy"):
-        value = "; ".join(_least(kept, name, which) for name in (weighted, plain))
-        yield f"Least {which} of a trained cell, by seed: {weighted}; unweighted (reported)", value, None
+        costs = "; ".join(_least(kept, name, which) for name in (weighted, plain))
+        yield f"Least {which} of a trained cell, by seed: {weighted}; unweighted (reported)", costs, None
     for a, b in ((weighted, plain), (plain, weighted), (weighted, "random"), ("random", weighted)):
         share = _dominated(kept, a, b)
         yield f"Points of the front of {b} that one of {a} dominates or equals (reported)", share, None
@@ -81,7 +81,9 @@ def _gain(row: Explored, a: str, b: str, which: str) -> float | None:
 
 
 def _least(kept: list[Explored], name: str, which: str) -> str:
-    least = [min((getattr(one.cost, which) for one in row["fronts"][name]), default=None) for row in kept]
+    least: list[float | None] = [
+        min((getattr(one.cost, which) for one in row["fronts"][name]), default=None) for row in kept
+    ]
     return ", ".join("none" if value is None else f"{value:,.0f}" for value in least)
 
 
