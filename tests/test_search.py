@@ -108,7 +108,7 @@ def test_a_genotype_of_everything_is_the_searched_network() -> None:
      ({"genotype": {"normal": [[0, 1, "skip"]]}}, "edge 0 -> 1 is none"),
      ({"genotype": {"normal": [[0, 2, "fly"]]}}, "must be .source, target, operation."),
      ({"genotype": {"normal": [[0, 2, "skip"], [0, 2, "skip"]]}}, "twice"),
-     ({"genotype": {"reduce": []}}, "has no 'normal' cell"), ({"form": "draft"}, "form 'search' or 'final'")],
+     ({"genotype": {"reduce": []}}, "has no 'normal' cell"), ({"form": "draft"}, "form one of search, scaled, final")],
 )  # fmt: skip
 def test_a_cell_that_cannot_be_is_refused_in_one_sentence(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):

@@ -55,10 +55,8 @@ def claims(kept: list[Explored]) -> Iterator[Row]:
         yield (f"Within a budget of {which} the front of {weighted} is at least as accurate as the unweighted one, in "
                "the mean over budgets", _points(gains), bool(gains) and statistics.mean(gains) >= 0)  # fmt: skip
     for which in ("cycles", "energy"):
-        least = {name: [min((getattr(one.cost, which) for one in row["fronts"][name]), default=None) for row in kept]
-                 for name in (weighted, plain)}  # fmt: skip
-        yield (f"Least {which} of a trained cell, by seed: {weighted}; unweighted (reported)", "; ".join(
-            ", ".join("none" if v is None else f"{v:,.0f}" for v in some) for some in least.values()), None)  # fmt: skip
+        costs = "; ".join(_least(kept, name, which) for name in (weighted, plain))
+        yield f"Least {which} of a trained cell, by seed: {weighted}; unweighted (reported)", costs, None
     for a, b in ((weighted, plain), (plain, weighted), (weighted, "random"), ("random", weighted)):
         share = _dominated(kept, a, b)
         yield f"Points of the front of {b} that one of {a} dominates or equals (reported)", share, None
@@ -80,6 +78,13 @@ def _gain(row: Explored, a: str, b: str, which: str) -> float | None:
     low, high = max(min(p)[0] for p in points), max(cost for p in points for cost, _ in p)
     means = [within_budgets(p, low, high) for p in points]
     return means[0] - means[1]
+
+
+def _least(kept: list[Explored], name: str, which: str) -> str:
+    least: list[float | None] = [
+        min((getattr(one.cost, which) for one in row["fronts"][name]), default=None) for row in kept
+    ]
+    return ", ".join("none" if value is None else f"{value:,.0f}" for value in least)
 
 
 def _points(values: list[float]) -> str:
