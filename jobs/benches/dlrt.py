@@ -154,7 +154,9 @@ def _fashion_problem(images: int, seed: int) -> Problem | None:
 def _train(
     problem: Problem, label: str, choices: dict[str, Any] | None, epochs: int, batch: int, seed: int, *, cosine: bool
 ) -> Numbers:
-    """Test accuracy, compression and CPU seconds of one training."""
+    """Test accuracy, compression and CPU seconds of one training; of one that diverges, until then."""
+    import torch
+
     from landscape.training import MiniBatches, make_optimizer, train_step
 
     from ._timing import timed
@@ -167,7 +169,10 @@ def _train(
         changes = 0
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = 0.05 * (1 + math.cos(math.pi * step / steps)) if cosine else 0.1
-            train_step(problem, optimizer, batches.at(step))
+            try:
+                train_step(problem, optimizer, batches.at(step))
+            except torch.linalg.LinAlgError:  # no singular values of what is not finite: it has diverged
+                return changes
             changes += len(getattr(optimizer, "events", ()))
             getattr(optimizer, "events", []).clear()
         return changes
@@ -178,6 +183,7 @@ def _train(
     return {
         "accuracy": problem.evaluate(problem.weights(), "test")["accuracy"],
         "compression": _compression(problem, ranks), "seconds": seconds, "changes": changes,
+        "diverged": not all(bool(p.isfinite().all()) for p in problem.model.parameters()),
         **{f"rank {name}": rank for name, rank in ranks.items()},
     }  # fmt: skip
 
@@ -211,7 +217,7 @@ def _row(label: str, found: dict[str, list[Numbers]]) -> Row:
     rows = found[label]
     ranks = [_mean(rows, name) for name in rows[0] if name.startswith("rank ")]
     return (label, _mean(rows, "accuracy"), min(r["accuracy"] for r in rows), _mean(rows, "compression"),
-            " ".join(f"{rank:.0f}" for rank in ranks), _mean(rows, "changes"),
+            " ".join(f"{rank:.0f}" for rank in ranks) + ", diverged" * any(r["diverged"] for r in rows), _mean(rows, "changes"),
             _mean(rows, "seconds") / _mean(found["dense"], "seconds"))  # fmt: skip
 
 
