@@ -155,7 +155,7 @@ def _train(
     problem: Problem, label: str, choices: dict[str, Any] | None, epochs: int, batch: int, seed: int, *, cosine: bool
 ) -> Numbers:
     """Test accuracy, compression and CPU seconds of one training; of one that diverges, until then."""
-    import torch
+    from torch.linalg import LinAlgError  # type: ignore[attr-defined]  # documented, but not in torch's own list
 
     from landscape.training import MiniBatches, make_optimizer, train_step
 
@@ -171,7 +171,7 @@ def _train(
             optimizer.param_groups[0]["lr"] = 0.05 * (1 + math.cos(math.pi * step / steps)) if cosine else 0.1
             try:
                 train_step(problem, optimizer, batches.at(step))
-            except torch.linalg.LinAlgError:  # no singular values of what is not finite: it has diverged
+            except LinAlgError:  # no singular values of what is not finite: it has diverged
                 return changes
             changes += len(getattr(optimizer, "events", ()))
             getattr(optimizer, "events", []).clear()
@@ -217,8 +217,8 @@ def _row(label: str, found: dict[str, list[Numbers]]) -> Row:
     rows = found[label]
     ranks = [_mean(rows, name) for name in rows[0] if name.startswith("rank ")]
     return (label, _mean(rows, "accuracy"), min(r["accuracy"] for r in rows), _mean(rows, "compression"),
-            " ".join(f"{rank:.0f}" for rank in ranks) + ", diverged" * any(r["diverged"] for r in rows), _mean(rows, "changes"),
-            _mean(rows, "seconds") / _mean(found["dense"], "seconds"))  # fmt: skip
+            " ".join(f"{rank:.0f}" for rank in ranks) + ", diverged" * any(r["diverged"] for r in rows),
+            _mean(rows, "changes"), _mean(rows, "seconds") / _mean(found["dense"], "seconds"))  # fmt: skip
 
 
 # ---------------------------------------------------------------------- times
