@@ -165,7 +165,7 @@ class Found:
         with contextlib.suppress(Missing):
             told = [lead.told(f"the λmax of the {p}", name(MODES)) for p, lead in self.leads(MODES).items()]
             return f"{text[0].upper()}{text[1:]}. " + " ".join(f"{t[0].upper()}{t[1:]}." for t in told)
-        return f"{text[0].upper()}{text[1:]}. Whether curvature announced it: {self.command()}"
+        return f"{text[0].upper()}{text[1:]}. Whether curvature announced it is not known yet ({self.command()})."
 
 
 def _lead(first: Curve, second: Curve) -> LeadLag | None:
