@@ -78,7 +78,7 @@ class Agreement:
         if self.radius <= self.nearest and not self.to_the_edge:
             return f"misses {bound} at grid points as near as {self.radius:.3g}, and holds {share}"
         within = f"{'at least ' if self.to_the_edge else ''}{self.radius:.3g}"
-        return f"holds to {bound} within {within} of the origin, {share}"
+        return f"holds to {bound} within {within} units of weight of the origin, {share}"
 
 
 def agreement(surface: Surface, model: Quadratic, tolerance: float = TOLERANCE) -> Agreement:

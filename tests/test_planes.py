@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import weakref
 from pathlib import Path
 
@@ -252,6 +256,41 @@ def test_no_more_checkpoints_are_in_memory_than_it_holds() -> None:
     assert most <= 2 * 600  # the piece being read and the one that it replaces
     assert read == 2 * (count - 1) * size
     assert torch.allclose(streamed.directions, whole.directions, atol=1e-6)
+
+
+MANY = """
+import json, re, sys
+from pathlib import Path
+import torch
+from landscape.checkpoints import read_part, write_tensors
+from landscape.planes.pca import Vectors, pca_plane
+folder, count, size = Path(sys.argv[1]), 60, 1_000_000
+slices, at = [("w", (size,), slice(0, size))], torch.zeros(size)
+drift = torch.randn(3, size, generator=torch.Generator().manual_seed(0))
+for i in range(count):
+    at += drift[0] + (1 - i / 30) * drift[1] + 0.1 * (-1) ** i * drift[2]
+    write_tensors(folder / str(i), {"w": at})
+part = lambda i, start, stop: read_part(folder / str(i), slices, start, stop)
+peak = lambda: 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+before = peak()
+plane = pca_plane(Vectors(lambda i: part(i, 0, size), count, part), memory=int(sys.argv[2]))
+cosine = float(torch.linalg.norm(plane.directions @ (drift[0] / torch.linalg.norm(drift[0]))))
+found = {"rise": peak() - before, "held": 4 * count * size, "captured": plane.info["captured"], "cosine": cosine}
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell a process's peak")
+def test_the_checkpoints_of_a_long_run_never_sit_in_memory_together(tmp_path: Path) -> None:
+    """The resident memory of a process that reads 60 checkpoints of a million weights, 240 MB, from their files."""
+    done = subprocess.run([sys.executable, "-c", MANY, str(tmp_path), str(8 << 20)], capture_output=True, text=True,
+                          timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["held"] == 240e6
+    assert found["rise"] < 120e6  # two directions in float64, their copies, and one block of all checkpoints
+    assert found["captured"] > 0.99
+    assert found["cosine"] > 0.99
 
 
 def test_a_part_of_a_stored_checkpoint_is_that_part_of_its_vector(tmp_path: Path) -> None:

@@ -153,7 +153,8 @@ def test_the_radius_is_that_of_the_closed_form() -> None:
     right = u[agreed.holds[2] & (u > 0)].max()  # there the rise is the larger measured one: c u / (1/2 + c u) = 5 %
     assert right == pytest.approx(0.05 * 0.5 / (0.95 * 0.1), abs=0.002)
     assert agreed.share == pytest.approx((0.25 + right) / 8, abs=0.001)
-    assert agreed.words == "holds to 5 % of the rise within 0.251 of the origin, at 6 % of the grid points"
+    within = "within 0.251 units of weight of the origin"
+    assert agreed.words == f"holds to 5 % of the rise {within}, at 6 % of the grid points"
 
 
 def test_a_model_that_fails_next_to_the_origin_is_said_to() -> None:

@@ -58,7 +58,7 @@ def test_the_model_of_the_real_run_is_its_second_order_picture() -> None:
     assert model is not None
     agreed = agreement(ground(), model)
     assert agreed.to_the_edge  # the path ends near the window's
-    assert agreed.words.startswith("holds to 5 % of the rise within at least 0.233 of the origin")
+    assert agreed.words.startswith("holds to 5 % of the rise within at least 0.233 units of weight of the origin")
     assert 0.1 < agreed.share < 0.5
 
 

@@ -71,7 +71,6 @@ def samples(axes: Axes, record: Game) -> None:
         axes.imshow(tiles.reshape(side * shape[0], side * shape[1]), cmap="Greys", interpolation="nearest")
         axes.axis("off")
         return
-    axes.set_title(f"Samples at step {record.step:,}" + (" (grey: real)" if record.real_samples is not None else ""))
     for points, hue, size, alpha in ((record.real_samples, ink.faint, 6.0, 0.4), (made, ink.orange, 3.2, 0.9)):
         if points is not None:
             up = points[:, 1] if points.shape[1] > 1 else np.zeros(len(points))
@@ -79,7 +78,8 @@ def samples(axes: Axes, record: Game) -> None:
     base = record.real_samples if record.real_samples is not None else made
     low, high = float(base.min()), float(base.max())
     room = 0.25 * (high - low) or 1.0
-    axes.set(xlim=(low - room, high + room), ylim=(low - room, high + room), aspect="equal")
+    axes.set(xlim=(low - room, high + room), ylim=(low - room, high + room), aspect="equal",
+             xlabel="first coordinate", ylabel="second coordinate")  # fmt: skip
 
 
 def figure(past: History, sharpness: Mapping[str, Curve], record: Game | None = None, *, sheet: Sheet | None = None,
@@ -90,7 +90,7 @@ def figure(past: History, sharpness: Mapping[str, Curve], record: Game | None = 
     panels: list[tuple[str, Mapping[str, Curve], bool]] = [("loss", past.losses, False)]
     panels += [(m.replace("_", " ").replace("hq", "HQ"), {m: c}, False) for m, c in kept.items()]
     if sharpness:
-        panels.append(("λ max", sharpness, True))
+        panels.append(("λ max\n(loss / weight²)", sharpness, True))
     lower: list[Callable[[Axes, Game], None]] = []
     if record is not None:
         lower += [plane] if len(record.real) else []
@@ -115,7 +115,19 @@ def figure(past: History, sharpness: Mapping[str, Curve], record: Game | None = 
                 part(axes, record)
 
     aspect = 0.3 * len(panels) + 0.6 * len(lower) if sheet.narrow else max(0.62, 0.16 * len(panels))
-    return drawn(sheet, aspect, f"{about} {_told(past, sharpness)}".strip(), draw)
+    return drawn(sheet, aspect, " ".join(filter(None, (about, _told(past, sharpness), _beside(record)))), draw)
+
+
+def _beside(record: Game | None) -> str:
+    """What the colours beside the curves say."""
+    if record is None:
+        return ""
+    words = [f"Orange line: step {record.step:,}."]
+    if record.samples is not None and record.real_samples is not None and record.meta.get("sample_shape") is None:
+        words.append("Samples: grey real, orange made.")
+    if len(record.real):
+        words.append("Eigenvalues in loss / weight², marked by the player whose weights hold most of the eigenvector.")
+    return " ".join(words)
 
 
 def _told(past: History, sharpness: Mapping[str, Curve]) -> str:

@@ -13,7 +13,7 @@ from .. import drawing, scales
 from ..drawing import MARKER
 from ..errors import ProblemError
 from ..quadratic import Agreement, Quadratic, agreement
-from ..records import Surface
+from ..records import Surface, Trajectory
 from ..scales import LossScale
 from ..scene import Readable
 from . import surface as contours
@@ -62,7 +62,8 @@ def draw(page: Any, surface: Surface, agreed: Agreement, sheet: Sheet) -> None:
         axes.locator_params(axis="x", nbins=4)
 
 
-def figure(surface: Surface, *, sheet: Sheet | None = None, about: str = "") -> Plate:
+def figure(surface: Surface, trajectory: Trajectory | None = None, *, sheet: Sheet | None = None,
+           about: str = "") -> Plate:  # fmt: skip
     """Raises:
     ProblemError: the surface carries no quadratic model.
     """
@@ -74,11 +75,12 @@ def figure(surface: Surface, *, sheet: Sheet | None = None, about: str = "") -> 
         )
     sheet = sheet or Sheet.of("text")
     agreed = agreement(surface, model)
-    words = f"The quadratic model at the origin {agreed.words}; dashed: its lines at every second level of the loss."
-    caption = f"{about} {about_projection(surface, None)} {words}".strip()
+    words = f"The quadratic model at the origin {agreed.words}; dashed over the loss: its lines at every second level. "
+    words += f"White: where it misses {100 * agreed.tolerance:g} %; dashed around +: that distance."
+    caption = f"{about} {about_projection(surface, trajectory)} {words}".strip()
     return drawn(sheet, 1.7 if sheet.narrow else 0.42, caption, lambda page: draw(page, surface, agreed, sheet))
 
 
 def make(run: Readable, choice: Choice, sheet: Sheet) -> Plate:
     """Of the plane that is asked for, or the first of PCA, eigenvectors and random that is there."""
-    return figure(contours.read(run, choice)[0], sheet=sheet, about=about_run(run))
+    return figure(*contours.read(run, choice), sheet=sheet, about=about_run(run))

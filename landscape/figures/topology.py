@@ -6,9 +6,10 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.transforms import ScaledTranslation, Transform
 
 from .. import drawing
-from ..records import Surface
+from ..records import Surface, Trajectory
 from ..scales import LossScale
 from ..scene import Readable
 from ..topology import Pair, Topology, topology
@@ -35,12 +36,28 @@ def draw_minima(axes: Axes, surface: Surface, found: Topology) -> None:
 
 def _mark(axes: Axes, pair: Pair, index: int, *, peak: bool) -> None:
     shape = "D" if peak else "s" if pair.extremum.border else "o"
+    style: dict[str, Any] = {"mec": "white", "mew": 1.6, "path_effects": drawing.outlined(1.4)}
     at = (pair.extremum.u, pair.extremum.v)
-    axes.plot(*at, shape, ms=8, mfc="none", mec="white", mew=1.6, path_effects=drawing.outlined(1.4), clip_on=False)
-    axes.annotate(str(index), at, (7, 6), textcoords="offset points", color="white", fontsize=9,
+    axes.plot(*at, shape, ms=8, mfc="none", transform=_inside(axes, at, 5.5), **style)
+    right, up = ((-1 if ahead > 0.85 else 1) for ahead in _along(axes, at))
+    axes.annotate(str(index), at, (12 * right, 10 * up), textcoords="offset points", color="white", fontsize=9,
+                  ha="left" if right > 0 else "right", va="bottom" if up > 0 else "top",
                   path_effects=drawing.outlined(0.8))  # fmt: skip
     if pair.saddle is not None:
-        axes.plot(pair.saddle.u, pair.saddle.v, "x", ms=6, mec="white", mew=1.6, path_effects=drawing.outlined(1.4))
+        pass_ = (pair.saddle.u, pair.saddle.v)
+        axes.plot(*pass_, "x", ms=6, transform=_inside(axes, pass_, 4.5), **style)
+
+
+def _along(axes: Axes, at: tuple[float, float]) -> tuple[float, float]:
+    """Shares of the way through the window, from left and from below."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    return (at[0] - left) / (right - left), (at[1] - low) / (high - low)
+
+
+def _inside(axes: Axes, at: tuple[float, float], points: float) -> Transform:
+    """Where a mark is drawn: at its place, or so many points away from a border that would cut it."""
+    right, up = ((points if ahead < 0.01 else -points if ahead > 0.99 else 0.0) for ahead in _along(axes, at))
+    return axes.transData + ScaledTranslation(right / 72, up / 72, axes.figure.dpi_scale_trans)
 
 
 def draw_barriers(axes: Axes, surface: Surface, found: Topology) -> None:
@@ -76,13 +93,15 @@ def draw(page: Any, surface: Surface, found: Topology, sheet: Sheet) -> None:
     draw_barriers(right, surface, found)
 
 
-def figure(surface: Surface, *, sheet: Sheet | None = None, about: str = "") -> Plate:
+def figure(surface: Surface, trajectory: Trajectory | None = None, *, sheet: Sheet | None = None,
+           about: str = "") -> Plate:  # fmt: skip
     sheet, found = sheet or Sheet.of("text"), topology(surface)
-    words = f"On this grid there are {found.words}; a bar ends at the pass where a basin meets a deeper one."
-    caption = f"{about} {about_projection(surface, None)} {words}".strip()
+    words = f"On this grid there are {found.words}; a bar ends at the pass where a basin meets a deeper one. "
+    words += "Ways around a barrier that leave the plane may be lower."
+    caption = f"{about} {about_projection(surface, trajectory)} {words}".strip()
     return drawn(sheet, 1.7 if sheet.narrow else 0.42, caption, lambda page: draw(page, surface, found, sheet))
 
 
 def make(run: Readable, choice: Choice, sheet: Sheet) -> Plate:
     """Of the plane that is asked for, or the first of PCA, eigenvectors and random that is there."""
-    return figure(contours.read(run, choice)[0], sheet=sheet, about=about_run(run))
+    return figure(*contours.read(run, choice), sheet=sheet, about=about_run(run))

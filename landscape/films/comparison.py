@@ -58,7 +58,7 @@ class Film(Stage):
         common = len({id(one.surface) for one in self.scenes}) == 1
         where = "all runs on one plane" if common else "each run on its own plane"
         self.heading(f"{', '.join(names[:-1])} and {names[-1]}", (
-            f"{', '.join(problems)}, {first.size:,} weights; one loss scale, {where}",
+            f"{', '.join(problems)}, {first.size:,} weights; one loss scale, {where}, axes in units of weight",
             "densities on one axis with one kernel width; ticks: largest eigenvalues, one row a run",
         ), 120)  # fmt: skip
         self.values, self.notes = self.cards(((0.875, "step"),))
@@ -83,7 +83,7 @@ class Film(Stage):
                 if word.get_text().startswith("holds"):
                     word.set_text("")
             names = [label.partition(",")[0].partition(" (")[0] for label in scene.surface.labels]
-            axes.set_xlabel(f"{names[0]}, units of weight", size=9)
+            axes.set_xlabel(names[0], size=9)
             axes.set_ylabel(names[1], size=9)
             name = shortened(scene.info.name, most)
             self.figure.text(x, 0.826, name, size=11, weight="bold", color=colour, va="center")
