@@ -29,7 +29,7 @@ from landscape.errors import LandscapeError, ProblemError, UsageError
 from landscape.stores.files import new_directory
 from landscape.stores.run_directory import Run
 
-from . import downloads, frames, markup, router, shell
+from . import document, downloads, frames, markup, router, shell
 from .addresses import canonical, digest, file_name
 from .reading import Reader
 from .style import COLOURS
@@ -196,7 +196,7 @@ class _Site:
         title = html.escape(f"{leaf.page.title} · Landscape")
         badge = f'<span class="badge">{html.escape(leaf.page.badge)}</span>' if leaf.page.badge else ""
         begins = f' data-begins="{html.escape(self.theme)}"' if self.theme else ""
-        return _DOCUMENT.format(
+        return document.DOCUMENT.format(
             begins=begins, title=title, badge=badge, name=html.escape(leaf.name), version=html.escape(__version__),
             navigation=markup.text(list(map(self._reachable, leaf.navigation)), special),
             main=markup.text(leaf.parts, special),
@@ -221,7 +221,7 @@ class _Site:
             if kind == "Graph":
                 return f'<div class="graph" style="height:{properties["style"]["height"]}"></div>'
             if kind == "Slider":
-                return _slider(leaf.page)
+                return document.slider(leaf.page)
             if kind == "Button" and "data-copy" in properties:  # a file that was opened may not use the clipboard
                 return ""
             if name == "tab-row" and sum(target(link) is not None for link in markup.links(part)) < 2:
@@ -276,43 +276,3 @@ def _download(part: Component) -> str | None:
         return ""
     name = html.escape(file.stem)
     return f'<a data-csv="{name}" download="{name}.csv" href="#">CSV</a>'
-
-
-def _slider(page: Page) -> str:
-    stops = frames.positions(page)
-    label = html.escape(page.slider.label if page.slider else "")
-    at = stops.index(min(stops, key=lambda k: abs(k - page.index)))
-    return (
-        f'<div class="stop"><input type="range" id="stop" min="0" max="{len(stops) - 1}" step="1" value="{at}" '
-        f'aria-label="{label}"><output for="stop" id="stop-text"></output></div>'
-    )
-
-
-_DOCUMENT = """<!doctype html>
-<html lang="en" data-theme="light"{begins}>
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="generator" content="landscape {version}">
-<title>{title}</title>
-<script src="assets/theme.js"></script>
-<link rel="stylesheet" href="assets/style.css">
-</head>
-<body>
-<a class="skip" href="#main">Skip to content</a>
-<div class="frame frozen">
-<header class="top"><a class="brand" href="index.html">Landscape</a><div class="badge-place">{badge}</div>
-<div class="actions"><span class="still">frozen copy, read-only</span>
-<button id="theme-button" class="button" type="button">Dark</button></div></header>
-<nav class="side" aria-label="Pages">{navigation}</nav>
-<main id="main"><div id="page">{main}</div></main>
-</div>
-<script src="assets/plotly.min.js"></script>
-<script src="assets/colours.js"></script>
-<script src="pages/{name}.js"></script>
-<script src="assets/cards.js"></script>
-<script src="assets/replay.js"></script>
-<script src="assets/site.js"></script>
-</body>
-</html>
-"""

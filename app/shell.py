@@ -199,6 +199,7 @@ def card(model: Card, page: Page, place: Place) -> html.Section:
                 ),
                 role="img",
                 className="plot",
+                style={"minHeight": f"{height_of(figure)}px"},  # nothing below moves when the plot arrives
                 **{"aria-label": model.about or caption, "data-card": model.name},
             ),
             html.P(caption, className="caption", id={"type": "caption", "card": model.name}),

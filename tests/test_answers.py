@@ -15,6 +15,7 @@ import softmax_run
 from browsing import ARGUMENTS, Watch, chromium, served
 
 from landscape import records
+from landscape.app.style import number
 from landscape.stores.run_directory import Run
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -149,6 +150,17 @@ def values(step: int) -> Any:
 def test_1_saddle_or_minimum_is_said_with_its_accuracy(open_page: Any) -> None:
     page = open_page("/run/gd?step=30", 4)
     expect(kpi(page, "Smallest λmin")).to_contain_text("no eigenvalue below −0.001: minimum to this accuracy")
+
+
+def test_10_the_drawer_says_how_a_number_was_computed(open_page: Any) -> None:
+    page = open_page("/run/gd/spectrum?view=outliers&step=30", 2)
+    card = page.locator('section[data-card="scree"]')
+    expect(card.locator(".caption")).to_contain_text("largest 0")  # residuals: the eigenvalues are exact
+    card.locator("summary").first.click()
+    drawer = card.locator(".how-body")
+    expect(drawer).to_contain_text("at step 30")
+    expect(drawer).to_contain_text("1,797 training samples")
+    expect(drawer).to_contain_text(number(float(values(30)[0]), 6))
 
 
 def test_12_loss_data_and_seed_are_on_the_page(open_page: Any) -> None:

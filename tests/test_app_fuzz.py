@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import sys
 import zipfile
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from browsing import make_store
 
-from landscape.app import callbacks, router
+from landscape.app import callbacks, markup
 from landscape.app.reading import Reader
 from landscape.app.server import make_app
 from landscape.app.view import Place, href
@@ -28,6 +29,8 @@ PAGES = (
     "/path/gd/sweep%2Fadam", "/run/bare", "/run/game/gan", "/compare", "/run/gd/events", "/run/gd/structure",
     "/jobs", "/export",
 )  # fmt: skip
+
+DAMAGED = tuple(page for page in PAGES if page not in ("/run/bare", "/run/game/gan"))  # those that read the run 'gd'
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +61,7 @@ def store(sound: Path, tmp_path: Path) -> Path:
 def look(store: Path, pages: tuple[str, ...] = PAGES) -> str:
     """Every page, a slider move and a file of it as the web server answers them, as one text."""
     client = make_app(store).server.test_client()
-    texts = []
+    texts, asked = [], set()
     for url in pages:
         path, _, search = url.partition("?")
         body = {
@@ -72,24 +75,20 @@ def look(store: Path, pages: tuple[str, ...] = PAGES) -> str:
         answer = client.post("/_dash-update-component", json=body)
         assert answer.status_code == 200, (url, answer.get_data(as_text=True)[:500])
         texts.append(answer.get_data(as_text=True))
-        page = resolved(store, path)
         steps = client.get("/steps", query_string={"page": path, "at": "0"})
         assert steps.status_code in (200, 404), (url, steps.get_data(as_text=True)[:500])
         texts.append(steps.get_data(as_text=True))
-        for card in page.cards if page else ():
-            file = client.get(f"/data/{card.name}.csv", query_string={"page": path})
-            assert file.status_code in (200, 404), (url, card.name)
+        run = path.split("/")[2:3]
+        for card in dict.fromkeys(re.findall(r'"data-card": ?"([^"]+)"', texts[-2])):
+            if (*run, card) in asked:  # the same card on another page
+                continue
+            asked.add((*run, card))
+            file = client.get(f"/data/{card}.csv", query_string={"page": path})
+            assert file.status_code in (200, 404), (url, card)
             texts.append(file.get_data(as_text=True))
     live = client.get("/live")
     assert live.status_code == 200
     return "\n".join([*texts, live.get_data(as_text=True)])
-
-
-def resolved(store: Path, path: str) -> Any:
-    try:
-        return router.resolve(Reader(store), Place.parse(path))[1]
-    except Exception:
-        return None
 
 
 # ------------------------------------------------------------------ ways to damage a record
@@ -209,7 +208,7 @@ def test_damaged_records_cost_their_cards_only(store: Path, name: str, caplog: p
     for directory in sorted((run / "records").iterdir()):
         for file in (directory / "meta.json", directory / "arrays.npz"):
             DAMAGES[name](file)
-    text = look(store)
+    text = look(store, DAMAGED)
     assert "Traceback" not in text
     assert "This page could not be made" not in text
     assert "Not found" not in text, text[text.index("Not found") - 200 : text.index("Not found") + 600]
@@ -336,7 +335,7 @@ def test_hostile_queries_are_pages(sound: Path, page: str, caplog: pytest.LogCap
         query = {name: VALUES[(i + k) % len(VALUES)] for k, name in enumerate(NAMES)}
         search = href(**query).partition("?")[2]
         parts = callbacks.show_place(reader, Place.parse(page.partition("?")[0], f"?{search}"))
-        assert "could not be made" not in repr(parts[0]), search
+        assert "could not be made" not in markup.text(parts[0]), search
     assert not caplog.records, caplog.text
 
 
@@ -364,7 +363,7 @@ def test_hostile_paths_are_answered_with_404_or_the_frame(sound: Path) -> None:
 )
 def test_any_place_and_any_slider_is_answered(sound: Path, value: Any) -> None:
     parts = callbacks.show_place(Reader(sound), callbacks.place_of(value))
-    assert "could not be made" not in repr(parts[0])
+    assert "could not be made" not in markup.text(parts[0])
 
 
 @pytest.mark.parametrize(

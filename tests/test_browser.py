@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import softmax_run
-from browsing import ARGUMENTS, Watch, chromium, damage, make_store, served
+from browsing import ARGUMENTS, Watch, chromium, damage, make_store, path_record, served
 
+from landscape.app.style import number
 from landscape.following import cosines, follow
 from landscape.quadrature import to_asinh
 from landscape.sampling import standard_error
@@ -321,13 +322,17 @@ def test_followed_eigenvalues_are_curves_and_a_click_on_them_selects_a_checkpoin
     poll(lambda: page.evaluate(line), 0)
 
 
-def test_the_path_page_follows_t(visit: Open, address: str) -> None:
+def test_4_the_path_page_says_whether_the_minima_are_connected_and_follows_t(visit: Open, address: str) -> None:
     page = visit(address, "/path/gd/sweep%2Fadam", graphs=3)
+    path = path_record()
+    barrier = page.locator(".kpi", has=page.locator(".label", has_text="Barrier"))
+    expect(barrier.locator(".value")).to_have_text(number(path.barrier))
+    connected = path.barrier <= 0.1 * max(path.loss[0], path.loss[-1])
+    expect(barrier).to_contain_text("linearly connected" if connected else "not linearly connected")
     expect(kpi(page, "Position t")).to_have_text("0.50")
     page.get_by_role("slider", name="Position t on the path").press("ArrowRight")
     search(page, r"\?t=0\.75$")
     expect(page.get_by_role("heading", name="Spectrum at t = 0.75")).to_be_visible()
-    expect(kpi(page, "Barrier")).not_to_have_text("–")
 
 
 # ------------------------------------------------------------------ the table of runs
@@ -509,6 +514,11 @@ def test_the_structure_page_follows_the_step_and_says_what_is_zero(visit: Open, 
     page.keyboard.press("Home")
     expect(kpi(page, "Zero weights")).to_have_text("0.0 %")
     expect(page.get_by_role("heading", name="Group norms at step 0")).to_be_visible()
+    drawn = """() => {
+        const plot = name => document.querySelector(`section[data-card="${name}"] .js-plotly-plot`);
+        return [Array.from(plot("group-norms").data[0].y), plot("against").data[0].marker.size.indexOf(11)];
+    }"""
+    poll(lambda: page.evaluate(drawn), [[3, 2, 1, 0.5], 0])  # the pictures follow as well as their titles
     search(page, r"/structure\?step=0$")
 
 

@@ -28,7 +28,7 @@ def figure(
 
     Their labels stand in the margin: anywhere inside, an error bar may come to lie under them.
     """
-    fig = empty_figure(theme, height, hovermode="x", margin={"l": 66, "r": 64, "t": 14, "b": 44})
+    fig = empty_figure(theme, height, hovermode="x", margin={"l": 66, "r": 58, "t": 14, "b": 44})
     x = step_position(steps, log)
     count = np.array([o.count for o in found], dtype=np.float64)
     fig.add_scatter(
@@ -51,11 +51,11 @@ def figure(
         yaxis2={**log_axis(*log_range(edge), 4), "domain": [0, 0.37], "title": {"text": "bulk edge λ"}, "anchor": "x"},
         shapes=[cursor(float(step_position([selected], log)[0]), colour(theme, "cursor"))],
     )
-    for k, text, yanchor in ((classes, "K", "bottom"), (classes and classes - 1, "K − 1", "top")):
+    for k, text, yanchor in ((classes, f"K = {classes}", "bottom"), (classes and classes - 1, "K − 1", "top")):
         if k:
             line = {"color": colour(theme, "muted"), "width": 1, "dash": "dash"}
             fig.add_shape(type="line", xref="x domain", x0=0, x1=1, yref="y", y0=k, y1=k, line=line)
             fig.add_annotation(
-                note(f"{text} = {k}", theme, x=1.015, xref="x domain", y=k, yref="y", xanchor="left", yanchor=yanchor)
+                note(text, theme, x=1.015, xref="x domain", y=k, yref="y", xanchor="left", yanchor=yanchor)
             )
     return fig

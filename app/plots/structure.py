@@ -177,7 +177,9 @@ def against(
         )  # fmt: skip
         fig.update_layout({f"yaxis{axis[1:]}": {**linear_axis(values), "domain": domain, "anchor": "x",
                                                 "title": {"text": name}}})  # fmt: skip
-    fig.update_layout(xaxis={**linear_axis(share), "anchor": "y2", "title": {"text": "zero weights, %"}})
+    across = linear_axis(share)
+    across["range"][0] = max(across["range"][0], -0.02 * across["range"][1])  # there is no share below zero
+    fig.update_layout(xaxis={**across, "anchor": "y2", "title": {"text": "zero weights, %"}})
     return fig
 
 
