@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from landscape.subspaces import MOST, Overlaps, gradient_shares
+from landscape.readings.subspaces import MOST, Overlaps, gradient_shares
 
 from . import shell
 from .common import Scene

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from landscape.following import LEAST, Following
+from landscape.readings.following import LEAST, Following
 from landscape.records import operator_key
 
 from .common import Scene

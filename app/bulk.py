@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from landscape.outliers import Outliers, largest, outliers
+from landscape.readings.outliers import Outliers, largest, outliers
 
 from .common import Scene
 from .plots import outliers_over as plot

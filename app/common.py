@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape import records, sampling, stability
+from landscape import records
 from landscape.errors import LandscapeError
-from landscape.following import Following
-from landscape.smoothing import Width
+from landscape.readings import sampling, stability
+from landscape.readings.following import Following
+from landscape.readings.smoothing import Width
 from landscape.stores.run_directory import Run
 
 from . import facts

@@ -14,7 +14,7 @@ from dash import html
 from dash.development.base_component import Component
 from numpy.typing import NDArray
 
-from landscape import quadrature, replicates
+from landscape.readings import quadrature, replicates
 
 from . import edge, facts, layers, shell
 from .common import Scene

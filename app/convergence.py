@@ -9,9 +9,9 @@ import numpy as np
 from dash import html
 from dash.development.base_component import Component
 
-from landscape import bounds, sampling
+from landscape.readings import bounds, sampling
+from landscape.readings.rules import blocks, shortened
 from landscape.records import Eigenpairs, Halves, Record, Spectrum
-from landscape.rules import blocks, shortened
 
 from .style import number
 

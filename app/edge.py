@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape import sharpening, stability
+from landscape.readings import sharpening, stability
 
 from . import facts
 from .common import Scene

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape import bounds, quadrature, records, sampling
-from landscape.stability import Threshold, positive
+from landscape import records
+from landscape.readings import bounds, quadrature, sampling
+from landscape.readings.stability import Threshold, positive
 
 from .reading import Series
 from .style import number

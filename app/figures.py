@@ -45,7 +45,7 @@ def register(server: flask.Flask, reader: Reader) -> None:
 
 def names() -> list[str]:
     """The figures there are."""
-    return plugins.names("landscape.figures")
+    return plugins.names("landscape.pictures.figures")
 
 
 def drawn(reader: Reader, run_id: str, name: str, kind: str, *, size: str, dark: bool) -> bytes:
@@ -72,7 +72,7 @@ def drawn(reader: Reader, run_id: str, name: str, kind: str, *, size: str, dark:
     if not _drawing.acquire(timeout=PATIENCE):
         raise UsageError("another figure is being drawn; try again in a moment")
     try:
-        from landscape import paper  # and with it matplotlib: a dashboard that draws no figure does without
+        from landscape.pictures import paper  # and with it matplotlib: a dashboard that draws no figure does without
 
         plate = paper.make(run, name, paper.Choice(), paper.Sheet.of(size, dark=dark))
         with tempfile.TemporaryDirectory() as folder:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from landscape.errors import LandscapeError
-from landscape.history import MODES, Curve, History, history, leading
-from landscape.leading import LeadLag
+from landscape.readings.history import MODES, Curve, History, history, leading
+from landscape.readings.leading import LeadLag
 from landscape.records import Game
 from landscape.stores.run_directory import Run
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from landscape import records, shares
+from landscape import records
+from landscape.readings import shares
 
 from .plots import relief
 from .plots.surface import heights, scale

@@ -11,8 +11,8 @@ import numpy as np
 from dash import html
 from dash.development.base_component import Component
 
-from landscape import bounds, sampling
-from landscape.completeness import completeness
+from landscape.readings import bounds, sampling
+from landscape.readings.completeness import completeness
 from landscape.records import Eigenpairs, Halves, Path, Record, Spectrum
 
 from . import progress

@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape import quadrature, records, smoothing
+from landscape import records
 from landscape.errors import LandscapeError, ProblemError
-from landscape.following import Following, followed
+from landscape.readings import quadrature, smoothing
+from landscape.readings.following import Following, followed
+from landscape.readings.smoothing import Width
+from landscape.readings.subspaces import Overlaps, overlaps
 from landscape.records import check_key
-from landscape.smoothing import Width
 from landscape.stores import run_directory
 from landscape.stores.run_directory import Run
-from landscape.subspaces import Overlaps, overlaps
 
 from .confined import Confined
 from .style import base_eight

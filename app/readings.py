@@ -10,9 +10,9 @@ import numpy as np
 from dash import html
 from dash.development.base_component import Component
 
-from landscape.quadratic import Agreement, Quadratic, agreement
+from landscape.readings.quadratic import Agreement, Quadratic, agreement
+from landscape.readings.topology import Topology, topology
 from landscape.records import Surface
-from landscape.topology import Topology, topology
 
 from . import shell
 from .common import Scene

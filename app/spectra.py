@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape import quadrature
+from landscape.readings import quadrature
 
 from . import facts
 from .common import Scene

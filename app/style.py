@@ -13,7 +13,7 @@ import plotly.io as pio
 from dash import Patch
 from numpy.typing import ArrayLike, NDArray
 
-from landscape import quadrature
+from landscape.readings import quadrature
 
 Array = NDArray[np.float64]
 

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 from dash import Patch
 
-from landscape import records, shares
+from landscape import records
+from landscape.readings import shares
 
 from . import facts, guests
 from .common import Scene

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape import events
-from landscape.subspaces import gradient_shares
+from landscape.readings import events
+from landscape.readings.subspaces import gradient_shares
 
 from . import edge
 from .common import Scene

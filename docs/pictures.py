@@ -83,7 +83,7 @@ def main() -> int:
 
 def gallery(store: str, out: Path) -> None:
     """Frames of the other films, and figures: no browser needed."""
-    from landscape import paper, video
+    from landscape.pictures import paper, video
     from landscape.stores.run_directory import Run
 
     adam, sgd = Run(f"{store}/adam"), Run(f"{store}/sgd-momentum")

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from landscape import cli, paper
+from landscape import cli
+from landscape.pictures import paper
 from landscape.stores.run_directory import Run
 
 STEPS = 300

@@ -12,8 +12,8 @@ def aligned(problem: Any, state_a: Any, state_b: Any, *, seeds: int, seed: int) 
     Raises:
         ProblemError: the permuted network computes something else.
     """
-    from landscape.alignment import align, check_preserved
-    from landscape.symmetries import symmetries_of
+    from landscape.networks.alignment import align, check_preserved
+    from landscape.networks.symmetries import symmetries_of
 
     symmetries = symmetries_of(problem)
     names = [name for name, _shape, _slice in problem.named_slices()]

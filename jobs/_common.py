@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from landscape.errors import LandscapeError, Stopped
 
 if TYPE_CHECKING:
-    from landscape.parallel import Comm
-    from landscape.problem import Problem
-    from landscape.progress import Progress
+    from landscape.distributed.parallel import Comm
+    from landscape.distributed.progress import Progress
+    from landscape.loss.problem import Problem
     from landscape.stores.run_directory import Run
 
 # ---------------------------------------------------------------------- arguments
@@ -128,8 +128,8 @@ def problem_of(run: Run, args: argparse.Namespace) -> tuple[str, dict[str, Any]]
 
 def open_checkpoints(args: argparse.Namespace, comm: Comm) -> tuple[Run, list[Any]]:
     """The run and those of its checkpoints that are asked for, of a job with an operator, which is checked too."""
-    from landscape.checkpoints import of_run
-    from landscape.curvature import check_operator
+    from landscape.engine.curvature import check_operator
+    from landscape.loss.checkpoints import of_run
     from landscape.stores.run_directory import Run
 
     with comm.together():
@@ -142,8 +142,8 @@ def open_problem(run: Run, args: argparse.Namespace, comm: Comm) -> tuple[Proble
     """The run's problem as the command line wants it, and the settings that decide its numbers."""
     import torch
 
-    from landscape.fingerprint import fingerprint
-    from landscape.loading import build_problem
+    from landscape.loss.fingerprint import fingerprint
+    from landscape.loss.loading import build_problem
 
     name, settings = problem_of(run, args)
     with comm.together():
@@ -168,7 +168,7 @@ def as_asked(problem: Problem, args: argparse.Namespace, comm: Comm) -> Problem:
     """The problem on the samples and device, in the precision and with the threads of the command line."""
     import torch
 
-    from landscape.parallel import device_of, set_threads
+    from landscape.distributed.parallel import device_of, set_threads
 
     # Spinning threads of one small product after another cost far more than they give, most of all on a busy machine.
     wished = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
@@ -193,7 +193,7 @@ def products_of(
     Raises:
         UsageError: no such strategy.
     """
-    from landscape.products import Products
+    from landscape.engine.products import Products
 
     width: int = getattr(args, "block", 4) if block is None else block
     return Products(args.strategy, memory, block=width, expected=expected, checkpoints=checkpoints, note=note)

@@ -16,7 +16,7 @@ from landscape.errors import UsageError
 from . import _common
 
 if TYPE_CHECKING:
-    from landscape.problem import Problem
+    from landscape.loss.problem import Problem
     from landscape.stores.run_directory import Run
 
 TOLERANCE, READ_OUT = 1e-6, 1e-4  # weights that count as small; up to which an optimizer's own zeros are believed
@@ -85,14 +85,14 @@ class Member:
 
 def own_operator(run: Run, step: int) -> str:
     """The operator whose largest eigenvalue the optimizer's own threshold limits; the Hessian where none is known."""
-    from landscape.stability import threshold
+    from landscape.readings.stability import threshold
 
     known = (o for o in ("preconditioned", "hessian") if threshold(run.info, o, step).value is not None)
     return next(known, "hessian")
 
 
 def row(member: Member, problem: Problem) -> dict[str, Any]:
-    """One run as the table has it: the columns of `landscape.comparison`, None where something is not known."""
+    """One run as the table has it: the columns of `landscape.readings.comparison`, None where nothing is known."""
     from landscape.stores.run_directory import Run
 
     run = Run(member.root)
@@ -112,10 +112,10 @@ def row(member: Member, problem: Problem) -> dict[str, Any]:
 
 
 def _curvature(run: Run, steps: Sequence[int]) -> dict[str, Any]:
-    from landscape import bounds
+    from landscape.readings import bounds
+    from landscape.readings.sharpening import slope
+    from landscape.readings.stability import threshold
     from landscape.records import spectrum_key
-    from landscape.sharpening import slope
-    from landscape.stability import threshold
 
     last, own = steps[-1], own_operator(run, steps[-1])
     tops = {o: _tops(run, o) for o in ("hessian", own)}
@@ -150,8 +150,8 @@ def _gradient_norm(run: Run, operator: str, step: int) -> float | None:
 
 
 def _sparsity(run: Run, step: int, problem: Problem) -> dict[str, float]:
-    from landscape.checkpoints import Checkpoint
-    from landscape.structure import read_out, share_within
+    from landscape.loss.checkpoints import Checkpoint
+    from landscape.networks.structure import read_out, share_within
 
     checkpoint, names = Checkpoint(run, step), [name for name, _shape, _slice in problem.named_slices()]
     weights = checkpoint.state()
@@ -166,7 +166,7 @@ def write(store: str, name: str, rows: list[dict[str, Any]], facts: dict[str, An
     """NAME.json, NAME.csv and NAME.md of STORE/comparisons, each whole or not at all; the path without its ending."""
     import dataclasses
 
-    from landscape.comparison import COLUMNS, markdown, summaries
+    from landscape.readings.comparison import COLUMNS, markdown, summaries
     from landscape.stores.files import to_json, write_text
 
     place = Path(store) / "comparisons" / name

@@ -16,7 +16,7 @@ FORMATS = ("pdf", "svg", "png")
 
 def names() -> list[str]:
     """The figures there are, without importing matplotlib."""
-    return plugins.names("landscape.figures")
+    return plugins.names("landscape.pictures.figures")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def write(args: argparse.Namespace) -> int:
     """Write one figure, or all that the run has records for, in every format that is asked for."""
-    from landscape import paper
+    from landscape.pictures import paper
     from landscape.stores.run_directory import Run
 
     run, folder = Run(args.run), Path(args.out or ".")
@@ -64,7 +64,7 @@ def write(args: argparse.Namespace) -> int:
 
 def write_vtk(args: argparse.Namespace) -> int:
     """Every surface of the run, and every trajectory on one of them, as a VTK file."""
-    from landscape import vtk
+    from landscape.pictures import vtk
     from landscape.stores.run_directory import Run
 
     run, folder = Run(args.run), Path(args.vtk)

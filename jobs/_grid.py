@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from landscape.planning import Plan, available_memory, plan
+from landscape.distributed.planning import Plan, available_memory, plan
 
 from . import _common
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from landscape.parallel import Comm
-    from landscape.problem import Problem
-    from landscape.progress import Progress
+    from landscape.distributed.parallel import Comm
+    from landscape.distributed.progress import Progress
+    from landscape.loss.problem import Problem
 
 _SHARE = 0.8  # of what is free, when nobody says how much may be used
 

@@ -39,8 +39,8 @@ def compute(
     if args.eigenpairs and args.halves:
         raise _common.everywhere(UsageError("--halves compares densities, and --eigenpairs computes none: leave one of "
                                             "them out, or take --error-bars"))  # fmt: skip
-    from landscape.combination import named
-    from landscape.progress import Progress
+    from landscape.distributed.progress import Progress
+    from landscape.engine.combination import named
 
     with comm.together():
         todo = [[c.step for c in checkpoints if _missing(args, store, named(args.operator, p.block), c.step, decided)]
@@ -77,9 +77,9 @@ def _missing(args: argparse.Namespace, store: Any, operator: str, step: int, dec
 def _record(
     args: argparse.Namespace, store: Any, comm: Any, problem: Any, checkpoint: Any, decided: dict[str, Any]
 ) -> Any:  # fmt: skip
-    from landscape.combination import named
+    from landscape.engine.combination import named
+    from landscape.engine.halves import halves_at
     from landscape.evidence import evidence
-    from landscape.halves import halves_at
     from landscape.records import eigenpairs_key, halves_key
 
     name, step = named(args.operator, problem.block), checkpoint.step
@@ -103,7 +103,7 @@ def _record(
 
 def summary(store: Any, operator: str, steps: Sequence[int]) -> str:
     """Sampling errors at the last step that has them."""
-    from landscape import sampling
+    from landscape.readings import sampling
     from landscape.records import eigenpairs_key, halves_key
 
     with_halves = [s for s in steps if store.has(halves_key(operator, s))]

@@ -125,7 +125,7 @@ def other_runs(args: argparse.Namespace, usable: Callable[[Sequence[Any]], list[
     Raises:
         ProblemError: no such run or checkpoint.
     """
-    from landscape.checkpoints import of_run
+    from landscape.loss.checkpoints import of_run
     from landscape.stores.run_directory import Run
 
     found = []
@@ -206,8 +206,8 @@ def _metric(operator: str, problem: Any, checkpoint: Any) -> Any:
     Raises:
         ProblemError: a sum of operators of both sorts, whose eigenvectors live in neither.
     """
-    from landscape import combination
-    from landscape.curvature import scale_of
+    from landscape.engine import combination
+    from landscape.engine.curvature import scale_of
 
     words = operator.partition("[")[0].strip("()")
     scales = [scale_of(name, problem, checkpoint) for _, name in combination.read(words)]

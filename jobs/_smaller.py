@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from landscape.errors import UsageError
 
 if TYPE_CHECKING:
-    from landscape.problem import Problem
+    from landscape.loss.problem import Problem
     from landscape.records import RunInfo
     from landscape.stores.run_directory import Run
 
@@ -40,7 +40,7 @@ def source_and_steps(args: argparse.Namespace) -> tuple[Run, list[int]]:
     Raises:
         UsageError: several steps for one --out, or it holds a run.
     """
-    from landscape.checkpoints import of_run
+    from landscape.loss.checkpoints import of_run
     from landscape.stores.run_directory import Run
 
     source = Run(args.run)
@@ -53,8 +53,8 @@ def source_and_steps(args: argparse.Namespace) -> tuple[Run, list[int]]:
 
 def problem_at(source: Run, step: int | None) -> Problem:
     """The problem of a run with the weights of a checkpoint, the last one by default."""
-    from landscape.checkpoints import of_run
-    from landscape.loading import build_problem
+    from landscape.loss.checkpoints import of_run
+    from landscape.loss.loading import build_problem
 
     (checkpoint,) = of_run(source, "last" if step is None else str(step))
     problem = build_problem(source.info.problem, source.info.problem_settings)
@@ -79,8 +79,8 @@ def write(
 
 def create(out: Path, info: RunInfo, step: int, problem: Problem) -> Run:
     """A finished run of one checkpoint: the problem's present weights."""
-    from landscape.checkpoints import write_tensors
     from landscape.evidence import now
+    from landscape.loss.checkpoints import write_tensors
     from landscape.stores.files import new_directory, to_json
     from landscape.stores.run_directory import Run
 

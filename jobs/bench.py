@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         return _run_all(args)
     import torch
 
-    from landscape.parallel import world
+    from landscape.distributed.parallel import world
 
     from .benches._tables import Section
 

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from landscape.parallel import world
+    from landscape.distributed.parallel import world
 
     comm = world()
     torch.manual_seed(args.seed)
@@ -48,8 +48,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _open(args: argparse.Namespace, comm: Any) -> tuple[Any, str]:
-    from landscape.checkpoints import read_weights
-    from landscape.loading import build_problem
+    from landscape.loss.checkpoints import read_weights
+    from landscape.loss.loading import build_problem
 
     with comm.together():
         problem = _common.as_asked(build_problem(args.problem, dict(args.problem_set)), args, comm)
@@ -79,10 +79,10 @@ def _check_loss(problem: Any, comm: Any, where: str, say: Any) -> None:
 
 def _check_products(args: argparse.Namespace, problem: Any, comm: Any, say: Any) -> float:
     """The self-checks of the operator, one line each; returns products a second."""
-    from landscape.checks import self_check
-    from landscape.curvature import check_operator, operator_at
-    from landscape.fingerprint import fingerprint
-    from landscape.progress import memory_bytes
+    from landscape.distributed.progress import memory_bytes
+    from landscape.engine.checks import self_check
+    from landscape.engine.curvature import check_operator, operator_at
+    from landscape.loss.fingerprint import fingerprint
 
     with comm.together():
         check_operator(args.operator)
@@ -128,7 +128,7 @@ def _block(problem: Any, part: slice) -> Any:
 
 
 def _plan(args: argparse.Namespace, rate: float, comm: Any, say: Any) -> None:
-    from landscape.progress import duration
+    from landscape.distributed.progress import duration
 
     checkpoints, probes, iterations = args.plan
     products = checkpoints * probes * iterations

@@ -26,7 +26,7 @@ from landscape.errors import ProblemError
 from . import _common, _smaller
 
 if TYPE_CHECKING:
-    from landscape.cell_exploration import Cells, Found, Hardware
+    from landscape.learning.cell_exploration import Cells, Found, Hardware
     from landscape.records import Front
 
 OPERATIONS = "skip,maxpool,conv1,conv3,conv5"
@@ -54,9 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from landscape.cell_exploration import Cells, Hardware, record
+    from landscape.distributed.parallel import world
     from landscape.evidence import command, commit, now
-    from landscape.parallel import world
+    from landscape.learning.cell_exploration import Cells, Hardware, record
 
     if world().rank:
         return 0  # one process explores
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _explore(args: argparse.Namespace, cells: Cells, hardware: Hardware) -> list[Found]:
-    from landscape.cell_exploration import explore, judge, random_like
+    from landscape.learning.cell_exploration import explore, judge, random_like
 
     found = []
     for power in args.power:
@@ -97,9 +97,9 @@ def _told(one: Found) -> Found:
 
 
 def _write(out: Path, cells: Cells, found: list[Found], front: Front) -> None:
-    from landscape.cell_costs import factors
-    from landscape.cell_exploration import PROBLEM, TRAINING
     from landscape.evidence import command, commit, now, versions
+    from landscape.learning.cell_exploration import PROBLEM, TRAINING
+    from landscape.networks.cell_costs import factors
     from landscape.records import RunInfo
     from landscape.stores.files import to_json, write_text
 

@@ -52,10 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape.parallel import world
-    from landscape.progress import Progress
+    from landscape.distributed.parallel import world
+    from landscape.distributed.progress import Progress
+    from landscape.distributed.tasks import Tasks
     from landscape.records import check_key
-    from landscape.tasks import Tasks
 
     comm = world()
     with comm.together():
@@ -87,8 +87,8 @@ def _members(args: argparse.Namespace) -> tuple[list[Member], Any]:
     """The runs, seeds outside so that every optimizer has some early; each optimizer is tried on the problem first."""
     import torch
 
-    from landscape.loading import build_problem
-    from landscape.training import make_optimizer
+    from landscape.learning.training import make_optimizer
+    from landscape.loss.loading import build_problem
 
     chosen = _comparison.optimizers(args.optimizers)
     torch.manual_seed(0)
@@ -154,7 +154,7 @@ def _analyse(args: argparse.Namespace, member: Member, problem: Any, group: Any)
 
 
 def _steps(run: Any, which: str) -> list[int]:
-    from landscape.checkpoints import of_run
+    from landscape.loss.checkpoints import of_run
 
     return [] if which == "none" else [checkpoint.step for checkpoint in of_run(run, which)]
 
@@ -165,8 +165,8 @@ def _listed(steps: list[int]) -> str:
 
 def _has_metric(run: Any, step: int, problem: Any) -> bool:
     """Whether the checkpoint holds a diagonal metric of its optimizer."""
-    from landscape.checkpoints import Checkpoint
-    from landscape.curvature import check_checkpoint
+    from landscape.engine.curvature import check_checkpoint
+    from landscape.loss.checkpoints import Checkpoint
 
     try:
         Checkpoint(run, step).fit(problem)

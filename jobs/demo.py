@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape.progress import duration
+    from landscape.distributed.progress import duration
 
     started = time.monotonic()
     commands = _commands(args.store, args.ranks)

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 from . import _common, _smaller
 
 if TYPE_CHECKING:
-    from landscape.derivation import Derived
-    from landscape.problem import Problem
+    from landscape.loss.problem import Problem
+    from landscape.networks.derivation import Derived
     from landscape.records import Architecture
     from landscape.stores.run_directory import Run
 
@@ -42,11 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape.checkpoints import of_run
-    from landscape.derivation import architecture
+    from landscape.distributed.parallel import world
     from landscape.evidence import command, commit, now
-    from landscape.loading import build_problem
-    from landscape.parallel import world
+    from landscape.loss.checkpoints import of_run
+    from landscape.loss.loading import build_problem
+    from landscape.networks.derivation import architecture
     from landscape.stores.run_directory import Run
 
     if world().rank:
@@ -73,9 +73,9 @@ def run(args: argparse.Namespace) -> int:
 
 def build(run: str, threshold: float = 1e-5, step: int | None = None, one_per_edge: bool = False) -> Problem:
     """The network derived from a search at a checkpoint (the last one by default), with the weights it had there."""
-    from landscape.checkpoints import of_run
-    from landscape.derivation import architecture
-    from landscape.loading import build_problem
+    from landscape.loss.checkpoints import of_run
+    from landscape.loss.loading import build_problem
+    from landscape.networks.derivation import architecture
     from landscape.stores.run_directory import Run
 
     source = Run(run)
@@ -86,8 +86,8 @@ def build(run: str, threshold: float = 1e-5, step: int | None = None, one_per_ed
 
 
 def _derive(source: Run, problem: Problem, record: Architecture) -> Derived:
-    from landscape.derivation import derive
-    from landscape.loading import build_problem
+    from landscape.loss.loading import build_problem
+    from landscape.networks.derivation import derive
 
     def again(changed: Mapping[str, Any]) -> Problem:
         return build_problem(source.info.problem, {**source.info.problem_settings, **changed})

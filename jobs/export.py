@@ -117,7 +117,7 @@ def _followed(store: Any, keys: list[str]) -> list[Object]:
     """One object an operator: the eigenvalue branches of all its checkpoints."""
     import numpy as np
 
-    from landscape.following import followed
+    from landscape.readings.following import followed
 
     objects = []
     for operator in dict.fromkeys(store.meta(key)["operator"] for key in keys):
@@ -139,7 +139,7 @@ def _followed(store: Any, keys: list[str]) -> list[Object]:
 
 
 def _halves(record: Any) -> Object:
-    from landscape.sampling import sampling
+    from landscape.readings.sampling import sampling
 
     found = sampling(record)
     return {"step": record.step, "operator": record.operator, "size": record.size, **record.arrays(),

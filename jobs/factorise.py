@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from . import _common, _smaller
 
 if TYPE_CHECKING:
-    from landscape.factored import Factorised
-    from landscape.problem import Problem
+    from landscape.loss.problem import Problem
+    from landscape.networks.factored import Factorised
     from landscape.stores.run_directory import Run
 
 TAU = 1e-5  # above the rounding of float32, below what a weight is worth
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape.parallel import world
+    from landscape.distributed.parallel import world
 
     if world().rank:
         return 0  # one process factorises
@@ -58,7 +58,7 @@ def build(run: str, tau: float = TAU, step: int | None = None) -> Problem:
 
 
 def _factorise(source: Run, step: int | None, tau: float) -> Factorised:
-    from landscape.factored import factorise
+    from landscape.networks.factored import factorise
 
     return factorise(_smaller.problem_at(source, step), tau)
 

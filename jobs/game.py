@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape.parallel import world
+    from landscape.distributed.parallel import world
 
     comm = world()
     store, checkpoints, game, decided = _opened(args, comm)
@@ -68,8 +68,8 @@ def _key(step: int) -> str:
 
 
 def _opened(args: argparse.Namespace, comm: Any) -> tuple[Any, list[Any], Any, dict[str, Any]]:
-    from landscape.checkpoints import of_run
-    from landscape.game import Game
+    from landscape.games.game import Game
+    from landscape.loss.checkpoints import of_run
     from landscape.stores.run_directory import Run
 
     with comm.together():
@@ -79,7 +79,7 @@ def _opened(args: argparse.Namespace, comm: Any) -> tuple[Any, list[Any], Any, d
     if not isinstance(problem, Game):
         raise _common.everywhere(UsageError(
             f"'{store.root}' was trained on '{decided['problem']}', which is no game: its build must return a "
-            "landscape.game.Game, as ring_gan's does"
+            "landscape.games.game.Game, as ring_gan's does"
         ))  # fmt: skip
     if problem.block:
         raise _common.everywhere(UsageError("the Jacobian is of all players: leave --problem-set player=... out"))
@@ -91,9 +91,9 @@ def _opened(args: argparse.Namespace, comm: Any) -> tuple[Any, list[Any], Any, d
 def _compute(
     args: argparse.Namespace, store: Any, game: Any, missing: list[Any], total: int, decided: dict[str, Any], comm: Any
 ) -> None:
+    from landscape.distributed.progress import Progress
     from landscape.evidence import evidence
-    from landscape.progress import Progress
-    from landscape.standing import standings
+    from landscape.games.standing import standings
 
     done = total - len(missing)
     progress = Progress("game", total, comm, unit="checkpoints", run=store, skipped=done)
@@ -147,7 +147,7 @@ def _leads(store: Any, found: Sequence[Any]) -> list[str]:
     """What became of the modes, and whether a player's sharpness leads them, by the spectra of his block."""
     import numpy as np
 
-    from landscape.history import MODES, history, leading
+    from landscape.readings.history import MODES, history, leading
     from landscape.records import eigenpairs_key
 
     past = history(found, {})

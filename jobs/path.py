@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--points", type=_common.positive, default=21, help="points from A to B (default: 21)")
     parser.add_argument("--step-a", type=_common.natural, help="checkpoint of A (default: the last one)")
     parser.add_argument("--step-b", type=_common.natural, help="checkpoint of B (default: the last one)")
-    parser.add_argument("--kind", default="linear", choices=plugins.names("landscape.curves"),
-                        help="of curve, a file of landscape/curves/ (default: linear)")  # fmt: skip
+    parser.add_argument("--kind", default="linear", choices=plugins.names("landscape.geometry.curves"),
+                        help="of curve, a file of landscape/geometry/curves/ (default: linear)")  # fmt: skip
     parser.add_argument("--align", action="store_true", help="permute the units of B onto those of A first")
     parser.add_argument("--align-seeds", type=_common.positive, default=5, help="descents tried (default: 5)")
     parser.add_argument("--spectrum", action="store_true", help="also the density and eigenvalues at every point")
@@ -44,11 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape.checkpoints import of_run
-    from landscape.curve import kind_module
-    from landscape.parallel import world
-    from landscape.path import compare_models
-    from landscape.progress import Progress
+    from landscape.distributed.parallel import world
+    from landscape.distributed.progress import Progress
+    from landscape.geometry.curve import kind_module
+    from landscape.geometry.path import compare_models
+    from landscape.loss.checkpoints import of_run
     from landscape.records import path_key
     from landscape.stores.run_directory import Run
 
@@ -117,7 +117,7 @@ class _Job:
     trained_by: dict[str, Any]
 
     def compute(self, key: str, curved: bool) -> None:
-        from landscape.curve import straight
+        from landscape.geometry.curve import straight
 
         with self.comm.together():
             self.ends[0].load_into(self.problem)
@@ -140,7 +140,7 @@ class _Job:
 
     def aligned(self, state_a: Any, state_b: Any) -> tuple[Any, dict[str, Any]]:
         """B's state with its units in the order of A's, and what that did; worked out on rank 0."""
-        from landscape.progress import Progress
+        from landscape.distributed.progress import Progress
 
         with self.comm.together():
             found = None
@@ -156,10 +156,10 @@ class _Job:
         """The curve asked for between the ends of a line: from its record, its last state, or from scratch."""
         import torch
 
-        from landscape.curve import Curve
-        from landscape.curve_training import train_curve
+        from landscape.distributed.progress import Progress
         from landscape.evidence import evidence
-        from landscape.progress import Progress
+        from landscape.geometry.curve import Curve
+        from landscape.geometry.curve_training import train_curve
         from landscape.records import Curve as CurveRecord
         from landscape.records import curve_key
 
@@ -197,10 +197,10 @@ class _Job:
     def measure(self, key: str, curve: Any, beside: dict[str, Any], meta: dict[str, Any]) -> None:
         import numpy as np
 
+        from landscape.distributed.progress import Progress
+        from landscape.engine.spectrum import spectrum_at
         from landscape.evidence import evidence
-        from landscape.path import follow
-        from landscape.progress import Progress
-        from landscape.spectrum import spectrum_at
+        from landscape.geometry.path import follow
 
         args, comm = self.args, self.comm
         parts = _common.Parts(self.store, key, self.decided)

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from . import _common, _smaller
 
 if TYPE_CHECKING:
-    from landscape.problem import Problem
-    from landscape.pruning import Pruned
+    from landscape.loss.problem import Problem
+    from landscape.networks.pruning import Pruned
     from landscape.stores.run_directory import Run
 
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape.parallel import world
+    from landscape.distributed.parallel import world
 
     if world().rank:
         return 0  # one process prunes
@@ -57,7 +57,7 @@ def build(run: str, threshold: float = 1e-4, step: int | None = None) -> Problem
 
 
 def _prune(source: Run, step: int | None, threshold: float) -> Pruned:
-    from landscape.pruning import prune
+    from landscape.networks.pruning import prune
 
     return prune(_smaller.problem_at(source, step), threshold)
 

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, comm: Any = None) -> int:
     """Compute with the ranks of `comm` (all ranks of the job)."""
-    from landscape.parallel import world
+    from landscape.distributed.parallel import world
 
     comm = comm or world()
     store, checkpoints = _common.open_checkpoints(args, comm)
@@ -82,7 +82,7 @@ def _blocks(args: argparse.Namespace, problem: Any) -> list[Any]:
 
 
 def _name(args: argparse.Namespace, problem: Any) -> str:
-    from landscape.combination import named
+    from landscape.engine.combination import named
 
     return named(args.operator, problem.block)
 
@@ -121,8 +121,8 @@ def _compute(
     args: argparse.Namespace, store: Any, comm: Any, work: Work, total: int, decided: dict[str, Any]
 ) -> list[str]:  # fmt: skip
     """Spectra of all checkpoints that lack them; returns why some were refused."""
-    from landscape.progress import Progress
-    from landscape.tasks import Tasks
+    from landscape.distributed.progress import Progress
+    from landscape.distributed.tasks import Tasks
 
     done = total - sum(len(missing) for _, missing in work)
     progress = Progress("spectrum", total, comm, unit="checkpoints", run=store, skipped=done)
@@ -169,8 +169,8 @@ class _Job:
 
     def records(self, work: Work) -> Iterator[Records]:
         """The records of each checkpoint, the one to be written last at the end, with what the group sent for it."""
-        from landscape.checks import told
-        from landscape.spectrum import eigenpairs, spectra
+        from landscape.engine.checks import told
+        from landscape.engine.spectrum import eigenpairs, spectra
 
         free = self.plan.memory - self.plan.basis_bytes - self.plan.other_bytes
         turns = self.plan.rounds
@@ -205,7 +205,7 @@ class _Job:
     def _keeper(self, problem: Any) -> Callable[[int], Any]:
         """What saves the state inside a checkpoint, by its step."""
         from landscape.cli import deferring
-        from landscape.saving import Keeper
+        from landscape.engine.saving import Keeper
         from landscape.stores.states import States
 
         def keeper(step: int) -> Keeper:
@@ -217,7 +217,7 @@ class _Job:
 
 def _keep(store: Any, made: Records, args: argparse.Namespace, numbers: dict[str, Any], ranks: int) -> None:
     from landscape.evidence import evidence
-    from landscape.stability import threshold
+    from landscape.readings.stability import threshold
 
     pairs, *others = made
     if args.no_vectors:
@@ -237,7 +237,7 @@ def _ready(
     Raises:
         ProblemError: none of the `asked` ones does.
     """
-    from landscape.curvature import check_checkpoint
+    from landscape.engine.curvature import check_checkpoint
 
     ready: list[Any] = []
     reasons: list[str] = []
@@ -258,8 +258,8 @@ def _ready(
 
 
 def _summary(store: Any, operator: str, steps: Sequence[int]) -> str:
+    from landscape.readings.smoothing import automatic
     from landscape.records import eigenpairs_key, spectrum_key
-    from landscape.smoothing import automatic
 
     found = [s for s in steps if store.has(eigenpairs_key(operator, s))]
     tops = [(s, store.read(eigenpairs_key(operator, s)).values) for s in dict.fromkeys(found[:1] + found[-1:])]
@@ -273,7 +273,7 @@ def _summary(store: Any, operator: str, steps: Sequence[int]) -> str:
 
 def _doubts(store: Any, operator: str, steps: Sequence[int]) -> str:
     """What the eigenpairs of the last step lack, and at how many steps any lack something."""
-    from landscape.completeness import doubts
+    from landscape.readings.completeness import doubts
     from landscape.records import eigenpairs_key
 
     told = {step: text for step in steps if (text := doubts(store.read(eigenpairs_key(operator, step))))}
@@ -283,7 +283,7 @@ def _doubts(store: Any, operator: str, steps: Sequence[int]) -> str:
 
 def _bounds(store: Any, operator: str, step: int) -> str:
     """Trace and signs at the last step, each with its 95 % interval."""
-    from landscape import bounds
+    from landscape.readings import bounds
     from landscape.records import spectrum_key
 
     if not store.has(spectrum_key(operator, step)):

@@ -43,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, comm: Any = None) -> int:
     """Compute with the ranks of `comm` (all ranks of the job)."""
-    from landscape.checkpoints import of_run
-    from landscape.parallel import world
+    from landscape.distributed.parallel import world
+    from landscape.loss.checkpoints import of_run
 
     comm = comm or world()
     store, checkpoints = _common.open_checkpoints(args, comm)
@@ -67,10 +67,10 @@ def run(args: argparse.Namespace, comm: Any = None) -> int:
 def _structures(
     args: argparse.Namespace, store: Any, comm: Any, problem: Any, checkpoints: list[Any], decided: dict[str, Any]
 ) -> None:
-    from landscape.parallel import Comm
-    from landscape.progress import Progress
+    from landscape.distributed.parallel import Comm
+    from landscape.distributed.progress import Progress
+    from landscape.networks.symmetries import symmetries_of
     from landscape.records import structure_key
-    from landscape.symmetries import symmetries_of
 
     chosen = {k: decided[k] for k in ("problem", "problem_settings")}
     chosen |= {"tolerance": args.tolerance, "threshold": args.threshold}
@@ -107,7 +107,7 @@ def _one(
     import dataclasses
 
     from landscape.evidence import evidence
-    from landscape.structure import structure
+    from landscape.networks.structure import structure
 
     found = structure(
         problem, checkpoint.step, checkpoint.state(), checkpoint.optimizer_state(), tolerance=args.tolerance,
@@ -136,8 +136,8 @@ def _scale_space(args: argparse.Namespace, store: Any, comm: Any, checkpoints: l
     import dataclasses
 
     from landscape.evidence import evidence
+    from landscape.networks.scale_space import scale_space
     from landscape.records import scale_space_key
-    from landscape.scale_space import scale_space
 
     decided = {"checkpoints": [c.step for c in checkpoints]}
     with comm.together():
@@ -154,8 +154,8 @@ def _scale_space(args: argparse.Namespace, store: Any, comm: Any, checkpoints: l
 def _saliency(
     args: argparse.Namespace, store: Any, comm: Any, problem: Any, checkpoint: Any, decided: dict[str, Any]
 ) -> None:
-    from landscape.curvature import operator_at
-    from landscape.progress import Progress
+    from landscape.distributed.progress import Progress
+    from landscape.engine.curvature import operator_at
     from landscape.records import saliency_key
 
     key = saliency_key(args.operator, checkpoint.step)
@@ -197,7 +197,7 @@ def _pieces(
     """Per block of probes: sums and sums of squares side by side, this rank's rows (part, 2)."""
     import torch
 
-    from landscape import diagonal
+    from landscape.engine import diagonal
 
     if exact:
         for rows in diagonal.exact(curvature.matvec, theta, blocks, curvature.part):
@@ -223,10 +223,10 @@ def _write(
     import numpy as np
     import torch
 
-    from landscape.diagonal import estimate
+    from landscape.engine.diagonal import estimate
     from landscape.evidence import evidence
+    from landscape.networks.structure import layers_of, pruned_weights
     from landscape.records import Saliency
-    from landscape.structure import layers_of, pruned_weights
 
     total, square = torch.as_tensor(sums).T
     values, errors = estimate(total, square, probes) if probes else (total, torch.zeros_like(total))

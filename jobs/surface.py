@@ -51,9 +51,9 @@ def _share(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape.checkpoints import of_run
-    from landscape.parallel import world
-    from landscape.progress import Progress
+    from landscape.distributed.parallel import world
+    from landscape.distributed.progress import Progress
+    from landscape.loss.checkpoints import of_run
     from landscape.records import surface_key
     from landscape.stores.run_directory import Run
 
@@ -91,7 +91,7 @@ def _unfinished(store: Any, key: str) -> bool:
 
 
 def _origin(args: argparse.Namespace, store: Any, checkpoints: list[Any], usable: list[Any]) -> Any:
-    from landscape.checkpoints import Checkpoint
+    from landscape.loss.checkpoints import Checkpoint
 
     if args.step is None:
         if not usable:
@@ -105,9 +105,9 @@ def _origin(args: argparse.Namespace, store: Any, checkpoints: list[Any], usable
 
 
 def _compute(request: _planes.Request, comm: Any, key: str, decided: Any, told: dict[str, str]) -> None:
+    from landscape.distributed.progress import Progress
     from landscape.evidence import evidence
-    from landscape.progress import Progress
-    from landscape.surface import grid, surface
+    from landscape.geometry.surface import grid, surface
 
     args, store, problem = request.args, request.store, request.problem
     with comm.together():
@@ -144,7 +144,7 @@ def _path(request: _planes.Request, plane: Any, comm: Any) -> Any:
     """(u, v) of all that the grid should hold: the checkpoints of the run, those of the others, three minima."""
     import numpy as np
 
-    from landscape.trajectory import coordinates
+    from landscape.geometry.trajectory import coordinates
 
     checkpoints = [*request.usable, *(c for _name, found in request.others for c in found)]
     corners = plane.info.get("corners")
@@ -155,7 +155,7 @@ def _path(request: _planes.Request, plane: Any, comm: Any) -> Any:
 
 def _add_model(store: Any, key: str, problem: Any, origin: Any, comm: Any) -> None:
     """Put the derivatives at the origin beside a surface that lacks them, such as one of an older version."""
-    from landscape.derivatives import with_derivatives
+    from landscape.geometry.derivatives import with_derivatives
 
     with comm.together():
         missing = comm.rank == 0 and "quadratic" not in store.meta(key)["meta"]
@@ -197,8 +197,8 @@ def _summary(store: Any, key: str) -> str:
 
 def _readings(record: Any) -> list[str]:
     """Where the quadratic model holds, and what minima and passes the grid shows."""
-    from landscape.quadratic import Quadratic, agreement
-    from landscape.topology import topology
+    from landscape.readings.quadratic import Quadratic, agreement
+    from landscape.readings.topology import topology
 
     model, reason = Quadratic.of(record), record.meta["quadratic"].get("reason")
     if model is None:

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 from . import _common, _smaller
 
 if TYPE_CHECKING:
-    from landscape.problem import Problem
+    from landscape.loss.problem import Problem
+    from landscape.networks.tickets import Masks
     from landscape.stores.run_directory import Run
-    from landscape.tickets import Masks
 
 BY = ("support", "magnitude", "random")
 
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape.parallel import world
+    from landscape.distributed.parallel import world
 
     if world().rank:
         return 0  # there is nothing to share
@@ -69,11 +69,11 @@ def build(run: str, step: int | None = None, by: str = "support", ranked: str | 
         ranked: for by=magnitude, the run whose last weights are ranked (default: those of the checkpoint).
         seed: of a random mask.
     """
-    from landscape.checkpoints import of_run
     from landscape.errors import ProblemError
-    from landscape.loading import build_problem
+    from landscape.loss.checkpoints import of_run
+    from landscape.loss.loading import build_problem
+    from landscape.networks.tickets import masked
     from landscape.stores.run_directory import Run
-    from landscape.tickets import masked
 
     source = Run(run)
     first = of_run(source, "first")[0]
@@ -84,10 +84,10 @@ def build(run: str, step: int | None = None, by: str = "support", ranked: str | 
 
 
 def _masks(source: Run, step: int | None, by: str, ranked: str | None, seed: int) -> Masks:
-    from landscape.checkpoints import of_run
     from landscape.errors import UsageError
+    from landscape.loss.checkpoints import of_run
+    from landscape.networks.tickets import by_lot, largest, structured, support
     from landscape.stores.run_directory import Run
-    from landscape.tickets import by_lot, largest, structured, support
 
     if by not in BY:
         raise UsageError(f"by must be one of {', '.join(BY)}, got '{by}'")
@@ -103,9 +103,9 @@ def _masks(source: Run, step: int | None, by: str, ranked: str | None, seed: int
 
 def _told(source: Run, step: int, settings: dict[str, Any]) -> str:
     """What a checkpoint's mask keeps, and the accuracy of its weights and of those within the mask."""
-    from landscape.checkpoints import of_run
-    from landscape.loading import build_problem
-    from landscape.tickets import share, zeroed
+    from landscape.loss.checkpoints import of_run
+    from landscape.loss.loading import build_problem
+    from landscape.networks.tickets import share, zeroed
 
     (checkpoint,) = of_run(source, str(step))
     if step == 0 and not checkpoint.optimizer_state():

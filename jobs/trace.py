@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape.parallel import world
-    from landscape.progress import Progress
+    from landscape.distributed.parallel import world
+    from landscape.distributed.progress import Progress
 
     comm = world()
     store, checkpoints = _common.open_checkpoints(args, comm)
@@ -52,9 +52,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _trace(args: argparse.Namespace, problem: Any, comm: Any, checkpoint: Any, products: Any) -> Any:
-    from landscape.curvature import operator_at
-    from landscape.probes import probes
-    from landscape.traces import hutchpp
+    from landscape.engine.curvature import operator_at
+    from landscape.engine.traces import hutchpp
+    from landscape.krylov.probes import probes
 
     theta = problem.weights()
     options = {"checkpoint": checkpoint, "seed": args.seed, "products": products}

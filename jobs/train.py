@@ -46,10 +46,10 @@ def run(args: argparse.Namespace, comm: Any = None) -> int:
     """Train on the first rank of `comm` (all ranks of the job)."""
     import torch
 
-    from landscape.loading import build_problem
-    from landscape.parallel import set_threads, world
-    from landscape.progress import Progress
-    from landscape.training import MiniBatches, make_optimizer
+    from landscape.distributed.parallel import set_threads, world
+    from landscape.distributed.progress import Progress
+    from landscape.learning.training import MiniBatches, make_optimizer
+    from landscape.loss.loading import build_problem
 
     comm = comm or world()
     if comm.rank:
@@ -70,8 +70,8 @@ def _recorder(
     args: argparse.Namespace, problem: Any, optimizer: Any, problem_settings: dict[str, Any], batch_size: int
 ) -> Any:
     from landscape.evidence import check_settings
-    from landscape.fingerprint import fingerprint
-    from landscape.recorder import Recorder, hyperparameters
+    from landscape.learning.recorder import Recorder, hyperparameters
+    from landscape.loss.fingerprint import fingerprint
     from landscape.stores.run_directory import Run
 
     decided = {"problem": args.problem, "problem settings": problem_settings, "data": fingerprint(problem),
@@ -93,8 +93,8 @@ def _comparison(args: argparse.Namespace) -> dict[str, Any]:
 
 def _train(args: argparse.Namespace, problem: Any, optimizer: Any, recorder: Any, batches: Any, comm: Any) -> int:
     from landscape.cli import deferring
-    from landscape.progress import Progress
-    from landscape.training import Norms, evaluation, train_step
+    from landscape.distributed.progress import Progress
+    from landscape.learning.training import Norms, evaluation, train_step
 
     begun = recorder.steps
     if begun >= args.steps:

@@ -31,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape.checkpoints import of_run
-    from landscape.parallel import world
-    from landscape.progress import Progress
+    from landscape.distributed.parallel import world
+    from landscape.distributed.progress import Progress
+    from landscape.loss.checkpoints import of_run
     from landscape.stores.run_directory import Run
 
     comm = world()
@@ -62,7 +62,7 @@ def _guests(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UsageError: two runs of one name, which would overwrite each other.
     """
-    from landscape.checkpoints import of_run
+    from landscape.loss.checkpoints import of_run
     from landscape.stores.run_directory import Run
 
     found: dict[str, Any] = {}
@@ -111,12 +111,12 @@ def _one(
     decided: dict[str, Any],
 ) -> None:  # fmt: skip
     """The record of one run on one plane; `place` is (plane, step of its origin, name of another run or '')."""
-    from landscape.checkpoints import Checkpoint
-    from landscape.directions import from_surface
+    from landscape.distributed.progress import Progress
     from landscape.evidence import evidence
-    from landscape.progress import Progress
+    from landscape.geometry.directions import from_surface
+    from landscape.geometry.trajectory import trajectory
+    from landscape.loss.checkpoints import Checkpoint
     from landscape.records import guest_key, surface_key, trajectory_key
-    from landscape.trajectory import trajectory
 
     plane_name, step, guest = place
     key = guest_key(plane_name, step, guest) if guest else trajectory_key(plane_name, step)
@@ -153,7 +153,7 @@ def _of_guest(record: Any, run: str) -> Any:
 def _summary(store: Any, record: Any) -> str:
     import numpy as np
 
-    from landscape import shares
+    from landscape.readings import shares
 
     share, gradient = record.meta.get("in_plane_share"), shares.gradient_share(record)
     held = "" if share is None else f", {100 * share:.3g} % of it in the plane"

@@ -74,7 +74,7 @@ def size(text: str) -> tuple[int, int]:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape.parallel import world
+    from landscape.distributed.parallel import world
 
     return render(args) if world().rank == 0 else 0
 
@@ -82,9 +82,9 @@ def run(args: argparse.Namespace) -> int:
 def render(args: argparse.Namespace) -> int:
     import time
 
-    from landscape import video
-    from landscape.parallel import Comm
-    from landscape.progress import Progress
+    from landscape.distributed.parallel import Comm
+    from landscape.distributed.progress import Progress
+    from landscape.pictures import video
     from landscape.stores.run_directory import Run
 
     frames, _ = video.frame_count(args.out, args.fps, args.seconds)  # a wrong extension is said before all reading
@@ -119,8 +119,8 @@ def _scene(args: argparse.Namespace) -> tuple[str, Any, str]:
     Raises:
         UsageError: options that do not go together.
     """
-    from landscape import paper, video
-    from landscape.smoothing import Width
+    from landscape.pictures import paper, video
+    from landscape.readings.smoothing import Width
     from landscape.stores.run_directory import Run
 
     runs = [Run(path) for path in args.runs]

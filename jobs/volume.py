@@ -32,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from landscape.checkpoints import of_run
-    from landscape.parallel import world
-    from landscape.progress import Progress
+    from landscape.distributed.parallel import world
+    from landscape.distributed.progress import Progress
+    from landscape.loss.checkpoints import of_run
     from landscape.records import volume_key
     from landscape.stores.run_directory import Run
 
@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _space(args: argparse.Namespace, store: Any, problem: Any, usable: list[Any], origin: Any) -> Any:
-    from landscape import space
-    from landscape.directions import Vectors
+    from landscape.geometry import space
+    from landscape.geometry.directions import Vectors
     from landscape.records import eigenpairs_key
 
     if args.plane == "pca":
@@ -89,10 +89,10 @@ def _compute(
     args: argparse.Namespace, store: Any, problem: Any, comm: Any, usable: list[Any], origin: Any, decided: Any,
     told: dict[str, str],
 ) -> None:  # fmt: skip
+    from landscape.distributed.progress import Progress
     from landscape.evidence import evidence
-    from landscape.progress import Progress
+    from landscape.geometry.volume import coordinates, volume
     from landscape.records import volume_key
-    from landscape.volume import coordinates, volume
 
     with comm.together():
         origin.load_into(problem)
@@ -123,7 +123,7 @@ def _axes(args: argparse.Namespace, space: Any, path: Any) -> Any:
     import numpy as np
 
     from landscape.errors import UsageError
-    from landscape.volume import axes
+    from landscape.geometry.volume import axes
 
     if args.half_width is None:
         return axes(space, path, args.points, args.margin)

@@ -12,9 +12,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Problem": "problem",
-    "Recorder": "recorder",
-    "spectra": "spectrum",
+    "Problem": "loss.problem",
+    "Game": "games.game",
+    "Recorder": "learning.recorder",
+    "spectra": "engine.spectrum",
     "Run": "stores.run_directory",
     "runs": "stores.run_directory",
 }

@@ -259,7 +259,7 @@ def _rank() -> int:
 
 def _alone() -> bool:
     """Whether no other rank can be waiting for this one: MPI was not started, or has one rank."""
-    parallel = sys.modules.get("landscape.parallel")
+    parallel = sys.modules.get("landscape.distributed.parallel")
     world = getattr(parallel, "_world", None)
     return world is None or world.size == 1
 
@@ -268,7 +268,7 @@ def _complete() -> None:
     """Say in the file that the launcher named, if any, that every rank has come to a good end: exit codes may lie."""
     file = os.environ.get(COMPLETE)
     if not _alone():
-        sys.modules["landscape.parallel"].world().barrier()
+        sys.modules["landscape.distributed.parallel"].world().barrier()
     if file and _rank() == 0:
         Path(file).touch()
 
@@ -278,4 +278,4 @@ def _abort(code: int) -> None:
     time.sleep(0.2)  # the launcher must have passed it on before it clears up
     sys.stdout.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    sys.modules["landscape.parallel"].world().abort(code)
+    sys.modules["landscape.distributed.parallel"].world().abort(code)

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from landscape import launch
-from landscape.curvature import operator_at
-from landscape.parallel import Comm
-from landscape.problem import Problem
+from landscape.distributed.parallel import Comm
+from landscape.engine.curvature import operator_at
+from landscape.loss.problem import Problem
 
 PROGRAMS = Path(__file__).parent / "programs"
 

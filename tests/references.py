@@ -17,10 +17,10 @@ from small_problems import quadratic, symmetric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from landscape.curvature import operator_at
+from landscape.distributed.parallel import Comm
+from landscape.engine.curvature import operator_at
+from landscape.loss.problem import Problem
 from landscape.operators.fisher import draw, uniform
-from landscape.parallel import Comm
-from landscape.problem import Problem
 
 SAMPLES, BATCH = 21, 8
 SUM = "hessian - 0.5*gauss_newton"

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from landscape.game import Game
-from landscape.loading import build_problem
+from landscape.games.game import Game
+from landscape.loss.loading import build_problem
 
 
 class Pair(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from landscape.problem import Problem
+from landscape.loss.problem import Problem
 
 
 class Weights(nn.Module):

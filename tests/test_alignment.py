@@ -10,14 +10,14 @@ import torch
 from small_problems import convolutional, digits, train, two_minima
 from torch import Tensor, nn
 
-from landscape.alignment import align, check_preserved
-from landscape.axes import Factor, fresh, length, reshape, resolve, unify
-from landscape.curve import straight
+from landscape.distributed.parallel import Comm
 from landscape.errors import ProblemError
-from landscape.parallel import Comm
-from landscape.path import follow
-from landscape.problem import Problem
-from landscape.symmetries import Symmetries, symmetries_of
+from landscape.geometry.curve import straight
+from landscape.geometry.path import follow
+from landscape.loss.problem import Problem
+from landscape.networks.alignment import align, check_preserved
+from landscape.networks.axes import Factor, fresh, length, reshape, resolve, unify
+from landscape.networks.symmetries import Symmetries, symmetries_of
 
 
 class Residual(nn.Module):

@@ -237,7 +237,7 @@ def test_3_no_order_is_claimed_where_checkpoints_are_too_sparse(open_page: Any) 
 
 
 def test_7_outliers_are_counted_beside_the_number_of_classes(open_page: Any) -> None:
-    from landscape.outliers import outliers
+    from landscape.readings.outliers import outliers
 
     page = open_page("/run/gd/spectrum?view=outliers&step=10", 2)
     found = outliers(values(10))

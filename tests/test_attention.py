@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from landscape.attention import Attention
-from landscape.fitting import fitted
 from landscape.groupings._base import group_norms, parts_of
-from landscape.problem import Problem
+from landscape.learning.training import MiniBatches, make_optimizer, train_step
+from landscape.loss.attention import Attention
+from landscape.loss.fitting import fitted
+from landscape.loss.problem import Problem
+from landscape.networks.pruning import prune
 from landscape.problems.gpt import GPT, Block, next_token_loss
-from landscape.pruning import prune
-from landscape.training import MiniBatches, make_optimizer, train_step
 
 WIDTH, HEADS, SIZE = 12, 3, 4
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from landscape import cli
-from landscape.checkpoints import Checkpoint, write_tensors
 from landscape.errors import ENVIRONMENT, MODEL_OR_DATA, USAGE
+from landscape.loss.checkpoints import Checkpoint, write_tensors
 from landscape.stores.run_directory import Run
 
 FRESH = ("--steps", 5, "--checkpoint-every", 5)

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from landscape import cli
-from landscape.curvature import operator_at
+from landscape.distributed.parallel import Comm
+from landscape.engine.curvature import operator_at
 from landscape.errors import ProblemError
-from landscape.parallel import Comm
-from landscape.problem import Problem
-from landscape.training import MiniBatches, make_optimizer, train_step
+from landscape.learning.training import MiniBatches, make_optimizer, train_step
+from landscape.loss.problem import Problem
 
 VOCABULARY = 11
 Batches = list[dict[str, Tensor]]

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from landscape import cli, parallel, plugins
+from landscape import cli, plugins
+from landscape.distributed import parallel
+from landscape.distributed.parallel import Comm
+from landscape.engine.strategies import STRATEGIES
 from landscape.errors import UsageError
 from landscape.jobs import bench
 from landscape.jobs.benches import _case, _scaling, _spectra, _subjects, _tables, _timing, hvp, peers
-from landscape.parallel import Comm
-from landscape.strategies import STRATEGIES
 
 Records = list[dict[str, Any]]
 SHIPPED = [name for name in hvp.TARGETS if name in plugins.names("landscape.problems")]

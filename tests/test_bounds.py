@@ -9,12 +9,12 @@ import pytest
 import torch
 from exact import mlp_eigenvalues, mlp_problem
 
-from landscape import bounds, quadrature, rules, smoothing
-from landscape.checks import noise_level
+from landscape.distributed.parallel import Comm
+from landscape.engine.checks import noise_level
+from landscape.engine.spectrum import spectrum_at
 from landscape.jobs.benches import _coverage, _spectra
-from landscape.parallel import Comm
-from landscape.probes import probes as probes_named
-from landscape.spectrum import spectrum_at
+from landscape.krylov.probes import probes as probes_named
+from landscape.readings import bounds, quadrature, rules, smoothing
 
 TRUTH = _spectra.synthetic(400)
 

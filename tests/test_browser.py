@@ -17,9 +17,9 @@ import softmax_run
 from browsing import ARGUMENTS, Watch, chromium, damage, make_store, path_record, served
 
 from landscape.app.style import number
-from landscape.following import cosines, follow
-from landscape.quadrature import to_asinh
-from landscape.sampling import standard_error
+from landscape.readings.following import cosines, follow
+from landscape.readings.quadrature import to_asinh
+from landscape.readings.sampling import standard_error
 from landscape.stores.run_directory import Run
 
 sync_api = pytest.importorskip("playwright.sync_api")

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from landscape.cell_costs import Design, Layer, best_design, design_front, designs, factors, layers_of, price
-from landscape.cell_exploration import (
+from landscape.learning.cell_exploration import (
     Cells,
     Found,
     Hardware,
@@ -22,11 +21,12 @@ from landscape.cell_exploration import (
     random_like,
     within_budgets,
 )
-from landscape.coexploration import IDLE, MULTIPLY, READ, dominates
-from landscape.derivation import architecture, derive
-from landscape.loading import build_problem
+from landscape.learning.training import make_optimizer, train_step
+from landscape.loss.loading import build_problem
+from landscape.networks.cell_costs import Design, Layer, best_design, design_front, designs, factors, layers_of, price
+from landscape.networks.coexploration import IDLE, MULTIPLY, READ, dominates
+from landscape.networks.derivation import architecture, derive
 from landscape.regularizers.group import WEIGHTING, make
-from landscape.training import make_optimizer, train_step
 
 SMALL = {"channels": 2, "reduce": 1, "operations": "none,skip,maxpool,conv1,conv3"}
 HARDWARE = Hardware(area=12, most_cycles=900)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from landscape.checkpoints import of_run, read_tensors, read_weights, write_tensors
 from landscape.errors import ProblemError, UsageError
-from landscape.recorder import Recorder
+from landscape.learning.recorder import Recorder
+from landscape.loss.checkpoints import of_run, read_tensors, read_weights, write_tensors
 from landscape.stores.run_directory import Run
 
 

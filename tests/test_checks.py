@@ -14,19 +14,20 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from landscape import cli, plugins, quotients
-from landscape.checks import self_check, told
-from landscape.combination import Operator
-from landscape.curvature import Curvature, operator_at
+from landscape import cli, plugins
+from landscape.distributed.parallel import Comm
+from landscape.engine import quotients
+from landscape.engine.checks import self_check, told
+from landscape.engine.combination import Operator
+from landscape.engine.curvature import Curvature, operator_at
+from landscape.engine.sameness import same_everywhere
+from landscape.engine.spectrum import spectrum_at
 from landscape.errors import ProblemError, UsageError
 from landscape.evidence import check_settings
-from landscape.fingerprint import fingerprint
-from landscape.game import Game
-from landscape.loading import build_problem
-from landscape.parallel import Comm
-from landscape.problem import Problem
-from landscape.sameness import same_everywhere
-from landscape.spectrum import spectrum_at
+from landscape.games.game import Game
+from landscape.loss.fingerprint import fingerprint
+from landscape.loss.loading import build_problem
+from landscape.loss.problem import Problem
 
 COMM = Comm()
 EVERY_OPERATOR = plugins.names("landscape.operators")

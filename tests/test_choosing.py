@@ -10,11 +10,11 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from landscape import plugins
-from landscape.choosing import FEW, TRACING, Choice
-from landscape.parallel import Comm
-from landscape.plans import Wish
-from landscape.problem import Problem
-from landscape.strategies import STRATEGIES, Matrix
+from landscape.distributed.parallel import Comm
+from landscape.engine.choosing import FEW, TRACING, Choice
+from landscape.engine.plans import Wish
+from landscape.engine.strategies import STRATEGIES, Matrix
+from landscape.loss.problem import Problem
 
 PACE = 1e-7  # seconds a FLOP: a gradient takes about a tenth of one
 
@@ -42,7 +42,7 @@ def problem_of(samples: int = 64, batch_size: int = 64) -> Problem:
 
 def chosen(problem: Problem, monkeypatch, *, expected: int = 200, checkpoints: int = 1, memory: float | None = None):
     work = Work()
-    monkeypatch.setattr("landscape.probing.timed", work.timed)
+    monkeypatch.setattr("landscape.engine.probing.timed", work.timed)
     wish = Wish("auto", memory, 4, expected, checkpoints, STRATEGIES)
     matrix = Matrix(plugins.load("landscape.operators", "hessian"), problem)
     choice = Choice(wish, problem, problem.weights(), Comm(), "hessian", matrix)
@@ -79,7 +79,8 @@ def test_a_long_job_may_measure_more_and_trace_within_its_share(monkeypatch):
 
 def test_graphs_that_do_not_fit_are_built_anew_and_cost_more(monkeypatch):
     problem = problem_of(samples=1600, batch_size=64)
-    monkeypatch.setattr("landscape.measuring._resident_peak", lambda: 0.0)  # what graphs hold is counted, not resident
+    # What graphs hold is counted, not what is resident.
+    monkeypatch.setattr("landscape.engine.measuring._resident_peak", lambda: 0.0)
     _, free, _ = chosen(problem, monkeypatch)
     choice, tight, _ = chosen(problem, monkeypatch, memory=4e5)
     assert free.keep
@@ -101,7 +102,7 @@ def test_a_size_is_measured_once(rows, monkeypatch):
 
 
 def test_strategies_are_compared_on_a_quarter_and_that_is_what_is_chosen(monkeypatch):
-    monkeypatch.setattr("landscape.sizing.LONG", 1e-4)
+    monkeypatch.setattr("landscape.engine.sizing.LONG", 1e-4)
     choice, plan, _ = chosen(problem_of(), monkeypatch)
     measured = {row.strategy: row.samples for row in plan.table if row.gradients is not None and row.strategy != "kept"}
     assert measured["batched"] == 16  # of 64

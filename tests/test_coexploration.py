@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from landscape.coexploration import (
+from landscape.errors import UsageError
+from landscape.networks.coexploration import (
     TILES,
     WIDTHS,
     Child,
@@ -20,7 +21,6 @@ from landscape.coexploration import (
     front,
     hardware_front,
 )  # fmt: skip
-from landscape.errors import UsageError
 
 
 def test_the_cost_of_a_pipeline_by_hand() -> None:

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from landscape import cli, comparison
+from landscape import cli
 from landscape.errors import UsageError
 from landscape.jobs import _comparison
+from landscape.readings import comparison
 from landscape.stores.run_directory import Run, runs
 
 MATRIX = [

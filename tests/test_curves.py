@@ -10,16 +10,16 @@ import torch
 from small_problems import Weights, convolutional, digits, quadratic, symmetric, train, two_minima
 
 from landscape import plugins
-from landscape.curve import Curve, kind_module, straight
-from landscape.curve_training import train_curve
+from landscape.distributed.parallel import Comm
 from landscape.errors import UsageError
-from landscape.parallel import Comm
-from landscape.path import follow
-from landscape.problem import Problem
+from landscape.geometry.curve import Curve, kind_module, straight
+from landscape.geometry.curve_training import train_curve
+from landscape.geometry.path import follow
+from landscape.loss.problem import Problem
 
 COMM = Comm()
 T = np.linspace(0, 1, 11)
-KINDS = plugins.names("landscape.curves")
+KINDS = plugins.names("landscape.geometry.curves")
 TRAINED = [kind for kind in KINDS if kind_module(kind).BENDS]
 
 

@@ -13,13 +13,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from landscape import cli, plugins, tickets
-from landscape.checkpoints import Checkpoint
-from landscape.loading import build_problem
+from landscape import cli, plugins
+from landscape.learning.training import MiniBatches, make_optimizer, train_step
+from landscape.loss.checkpoints import Checkpoint
+from landscape.loss.loading import build_problem
+from landscape.networks import tickets
+from landscape.networks.structure import read_out
 from landscape.optimizers.dessilbi import DessiLBI, make
 from landscape.stores.run_directory import Run
-from landscape.structure import read_out
-from landscape.training import MiniBatches, make_optimizer, train_step
 from tests.small_problems import digits
 
 DOUBLE = torch.float64

@@ -10,12 +10,20 @@ from hypothesis import strategies as st
 from small_problems import Weights, convolutional, digits, quadratic, symmetric
 from torch import nn
 
-from landscape.directions import Plane, Vectors, eigen_plane, from_surface, pca_plane, random_plane, random_walk_shares
+from landscape.distributed.parallel import Comm
 from landscape.errors import ProblemError
-from landscape.filters import filter_numbers, normalised_pair
-from landscape.parallel import Comm
-from landscape.problem import Problem
-from landscape.surface import grid, surface
+from landscape.geometry.directions import (
+    Plane,
+    Vectors,
+    eigen_plane,
+    from_surface,
+    pca_plane,
+    random_plane,
+    random_walk_shares,
+)
+from landscape.geometry.surface import grid, surface
+from landscape.loss.problem import Problem
+from landscape.networks.filters import filter_numbers, normalised_pair
 
 
 def path(count: int, size: int, seed: int = 0) -> list[torch.Tensor]:

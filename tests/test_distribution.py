@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
-from landscape import distribution, quadrature
 from landscape.jobs.benches import _spectra
+from landscape.readings import distribution, quadrature
 from landscape.records import Spectrum
 
 TRUTH = _spectra.synthetic(800, few=8)

@@ -13,19 +13,19 @@ from exact import PROGRAMS, digits, mlp_eigenvalues, mlp_problem, mpirun
 from torch import nn
 from torch.nn import functional as F
 
-from landscape.completeness import completeness, doubts
-from landscape.curvature import operator_at
+from landscape.distributed.parallel import Comm
+from landscape.engine.curvature import operator_at
+from landscape.engine.saving import Keeper
+from landscape.engine.spectrum import eigenpairs, eigenpairs_at, spectra, spectrum_at
 from landscape.errors import Stopped, UsageError
-from landscape.extremes import extremes
-from landscape.lanczos import BlockLanczos
-from landscape.parallel import Comm
-from landscape.probes import probe, probes
-from landscape.problem import Problem
+from landscape.krylov.extremes import extremes
+from landscape.krylov.lanczos import BlockLanczos
+from landscape.krylov.probes import probe, probes
+from landscape.loss.problem import Problem
 from landscape.problems import lenet
 from landscape.problems._data import FASHION_MNIST
+from landscape.readings.completeness import completeness, doubts
 from landscape.records import RunInfo
-from landscape.saving import Keeper
-from landscape.spectrum import eigenpairs, eigenpairs_at, spectra, spectrum_at
 from landscape.stores.run_directory import Run
 from landscape.stores.states import States
 

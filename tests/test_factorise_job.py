@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from landscape import lowrank
-from landscape.checkpoints import Checkpoint
 from landscape.cli import main
-from landscape.loading import build_problem
+from landscape.loss.checkpoints import Checkpoint
+from landscape.loss.loading import build_problem
+from landscape.networks import lowrank
 from landscape.stores.run_directory import Run
 
 TRAIN = ["train", "digits_mlp", "--problem-set", "hidden=[16, 12]", "--optimizer", "dlrt", "--set", "tau=0.2", "--set",

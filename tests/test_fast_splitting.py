@@ -14,8 +14,8 @@ from landscape.growing.budget import flops, knapsack, relaxed, select, split_cos
 from landscape.growing.chains import chains_of, hidden_of
 from landscape.growing.extremes import lanczos
 from landscape.growing.rayleigh import SplittingProduct, rayleigh_descent
-from landscape.loading import build_problem
-from landscape.training import MiniBatches, make_optimizer, train_step
+from landscape.learning.training import MiniBatches, make_optimizer, train_step
+from landscape.loss.loading import build_problem
 
 Loss = Callable[[], Tensor]
 

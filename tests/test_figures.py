@@ -23,16 +23,18 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from landscape import cli, drawing, paper, quadrature, records, scales
+from landscape import cli, records
 from landscape.app import router
 from landscape.app.plots import architecture
 from landscape.app.reading import Reader
 from landscape.app.view import Place
 from landscape.errors import ProblemError, UsageError
-from landscape.figures import density, spectrum, structure
-from landscape.figures import path as along
-from landscape.figures import surface as contours
-from landscape.paper import Choice, Plate, Sheet
+from landscape.pictures import drawing, paper, scales
+from landscape.pictures.figures import density, spectrum, structure
+from landscape.pictures.figures import path as along
+from landscape.pictures.figures import surface as contours
+from landscape.pictures.paper import Choice, Plate, Sheet
+from landscape.readings import quadrature
 from landscape.stores.run_directory import Run
 
 Measured = tuple[list[records.Spectrum], list[records.Eigenpairs]]
@@ -149,8 +151,8 @@ def test_figures_do_not_depend_on_the_users_matplotlib_settings(measured: Measur
 
 
 def test_figures_need_neither_torch_nor_pyplot() -> None:
-    code = "import sys, landscape.paper, landscape.video, landscape.vtk; print([m for m in ('torch', 'mpi4py'," \
-           "'dash', 'matplotlib.pyplot') if m in sys.modules])"  # fmt: skip
+    code = "import sys\nfrom landscape.pictures import paper, video, vtk\n" \
+           "print([m for m in ('torch', 'mpi4py', 'dash', 'matplotlib.pyplot') if m in sys.modules])"  # fmt: skip
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

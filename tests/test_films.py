@@ -15,12 +15,13 @@ import pytest
 import softmax_run
 from numpy.typing import NDArray
 
-from landscape import motion, plugins, records, video
+from landscape import plugins, records
 from landscape.errors import ProblemError, UsageError
-from landscape.films import comparison, relief
-from landscape.films import path as along
-from landscape.relief import HEIGHT, Camera, Field, Relief, facing, middle
-from landscape.scales import LossScale
+from landscape.pictures import motion, video
+from landscape.pictures.films import comparison, relief
+from landscape.pictures.films import path as along
+from landscape.pictures.relief import HEIGHT, Camera, Field, Relief, facing, middle
+from landscape.pictures.scales import LossScale
 from landscape.stores.run_directory import Run
 
 job = plugins.load("landscape.jobs", "video")
@@ -235,7 +236,7 @@ def test_a_path_film_is_exact_at_its_points_and_marked_between_them(path: record
 
 
 def video_number(value: float) -> str:
-    from landscape.scales import number
+    from landscape.pictures.scales import number
 
     return number(value)
 

@@ -14,12 +14,12 @@ from landscape.growing.candidates import Candidates, Choice
 from landscape.growing.continual import TaskNetwork, grow_for_task
 from landscape.growing.embedding import change_of, embed
 from landscape.growing.firefly import grow_model
-from landscape.growing.residual import Residual
-from landscape.loading import build_problem
+from landscape.learning.resuming import load_state, save_state
+from landscape.learning.training import MiniBatches, make_optimizer, train_step
+from landscape.loss.added import Residual
+from landscape.loss.loading import build_problem
+from landscape.loss.problem import Problem
 from landscape.optimizers._growing import Growing
-from landscape.problem import Problem
-from landscape.resuming import load_state, save_state
-from landscape.training import MiniBatches, make_optimizer, train_step
 
 Built = tuple[nn.Sequential, Tensor, Tensor]
 

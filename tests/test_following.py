@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from landscape import cli
 from landscape.errors import ProblemError
-from landscape.following import Following, cosines, degenerate_groups, follow, followed
+from landscape.readings.following import Following, cosines, degenerate_groups, follow, followed
 from landscape.records import Eigenpairs
 from landscape.stores.run_directory import Run
 

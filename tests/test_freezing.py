@@ -17,7 +17,6 @@ import pytest
 import softmax_run
 from browsing import ARGUMENTS, Watch, chromium, make_store
 
-from landscape import rules
 from landscape.app import how, markup, router
 from landscape.app.addresses import canonical, file_name
 from landscape.app.freezing import exchanged, freeze
@@ -26,6 +25,7 @@ from landscape.app.server import make_app
 from landscape.app.style import COLOURS
 from landscape.app.view import Place
 from landscape.errors import ProblemError, UsageError
+from landscape.readings import rules
 from landscape.records import Spectrum
 from landscape.stores.run_directory import Run
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from landscape import plugins
 from landscape.errors import UsageError
-from landscape.training import make_optimizer
+from landscape.learning.training import make_optimizer
 
 RATE = 0.1
 

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from landscape import cli, plugins
 from landscape.errors import UsageError
-from landscape.game import Game
+from landscape.games.game import Game
+from landscape.games.modes import MixtureJudge, coverage, frechet_distance, inception_score, train_classifier
 from landscape.jobs.game import _summary
-from landscape.loading import build_problem
-from landscape.modes import MixtureJudge, coverage, frechet_distance, inception_score, train_classifier
+from landscape.learning.training import MiniBatches, evaluation, make_optimizer, train_step
+from landscape.loss.loading import build_problem
 from landscape.problems._data import digits
 from landscape.records import Eigenpairs, RunInfo, game_key, surface_key
 from landscape.records import Game as Record
 from landscape.stores.run_directory import Run
-from landscape.training import MiniBatches, evaluation, make_optimizer, train_step
 
 RATE = 0.1
 

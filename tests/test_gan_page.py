@@ -15,14 +15,14 @@ from browsing import ARGUMENTS, Watch, chromium, served
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landscape import paper
 from landscape.app import router
 from landscape.app.plots import complex_plane, samples
 from landscape.app.reading import Reader
 from landscape.app.view import Place
 from landscape.errors import ProblemError
-from landscape.history import collapse, history, leading
-from landscape.quadrature import from_asinh
+from landscape.pictures import paper
+from landscape.readings.history import collapse, history, leading
+from landscape.readings.quadrature import from_asinh
 from landscape.stores.run_directory import Run
 
 FALL, BACK = (game_run.STEPS[game_run.FALLEN + i] for i in (0, 2))

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from landscape import cli
 from landscape.app import facts
-from landscape.checkpoints import of_run
-from landscape.loading import build_problem
+from landscape.distributed.parallel import Comm
+from landscape.engine.spectrum import eigenpairs_at, spectrum_at
+from landscape.loss.checkpoints import of_run
+from landscape.loss.loading import build_problem
+from landscape.loss.problem import Problem
 from landscape.operators.preconditioned import scale
-from landscape.parallel import Comm
-from landscape.problem import Problem
 from landscape.records import Eigenpairs, eigenpairs_key
-from landscape.spectrum import eigenpairs_at, spectrum_at
 from landscape.stores.run_directory import Run
 
 

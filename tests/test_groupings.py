@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from landscape import plugins
 from landscape.groupings._base import group_names, group_norms, layout, parts_of
-from landscape.loading import build_problem
+from landscape.learning.recorder import hyperparameters
+from landscape.learning.training import make_optimizer
+from landscape.loss.loading import build_problem
 from landscape.optimizers.prox_sgd import ProxSGD
 from landscape.problems import gpt
-from landscape.recorder import hyperparameters
 from landscape.regularizers.group import WEIGHTING, Group, make
-from landscape.training import make_optimizer
 
 SMALL = {"channels": 2, "seed": 0}
 

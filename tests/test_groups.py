@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from landscape import cli, launch
-from landscape.comm import Comm
+from landscape.distributed.comm import Comm
+from landscape.distributed.tasks import Tasks
 from landscape.records import eigenpairs_key, path_key, spectrum_key
 from landscape.stores.run_directory import Run
-from landscape.tasks import Tasks
 
 STEPS = [0, 10, 20, 30]
 SPECTRUM = ("--probes", 2, "--iterations", 12, "--top", 3, "--bottom", 1, "--dtype", "float64")

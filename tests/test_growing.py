@@ -15,22 +15,22 @@ from test_alignment import images
 from torch import Tensor, nn
 
 from landscape import cli
-from landscape.checkpoints import Checkpoint
-from landscape.curvature import operator_at
+from landscape.distributed.parallel import Comm
+from landscape.engine.curvature import operator_at
+from landscape.engine.spectrum import eigenpairs_at
 from landscape.errors import ProblemError, UsageError
-from landscape.fitting import fitted
 from landscape.growing.embedding import Widening, at_width_of
 from landscape.growing.extremes import Extremes, lanczos
 from landscape.growing.growth import grow, size_after
 from landscape.growing.splits import Split, candidates, chosen, signed, steepest
 from landscape.growing.splitting import Splitting, exact
 from landscape.growing.units import Layer, layers_of
-from landscape.loading import build_problem
-from landscape.parallel import Comm
-from landscape.problem import Problem
-from landscape.spectrum import eigenpairs_at
+from landscape.learning.training import MiniBatches, make_optimizer, train_step
+from landscape.loss.checkpoints import Checkpoint
+from landscape.loss.fitting import fitted
+from landscape.loss.loading import build_problem
+from landscape.loss.problem import Problem
 from landscape.stores.run_directory import Run
-from landscape.training import MiniBatches, make_optimizer, train_step
 
 
 def mlp() -> Problem:

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from exact import dense, mlp_problem
 
-from landscape import cli, sampling
+from landscape import cli
+from landscape.distributed.parallel import Comm
+from landscape.engine.halves import half_spectrum, halves_at, quotients, split_seed
+from landscape.engine.products import Products
+from landscape.engine.spectrum import spectrum_at
 from landscape.evidence import normalised
-from landscape.halves import half_spectrum, halves_at, quotients, split_seed
-from landscape.parallel import Comm
-from landscape.products import Products
+from landscape.readings import sampling
 from landscape.records import Eigenpairs, Halves
-from landscape.spectrum import spectrum_at
 from landscape.stores.run_directory import Run
 
 COMM = Comm()
@@ -143,7 +144,7 @@ def test_a_finished_half_is_not_computed_again(run: Path, tmp_path: Path, monkey
             raise KeyboardInterrupt
         return half_spectrum(half, vector, comm, **options)
 
-    monkeypatch.setattr("landscape.halves.half_spectrum", stop)
+    monkeypatch.setattr("landscape.engine.halves.half_spectrum", stop)
     assert cli.main(["spectrum", str(copy), *FAST, "--halves"]) != 0
     assert not store.has("halves-hessian-00000020")
     assert cli.main(["spectrum", str(copy), *FAST, "--halves"]) == 0

@@ -8,16 +8,16 @@ import torch
 from exact import PROGRAMS, mpirun
 from small_games import Pair, bilinear, dense, small
 
-from landscape import arnoldi
-from landscape.arnoldi import cross_norms, eigenvalues
-from landscape.curvature import operator_at
+from landscape.distributed.parallel import Comm
+from landscape.engine.curvature import operator_at
 from landscape.errors import ProblemError, UsageError
-from landscape.game import Game
-from landscape.jacobian import Jacobian
-from landscape.leading import lead_lag
-from landscape.loading import build_problem
-from landscape.parallel import Comm
-from landscape.payoffs import PAYOFFS
+from landscape.games import arnoldi
+from landscape.games.arnoldi import cross_norms, eigenvalues
+from landscape.games.game import Game
+from landscape.games.jacobian import Jacobian
+from landscape.games.payoffs import PAYOFFS
+from landscape.loss.loading import build_problem
+from landscape.readings.leading import lead_lag
 
 every_payoff = pytest.mark.parametrize("payoff", PAYOFFS)
 

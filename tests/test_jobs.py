@@ -51,8 +51,8 @@ def test_the_spectrum_is_the_runs_hessian(demo_store: Path) -> None:
     """The largest eigenvalue against the Rayleigh quotient of its stored vector, by a product of its own."""
     import torch
 
-    from landscape.checkpoints import Checkpoint
-    from landscape.loading import build_problem
+    from landscape.loss.checkpoints import Checkpoint
+    from landscape.loss.loading import build_problem
 
     run = Run(demo_store / "adam")
     pairs = run.read("eigenpairs-hessian-00000120", large=True)

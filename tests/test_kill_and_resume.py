@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from landscape import cli, launch
-from landscape.lanczos import BlockLanczos
+from landscape.krylov.lanczos import BlockLanczos
 from landscape.stores.run_directory import Run
 
 SPECTRUM = ("--probes", 4, "--iterations", 30, "--top", 4, "--dtype", "float64")
@@ -198,7 +198,7 @@ def test_a_stopped_curve_goes_on_from_its_last_state_and_is_trained_once(
     assert path.meta["alignment"]["output_change"] < 1e-8
     assert {len(a) for a in (path.loss, path.straight_loss, path.unaligned_loss)} == {3}
     with monkeypatch.context() as patch:  # spectra come later to the curve that is there
-        patch.setattr("landscape.curve_training.train_curve", None)
+        patch.setattr("landscape.geometry.curve_training.train_curve", None)
         quick = ["--spectrum", "--probes", "1", "--iterations", "4", "--top", "2"]
         assert cli.main([*words, *quick]) == 0
     with_spectra = store.read("path-bezier.aligned-other")

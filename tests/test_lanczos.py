@@ -9,9 +9,9 @@ from exact import matrix_with
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landscape.extremes import extremes
-from landscape.lanczos import BlockLanczos
-from landscape.probes import probe, probes
+from landscape.krylov.extremes import extremes
+from landscape.krylov.lanczos import BlockLanczos
+from landscape.krylov.probes import probe, probes
 
 
 def space_of(matrix, block=2, capacity=60, seed=0, dtype=torch.float64):

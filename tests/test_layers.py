@@ -39,48 +39,23 @@ def fits(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-COMMON = ("landscape", "landscape.errors", "landscape.plugins")
+def room(*names: str) -> tuple[str, ...]:
+    """Patterns of everything in rooms of the engine."""
+    return tuple(pattern for name in names for pattern in (f"landscape.{name}", f"landscape.{name}.*"))
 
-RECORDS = tuple(
-    f"landscape.{name}"
-    for name in (
-        "records", "records.*", "quadrature", "rules", "bounds", "smoothing", "sampling", "stability", "overlaps",
-        "completeness", "shares", "rounding", "quadratic", "topology", "distribution", "cells", "leading", "history",
-        "comparison",
-        "sharpening", "outliers", "events", "replicates",
-    )
-)
-STORES = ("landscape.stores", "landscape.stores.*")
-FOLLOWING = ("landscape.following", "landscape.subspaces")
-FIGURES = tuple(f"landscape.{name}" for name in (
-    "video", "encoding", "films", "films.*", "motion", "scene", "figures", "figures.*", "drawing", "scales", "relief",
-    "paper", "vtk",
-))  # fmt: skip
-KRYLOV = tuple(f"landscape.{name}" for name in ("lanczos", "gram_schmidt", "extremes", "probes"))
-PROBLEMS = (
-    "landscape.problem", "landscape.objective", "landscape.flat", "landscape.weights", "landscape.batches",
-    "landscape.subsets",
-    "landscape.checkpoints", "landscape.game", "landscape.payoffs", "landscape.modes", "landscape.problems",
-    "landscape.problems.*", "landscape.optimizers", "landscape.optimizers.*", "landscape.regularizers",
-    "landscape.regularizers.*", "landscape.groupings",
-    "landscape.groupings.*", "landscape.fitting", "landscape.symmetries", "landscape.axes", "landscape.axis_rules",
-    "landscape.wiring", "landscape.attention", "landscape.growing", "landscape.growing.*", "landscape.lowrank",
-    "landscape.factored",
+
+COMMON = ("landscape", "landscape.errors", "landscape.plugins")
+RECORDS, STORES, READINGS, PICTURES = room("records"), room("stores"), room("readings"), room("pictures")
+FOLLOWING = ("landscape.readings.following", "landscape.readings.subspaces")  # across the checkpoints of a run
+KRYLOV, RANKS, OPERATORS, LOSS = room("krylov"), room("distributed"), room("operators"), room("loss")
+PLANNING = ("landscape.distributed", "landscape.distributed.planning")
+ENGINE = (
+    *RECORDS, *READINGS, *KRYLOV, *RANKS, *OPERATORS, *LOSS, *room("engine", "geometry", "networks", "growing"),
+    *room("games", "problems", "optimizers", "regularizers", "groupings"),
 )  # fmt: skip
-OPERATORS = ("landscape.operators", "landscape.operators.*")
-BROWSER = ("landscape.app", "landscape.app.*")
-JOBS = ("landscape.jobs", "landscape.jobs.*")
+BROWSER, JOBS, LEARNING = room("app"), room("jobs"), room("learning")
 EVIDENCE = ("landscape.evidence",)
-PLANNING = ("landscape.planning",)
-RECORDING = ("landscape.recorder", "landscape.resuming")
 COMMANDS = ("landscape.cli", "landscape.__main__", "landscape.launch", "landscape.batch_script")
-RANKS = tuple(f"landscape.{name}" for name in ("comm", "traffic", "mpi", "transport", "tasks", "parallel"))
-OTHERS = (
-    *COMMON, *RECORDS, *STORES, *FOLLOWING, *FIGURES, *KRYLOV, *PROBLEMS, *OPERATORS, *BROWSER, *JOBS, *EVIDENCE,
-    *PLANNING, *RECORDING, *COMMANDS, *RANKS,
-)  # fmt: skip
-COMPUTE = tuple(name for name in MODULES if not fits(name, OTHERS))  # curvature, spectrum, directions, surface, ...
-ENGINE = (*RECORDS, *KRYLOV, *PROBLEMS, *OPERATORS, *COMPUTE, *PLANNING, *RANKS)
 
 
 @dataclass(frozen=True)
@@ -91,25 +66,50 @@ class Room:
     never: tuple[str, ...] = ()  # exceptions to `outside`
 
 
-# The first row that fits a module is its row; a new module of the engine falls to the last, the computing rooms.
+# The first row that fits a module is its row.
 ROOMS = (
-    Room(("landscape", "landscape.errors", "landscape.plugins"), (), ()),
+    Room(COMMON, (), ()),
     Room(RECORDS, RECORDS, ("numpy",)),
     Room(STORES, (*RECORDS, *STORES), ("numpy", "safetensors"), ("safetensors.torch",)),
-    Room(FOLLOWING, (*RECORDS, *STORES, *FOLLOWING), ("numpy", "scipy")),
+    Room(FOLLOWING, (*RECORDS, *STORES, *READINGS), ("numpy", "scipy")),
+    Room(READINGS, (*RECORDS, *READINGS), ("numpy",)),
+    Room(PICTURES, (*RECORDS, *READINGS, *PICTURES), ("numpy", "matplotlib", "mpl_toolkits", "imageio_ffmpeg")),
     Room(KRYLOV, KRYLOV, ("torch", "numpy"), ("torch.nn",)),
-    Room(("landscape.mpi",), RANKS, ("mpi4py", "numpy", "torch"), ("torch.nn",)),
+    Room(PLANNING, (), ()),
+    Room(("landscape.distributed.progress",), (*RANKS, *EVIDENCE), ("torch",)),
+    Room(("landscape.distributed.mpi",), RANKS, ("mpi4py", "numpy", "torch"), ("torch.nn",)),
     Room(RANKS, RANKS, ("numpy", "torch"), ("torch.nn",)),
     Room(OPERATORS, OPERATORS, ("torch",)),
-    Room(PROBLEMS, (*PROBLEMS, *KRYLOV), ("torch", "numpy", "scipy", "safetensors", "sklearn")),
+    Room(LOSS, LOSS, ("torch", "numpy", "safetensors")),
+    Room(room("games"), (*LOSS, *RANKS, *KRYLOV, *RECORDS, *room("games")), ("torch", "numpy", "scipy")),
+    Room(room("problems"), (*LOSS, *room("games", "problems")), ("torch", "numpy", "sklearn")),
+    Room(room("regularizers"), room("regularizers"), ("torch",)),
+    Room(room("groupings"), (*LOSS, *room("groupings", "regularizers")), ("torch",)),
+    Room(room("networks"), (*LOSS, *RECORDS, *room("networks", "groupings", "problems")), ("torch", "numpy", "scipy")),
+    Room(room("growing"), (*LOSS, *room("networks", "growing")), ("torch", "numpy", "scipy")),
     Room(
-        FIGURES,
-        (*RECORDS, *FOLLOWING, *FIGURES),
-        ("numpy", "matplotlib", "mpl_toolkits", "imageio", "imageio_ffmpeg"),
+        room("optimizers"),
+        (*LOSS, *KRYLOV, *room("optimizers", "regularizers", "groupings", "networks", "growing", "games")),
+        ("torch",),
+    ),
+    Room(
+        LEARNING,
+        (*LEARNING, *LOSS, *RECORDS, *STORES, *EVIDENCE, *room("optimizers", "networks")),
+        ("torch", "numpy"),
+    ),
+    Room(
+        room("engine"),
+        (*RECORDS, *READINGS, *KRYLOV, *RANKS, *OPERATORS, *LOSS, *room("engine")),
+        ("torch", "numpy"),
+    ),
+    Room(
+        room("geometry"),
+        (*RECORDS, *READINGS, *RANKS, *LOSS, *room("engine", "networks", "geometry"), "landscape.learning.training"),
+        ("torch", "numpy", "scipy"),
     ),
     Room(
         BROWSER,
-        (*RECORDS, *STORES, *FOLLOWING, *FIGURES, *BROWSER, "landscape.launch", "landscape.batch_script"),
+        (*RECORDS, *STORES, *READINGS, *PICTURES, *BROWSER, "landscape.launch", "landscape.batch_script"),
         ("dash", "plotly", "flask", "werkzeug", "numpy"),
     ),
     Room(("landscape.jobs",), (), ()),
@@ -122,23 +122,20 @@ ROOMS = (
     # One benchmark never imports another either; it finds rivals by name.
     Room(
         ("landscape.jobs.benches*",),
-        (*ENGINE, *STORES, *FIGURES, *EVIDENCE, "landscape.launch", "landscape.jobs._*", "landscape.jobs.benches._*"),
+        (*ENGINE, *LEARNING, *STORES, *PICTURES, *EVIDENCE, "landscape.launch", "landscape.jobs._*",
+         "landscape.jobs.benches._*"),
         ("torch", "numpy", "scipy", "sklearn", "playwright"),
     ),
     # One job never imports another; files whose name starts with _ are shared by all of them.
     Room(
         ("landscape.jobs.*",),
-        (*ENGINE, *STORES, *FOLLOWING, *FIGURES, *EVIDENCE, *RECORDING, "landscape.launch", "landscape.cli",
-         "landscape.batch_script",
-         "landscape.jobs._*", "landscape.jobs.benches._*"),
+        (*ENGINE, *LEARNING, *STORES, *PICTURES, *EVIDENCE, *COMMANDS, "landscape.jobs._*",
+         "landscape.jobs.benches._*"),
         ("torch", "numpy", "safetensors"),
     ),
-    Room((*EVIDENCE, *PLANNING), (), ()),
+    Room(EVIDENCE, (), ()),
     # The command line and the launcher start before torch and MPI do; they find jobs by name.
     Room(COMMANDS, (*RECORDS, *STORES, *EVIDENCE, *COMMANDS), ()),
-    Room(RECORDING, (*RECORDS, *STORES, *PROBLEMS, *EVIDENCE, *RECORDING), ("torch", "numpy", "safetensors")),
-    Room(("landscape.progress",), (*RANKS, *EVIDENCE), ()),
-    Room(COMPUTE, ENGINE, ("torch", "numpy", "scipy")),
 )
 
 
@@ -188,19 +185,21 @@ def dynamic_imports(name: str) -> set[str]:
 
 
 def room_of(name: str) -> Room:
-    return next(room for room in ROOMS if fits(name, room.modules))
+    found = [row for row in ROOMS if fits(name, row.modules)]
+    assert found, f"{MODULES[name].relative_to(ROOT)} is in no room of the table in {Path(__file__).name}"
+    return found[0]
 
 
 @every_module
 def test_a_module_imports_only_what_its_room_may(name: str) -> None:
-    room = room_of(name)
+    row = room_of(name)
     forbidden = set()
     for target in imports(name):
         top = target.partition(".")[0]
         if top in PACKAGES:
-            allowed = target == name or fits(target, (*COMMON, *room.ours))
+            allowed = target == name or fits(target, (*COMMON, *row.ours))
         else:
-            allowed = top in sys.stdlib_module_names or (top in room.outside and not within(target, room.never))
+            allowed = top in sys.stdlib_module_names or (top in row.outside and not within(target, row.never))
         if not allowed:
             forbidden.add(target)
     assert not forbidden, f"{MODULES[name].relative_to(ROOT)} may not import {', '.join(sorted(forbidden))}"
@@ -219,15 +218,26 @@ def test_names_given_to_import_module_keep_to_the_table_too(name: str) -> None:
     assert others <= permitted.get(name, set())
 
 
+def test_rooms_visit_each_other_in_one_direction_only() -> None:
+    rooms = {name: ".".join(name.split(".")[:2]) for name in MODULES}
+    graph: dict[str, set[str]] = {here: set() for here in rooms.values()}
+    for name, here in rooms.items():
+        graph[here] |= {rooms[target] for target in imports(name) & set(MODULES)} - {here}
+    while graph:
+        leaves = {here for here, targets in graph.items() if not targets & graph.keys()}
+        assert leaves, f"rooms visit each other in a circle: {', '.join(sorted(graph))}"
+        graph = {here: targets for here, targets in graph.items() if here not in leaves}
+
+
 def test_relative_and_lazy_imports_are_seen() -> None:
     assert "landscape.errors" in imports("landscape.plugins")
-    assert "mpi4py.MPI" in imports("landscape.mpi")
-    assert "mpi4py.MPI" not in imports("landscape.mpi", lazy=False)
+    assert "mpi4py.MPI" in imports("landscape.distributed.mpi")
+    assert "mpi4py.MPI" not in imports("landscape.distributed.mpi", lazy=False)
 
 
 def test_mpi_is_imported_in_one_file_only() -> None:
     users = {name for name in MODULES if any(within(target, ("mpi4py",)) for target in imports(name))}
-    assert users == {"landscape.mpi"}
+    assert users == {"landscape.distributed.mpi"}
 
 
 def test_modules_import_each_other_without_cycles() -> None:
@@ -241,8 +251,7 @@ def test_modules_import_each_other_without_cycles() -> None:
 # ---------------------------------------------------------------- what starts without torch and without MPI
 
 LIGHT = (
-    "landscape", "landscape.errors", "landscape.plugins", "landscape.app", "landscape.app.*",
-    *RECORDS, *STORES, *FOLLOWING, *FIGURES, *EVIDENCE, *PLANNING, *COMMANDS,
+    *COMMON, *RECORDS, *STORES, *READINGS, *PICTURES, *BROWSER, *EVIDENCE, *PLANNING, *COMMANDS,
 )  # fmt: skip
 
 

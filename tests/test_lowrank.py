@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from landscape import factored, lowrank, resuming
 from landscape.errors import UsageError
-from landscape.loading import build_problem
-from landscape.lowrank import Factors
+from landscape.learning import resuming
+from landscape.learning.training import MiniBatches, make_optimizer, train_step
+from landscape.loss.loading import build_problem
+from landscape.networks import factored, lowrank
+from landscape.networks.lowrank import Factors
 from landscape.optimizers._low_rank_layer import LowRankLayer
 from landscape.optimizers.dlrt import DLRT
-from landscape.training import MiniBatches, make_optimizer, train_step
 
 TINY = {"rtol": 0, "atol": 1e-13}
 

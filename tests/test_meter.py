@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from landscape import kernels
-from landscape.directions import random_plane
-from landscape.entries import Entries
-from landscape.meter import Meter, PlaneMeter, Way
-from landscape.parallel import Comm
-from landscape.problem import Problem
-from landscape.quickest import quickest
+from landscape.distributed.parallel import Comm
+from landscape.geometry import kernels
+from landscape.geometry.directions import random_plane
+from landscape.geometry.entries import Entries
+from landscape.geometry.meter import Meter, PlaneMeter, Way
+from landscape.geometry.quickest import quickest
+from landscape.loss.problem import Problem
 
 COMM = Comm()
 WAYS = [

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from landscape.loading import build_problem
+from landscape.learning.training import MiniBatches, make_optimizer, train_step
+from landscape.loss.loading import build_problem
 from landscape.problems import _adding, addition_npi
 from landscape.problems._adding import Tape, frames, run, teacher
-from landscape.training import MiniBatches, make_optimizer, train_step
 
 
 def ideal(recursive: bool) -> Callable[[str, tuple[_adding.Observation, ...]], _adding.Action]:

@@ -12,8 +12,8 @@ from small_problems import digits
 from torch import Tensor
 
 from landscape.errors import UsageError
+from landscape.learning.training import MiniBatches, make_optimizer, train_step
 from landscape.optimizers.nudged_adam import NudgedAdam
-from landscape.training import MiniBatches, make_optimizer, train_step
 
 CURVATURES = torch.tensor([100.0, 1.0, 0.5, 0.1], dtype=torch.float64)
 

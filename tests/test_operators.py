@@ -11,17 +11,18 @@ from exact import AdamCheckpoint, dense, digits, mlp_problem
 from torch import nn
 from torch.nn import functional as F
 
-from landscape import Recorder, cli, combination
+from landscape import Recorder, cli
 from landscape.app.reading import Reader
-from landscape.checkpoints import Checkpoint
-from landscape.curvature import Curvature, operator_at
+from landscape.distributed.parallel import Comm
+from landscape.engine import combination
+from landscape.engine.curvature import Curvature, operator_at
+from landscape.engine.spectrum import spectrum_at
 from landscape.errors import ProblemError, UsageError
-from landscape.loading import build_problem
+from landscape.loss.checkpoints import Checkpoint
+from landscape.loss.loading import build_problem
+from landscape.loss.problem import Problem
 from landscape.operators.fisher import draw, uniform
-from landscape.parallel import Comm
-from landscape.problem import Problem
 from landscape.records import check_key, eigenpairs_key, operator_key, spectrum_key
-from landscape.spectrum import spectrum_at
 from landscape.stores.run_directory import Run
 
 COMM = Comm()

@@ -10,10 +10,10 @@ import pytest
 import torch
 from exact import PROGRAMS, mpirun
 
-from landscape import comm as comm_module
 from landscape import launch
+from landscape.distributed import comm as comm_module
+from landscape.distributed.parallel import Comm, device_of
 from landscape.errors import EnvironmentProblem, ProblemError
-from landscape.parallel import Comm, device_of
 
 
 def test_one_process_is_the_same_program():

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_problems import Weights, convolutional, digits, quadratic, symmetric, train
 
-from landscape import overlaps
-from landscape.batch_statistics import recompute_statistics
-from landscape.curve import Curve, straight
+from landscape.distributed.parallel import Comm
 from landscape.errors import ProblemError, UsageError
-from landscape.parallel import Comm
-from landscape.path import compare_models, follow
-from landscape.problem import Problem
+from landscape.geometry.curve import Curve, straight
+from landscape.geometry.path import compare_models, follow
+from landscape.loss.batch_statistics import recompute_statistics
+from landscape.loss.problem import Problem
+from landscape.readings import overlaps
 from landscape.records import Eigenpairs, Spectrum
 
 COMM = Comm()

@@ -16,13 +16,13 @@ from small_problems import quadratic
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from landscape import quadrature
-from landscape.checks import self_check
-from landscape.curvature import operator_at
+from landscape.distributed.parallel import Comm
+from landscape.engine.checks import self_check
+from landscape.engine.curvature import operator_at
+from landscape.engine.spectrum import spectrum_at
+from landscape.loss.problem import Problem
 from landscape.operators import _differences
-from landscape.parallel import Comm
-from landscape.problem import Problem
-from landscape.spectrum import spectrum_at
+from landscape.readings import quadrature
 
 COMM = Comm()
 

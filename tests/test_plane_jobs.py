@@ -129,5 +129,5 @@ def test_an_unusable_plane_is_one_sentence(store: Path, words: list[str], senten
 
 def test_every_file_of_planes_has_its_constructor() -> None:
     kinds = plugins.names("landscape.jobs.planes")
-    assert kinds == plugins.names("landscape.planes")
+    assert kinds == plugins.names("landscape.geometry.planes")
     assert all(callable(plugins.load("landscape.jobs.planes", kind).plane) for kind in kinds)

@@ -14,8 +14,9 @@ import pytest
 import torch
 from small_problems import convolutional, digits, quadratic, symmetric, train
 
-from landscape.checkpoints import read_part, write_tensors
-from landscape.directions import (
+from landscape.distributed.parallel import Comm
+from landscape.errors import ProblemError, UsageError
+from landscape.geometry.directions import (
     Plane,
     Vectors,
     displacement_plane,
@@ -28,11 +29,10 @@ from landscape.directions import (
     random_walk_shares,
     random_walks_shares,
 )  # fmt: skip
-from landscape.errors import ProblemError, UsageError
-from landscape.filters import filter_numbers, layer_numbers
-from landscape.gradients import loss_and_gradient
-from landscape.parallel import Comm
-from landscape.surface import grid, surface
+from landscape.geometry.gradients import loss_and_gradient
+from landscape.geometry.surface import grid, surface
+from landscape.loss.checkpoints import read_part, write_tensors
+from landscape.networks.filters import filter_numbers, layer_numbers
 
 COMM = Comm()
 
@@ -262,8 +262,8 @@ MANY = """
 import json, re, sys
 from pathlib import Path
 import torch
-from landscape.checkpoints import read_part, write_tensors
-from landscape.planes.pca import Vectors, pca_plane
+from landscape.loss.checkpoints import read_part, write_tensors
+from landscape.geometry.planes.pca import Vectors, pca_plane
 folder, count, size = Path(sys.argv[1]), 60, 1_000_000
 slices, at = [("w", (size,), slice(0, size))], torch.zeros(size)
 drift = torch.randn(3, size, generator=torch.Generator().manual_seed(0))

@@ -7,11 +7,13 @@ from exact import mlp_problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landscape import lanczos, planning, solving
-from landscape.comm import Comm
+from landscape.distributed import planning
+from landscape.distributed.comm import Comm
+from landscape.distributed.planning import FEWEST_SAMPLES, plan, room
+from landscape.engine import solving
+from landscape.engine.spectrum import spectrum_at
 from landscape.errors import ResourceError, UsageError
-from landscape.planning import FEWEST_SAMPLES, plan, room
-from landscape.spectrum import spectrum_at
+from landscape.krylov import lanczos
 
 GB = 10**9
 

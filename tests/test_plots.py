@@ -17,7 +17,7 @@ from browsing import guest, path_record
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape import overlaps, plugins, records
+from landscape import plugins, records
 from landscape.app import facts, guests, style, surfaces
 from landscape.app.plots import (
     alignment,
@@ -51,13 +51,14 @@ from landscape.app.plots import (
     volume,
 )  # fmt: skip
 from landscape.app.reading import Series
-from landscape.events import Event
-from landscape.following import cosines, follow
-from landscape.history import leading
-from landscape.outliers import Outliers
-from landscape.quadratic import Quadratic, agreement
-from landscape.smoothing import Width
-from landscape.topology import topology
+from landscape.readings import overlaps
+from landscape.readings.events import Event
+from landscape.readings.following import cosines, follow
+from landscape.readings.history import leading
+from landscape.readings.outliers import Outliers
+from landscape.readings.quadratic import Quadratic, agreement
+from landscape.readings.smoothing import Width
+from landscape.readings.topology import topology
 
 WIDTH = Width(0.12)
 

@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from landscape.batches import join, move, rows, split, take, tensors
 from landscape.errors import ProblemError
-from landscape.problem import Problem
-from landscape.subsets import balanced_indices
+from landscape.loss.batches import join, move, rows, split, take, tensors
+from landscape.loss.problem import Problem
+from landscape.loss.subsets import balanced_indices
 
 
 def network(seed=0):

@@ -16,20 +16,20 @@ from sklearn.datasets import load_digits
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from landscape import cli, plugins
-from landscape.checkpoints import Checkpoint
-from landscape.curvature import operator_at
+from landscape.distributed.parallel import Comm
+from landscape.engine.curvature import operator_at
 from landscape.errors import ProblemError, UsageError
-from landscape.fingerprint import fingerprint
-from landscape.loading import build_problem
-from landscape.meter import PlaneMeter, Way
-from landscape.parallel import Comm
-from landscape.problem import Problem
+from landscape.geometry.meter import PlaneMeter, Way
+from landscape.learning.training import MiniBatches, make_optimizer, torch_optimizers, train_step
+from landscape.loss.checkpoints import Checkpoint
+from landscape.loss.fingerprint import fingerprint
+from landscape.loss.loading import build_problem
+from landscape.loss.problem import Problem
 from landscape.problems import _data, gpt, lenet, resnet20
 from landscape.problems._data import FASHION_MNIST, digits, images, read_idx
 from landscape.problems._text import sequences, standard_library
 from landscape.records import spectrum_key
 from landscape.stores.run_directory import Run
-from landscape.training import MiniBatches, make_optimizer, torch_optimizers, train_step
 
 every_problem = pytest.mark.parametrize("name", plugins.names("landscape.problems"))
 every_classifier = pytest.mark.parametrize(

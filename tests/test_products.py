@@ -17,19 +17,19 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from landscape import cli, plugins
-from landscape.batches import join, rows
-from landscape.curvature import Curvature, operator_at
+from landscape.distributed.parallel import Comm
+from landscape.engine.curvature import Curvature, operator_at
+from landscape.engine.heap import reuse_pages
+from landscape.engine.measuring import Peak, available
+from landscape.engine.probing import Bench
+from landscape.engine.products import Products
+from landscape.engine.spectrum import spectrum_at
+from landscape.engine.strategies import STRATEGIES, Matrix
+from landscape.engine.tracing import divided
 from landscape.errors import ProblemError, ResourceError, UsageError
-from landscape.heap import reuse_pages
-from landscape.measuring import Peak, available
-from landscape.parallel import Comm
-from landscape.probing import Bench
-from landscape.problem import Problem
-from landscape.products import Products
-from landscape.spectrum import spectrum_at
+from landscape.loss.batches import join, rows
+from landscape.loss.problem import Problem
 from landscape.stores.run_directory import Run
-from landscape.strategies import STRATEGIES, Matrix
-from landscape.tracing import divided
 
 COMM = Comm()
 EAGER = ("batched", "forward", "forward_batched")
@@ -106,8 +106,8 @@ def difference(a: torch.Tensor, b: torch.Tensor) -> float:
 @pytest.fixture
 def choosing(monkeypatch):
     """Choices are made for the smallest job."""
-    monkeypatch.setattr("landscape.choosing.SMALL", 0.0)
-    monkeypatch.setattr("landscape.choosing.SHARE", 1e6)
+    monkeypatch.setattr("landscape.engine.choosing.SMALL", 0.0)
+    monkeypatch.setattr("landscape.engine.choosing.SHARE", 1e6)
 
 
 # ------------------------------------------------------------------ results do not depend on how they are computed
@@ -136,7 +136,7 @@ def test_linearised_products_agree(operator):
 @pytest.mark.parametrize("model", [Normed, Convolutional])
 def test_one_trace_serves_all_checkpoints_and_batches_of_a_shape(model, monkeypatch):
     traced: list[object] = []
-    monkeypatch.setattr("landscape.tracing.divided", lambda graph: traced.append(graph) or divided(graph))
+    monkeypatch.setattr("landscape.engine.tracing.divided", lambda graph: traced.append(graph) or divided(graph))
     problem = problem_of(model)  # 20 + 20 + 10 samples
     chooser = Products("linearised", block=3, expected=6)
     for factor in (1.0, 1.3, 0.7):  # BatchNorm's statistics change as well as weights

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from landscape import progress as progress_module
-from landscape.parallel import Comm
-from landscape.progress import Progress, duration
+from landscape.distributed import progress as progress_module
+from landscape.distributed.parallel import Comm
+from landscape.distributed.progress import Progress, duration
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (187, "3 min 07 s"), (7500, "2 h 05 min")])

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from landscape import plugins
-from landscape.combination import Operator
-from landscape.curvature import operator_at
-from landscape.parallel import Comm
-from landscape.problem import Problem
+from landscape.distributed.parallel import Comm
+from landscape.engine.combination import Operator
+from landscape.engine.curvature import operator_at
+from landscape.engine.spectrum import spectra, spectrum_at
+from landscape.loss.problem import Problem
 from landscape.records import Eigenpairs, Spectrum
-from landscape.spectrum import spectra, spectrum_at
 
 COMM = Comm()
 OPERATORS = [*plugins.names("landscape.operators"), "hessian - 0.5*gauss_newton"]

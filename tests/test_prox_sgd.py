@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from landscape import plugins
-from landscape.checkpoints import Checkpoint
 from landscape.cli import main
 from landscape.errors import UsageError
+from landscape.learning.recorder import Recorder
+from landscape.learning.training import MiniBatches, make_optimizer, train_step
+from landscape.loss.checkpoints import Checkpoint
 from landscape.operators.preconditioned import scale
 from landscape.optimizers.prox_sgd import ProxSGD, broken_conditions, rates
-from landscape.recorder import Recorder
 from landscape.stores.run_directory import Run
-from landscape.training import MiniBatches, make_optimizer, train_step
 from tests.small_problems import digits
 
 DOUBLE = torch.float64

@@ -12,10 +12,10 @@ from test_alignment import Residual, Unknown, images, three_layers, tokens
 from torch import Tensor, nn
 
 from landscape.errors import ProblemError
-from landscape.problem import Problem
-from landscape.pruning import group_norms, prune
-from landscape.symmetries import symmetries_of
-from landscape.training import MiniBatches, make_optimizer, train_step
+from landscape.learning.training import MiniBatches, make_optimizer, train_step
+from landscape.loss.problem import Problem
+from landscape.networks.pruning import group_norms, prune
+from landscape.networks.symmetries import symmetries_of
 
 
 def outputs(problem: Problem) -> Tensor:

@@ -15,15 +15,15 @@ from small_problems import convolutional, quadratic, symmetric, train
 from torch import nn
 
 from landscape import cli
-from landscape.derivatives import plane_derivatives, with_derivatives
-from landscape.directions import Plane, eigen_plane, random_plane
+from landscape.distributed.parallel import Comm
 from landscape.errors import ProblemError
-from landscape.parallel import Comm
-from landscape.problem import Problem
-from landscape.quadratic import Quadratic, agreement
+from landscape.geometry.derivatives import plane_derivatives, with_derivatives
+from landscape.geometry.directions import Plane, eigen_plane, random_plane
+from landscape.geometry.surface import grid, surface
+from landscape.loss.problem import Problem
+from landscape.readings.quadratic import Quadratic, agreement
 from landscape.records import Array, Surface
 from landscape.stores.run_directory import Run
-from landscape.surface import grid, surface
 
 COMM = Comm()
 

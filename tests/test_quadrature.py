@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
-from landscape import quadrature
+from landscape.readings import quadrature
 from landscape.records import Spectrum
 
 

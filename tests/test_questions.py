@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landscape import events, outliers, replicates, sharpening, subspaces
+from landscape.learning.training import Norms
+from landscape.readings import events, outliers, replicates, sharpening, subspaces
 from landscape.stores.run_directory import Run
-from landscape.training import Norms
 
 
 @given(st.floats(-0.01, 0.01), st.integers(3, 40))

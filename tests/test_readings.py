@@ -22,11 +22,11 @@ from landscape.app.server import make_app
 from landscape.app.style import number
 from landscape.app.view import Place
 from landscape.errors import ProblemError
-from landscape.figures import quadratic as quadratic_figure
-from landscape.figures import topology as topology_figure
-from landscape.quadratic import Quadratic, agreement
+from landscape.pictures.figures import quadratic as quadratic_figure
+from landscape.pictures.figures import topology as topology_figure
+from landscape.readings.quadratic import Quadratic, agreement
+from landscape.readings.topology import topology
 from landscape.records import Surface
-from landscape.topology import topology
 
 themes = pytest.mark.parametrize("theme", ["light", "dark"])
 

@@ -1,4 +1,4 @@
-"""The README cannot rot: its command lines parse, its model is analysed, its three lines record a training.
+"""README and docs cannot rot: their command lines parse, its model is analysed, its three lines record a training.
 
 Nor can the table of what is proved: its tests and benchmarks exist.
 """
@@ -16,14 +16,19 @@ import pytest
 from landscape import cli, plugins
 from landscape.stores.run_directory import Run
 
-TEXT = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-SHELL = "\n".join(re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL) + re.findall(r"`([^`\n]+)`", TEXT))
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = [TEXT, *(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))]
+BLOCKS = re.compile(r"```bash\n(.*?)```", re.DOTALL)
+SHELL = "\n".join(line for text in DOCS for line in BLOCKS.findall(text) + re.findall(r"`([^`\n]+)`", text))
 PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 def command_lines() -> list[list[str]]:
     lines = []
-    for line in SHELL.splitlines():
+    for line in SHELL.replace("\\\n", " ").splitlines():
+        if not re.match(r"\s*(mpirun -n \d+ )?landscape ", line):
+            continue
         words = shlex.split(line.partition(" > ")[0], comments=True)
         if words[:2] == ["mpirun", "-n"]:
             words = words[3:]

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 import landscape as public
-from landscape.checkpoints import Checkpoint, of_run, read_tensors
 from landscape.errors import EnvironmentProblem, ProblemError
-from landscape.recorder import Recorder, hyperparameters
+from landscape.learning.recorder import Recorder, hyperparameters
+from landscape.loss.checkpoints import Checkpoint, of_run, read_tensors
 from landscape.stores.run_directory import Run
 
 

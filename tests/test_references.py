@@ -10,13 +10,14 @@ from references import ACCURACY, Case, Reference, error, references, tanh_networ
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from landscape import plugins, probes
-from landscape.curvature import operator_at
-from landscape.lanczos import BlockLanczos
+from landscape import plugins
+from landscape.distributed.parallel import Comm
+from landscape.engine.curvature import operator_at
+from landscape.engine.spectrum import spectrum_at
+from landscape.krylov import probes
+from landscape.krylov.lanczos import BlockLanczos
+from landscape.loss.problem import Problem
 from landscape.operators import _differences
-from landscape.parallel import Comm
-from landscape.problem import Problem
-from landscape.spectrum import spectrum_at
 
 COMM = Comm()
 both_precisions = pytest.mark.parametrize("dtype", ACCURACY, ids=str)

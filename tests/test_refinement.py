@@ -10,14 +10,14 @@ import pytest
 import torch
 from small_problems import convolutional, digits, train
 
-from landscape.batch_statistics import recompute_statistics
-from landscape.directions import Plane, random_plane
+from landscape.distributed.parallel import Comm
 from landscape.errors import ProblemError, UsageError
-from landscape.meter import Way
-from landscape.parallel import Comm
-from landscape.problem import Problem
-from landscape.refinement import Float64, Grid, filled, levels, places, refine
-from landscape.surface import POLICIES, RECOMPUTED, surface
+from landscape.geometry.directions import Plane, random_plane
+from landscape.geometry.meter import Way
+from landscape.geometry.refinement import Float64, Grid, filled, levels, places, refine
+from landscape.geometry.surface import POLICIES, RECOMPUTED, surface
+from landscape.loss.batch_statistics import recompute_statistics
+from landscape.loss.problem import Problem
 
 COMM = Comm()
 FUNCTIONS: dict[str, Callable[[Float64, Float64], Float64]] = {
@@ -122,7 +122,7 @@ def test_the_digits_network_needs_a_quarter_of_its_points() -> None:
 
 
 def test_a_long_surface_shows_a_coarse_picture_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("landscape.surface.PICTURE_AFTER", 0.0)
+    monkeypatch.setattr("landscape.geometry.surface.PICTURE_AFTER", 0.0)
     problem = digits(100)
     plane = random_plane(problem, problem.weights())
     axis = np.linspace(-1, 1, 45)

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from landscape.directions import random_plane
-from landscape.meter import Meter, PlaneMeter, Way
-from landscape.problem import Problem
-from landscape.replay import by_window, laid_out
-from landscape.tape import written
+from landscape.engine.tape import written
+from landscape.geometry.directions import random_plane
+from landscape.geometry.meter import Meter, PlaneMeter, Way
+from landscape.geometry.replay import by_window, laid_out
+from landscape.loss.problem import Problem
 
 PLACES = np.array([[0.0, 0.0], [0.3, -0.2], [0.4, -0.2], [-4.0, 1.5], [40.0, 30.0]])
 

@@ -12,17 +12,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from landscape import cells
 from landscape.cli import main
-from landscape.derivation import architecture, derive, genotype
 from landscape.errors import ProblemError, UsageError
 from landscape.groupings._base import parts_of
-from landscape.loading import build_problem
-from landscape.problem import Problem
+from landscape.learning.training import MiniBatches, make_optimizer, train_step
+from landscape.loss.loading import build_problem
+from landscape.loss.problem import Problem
+from landscape.networks.derivation import architecture, derive, genotype
 from landscape.problems._cell import OPERATIONS, CellNetwork, Style, plans_of, whole
+from landscape.readings import cells
 from landscape.records import Architecture
 from landscape.stores.run_directory import Run
-from landscape.training import MiniBatches, make_optimizer, train_step
 
 SMALL = {"channels": 2, "seed": 0}
 SEARCH = {"regularizer": "group", "groups": "operations", "weighting": "div", "mu": 4.0, "metric": "identity",

@@ -157,20 +157,20 @@ def test_the_version_is_told_once() -> None:
     assert project["version"] == landscape.__version__
 
 
-@pytest.mark.skipif(not README.exists(), reason="there is no README.md")
-def test_links_and_pictures_of_the_readme_exist() -> None:
-    readme = re.sub(r"```.*?```", "", README.read_text(encoding="utf-8"), flags=re.S)
-    targets = re.findall(r"\]\(([^)\s]+)", readme) + re.findall(r'(?:src|href)="([^"]+)"', readme)
-    anchors = {
-        re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-")
-        for title in re.findall(r"^#+ (.+)$", readme, re.M)
-    }
+@pytest.mark.parametrize("page", [README, *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
+def test_links_and_pictures_of_the_docs_exist(page: Path) -> None:
+    def anchors(text: str) -> set[str]:
+        titles = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.S), re.M)
+        return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
     missing = []
-    for target in targets:
+    for target in re.findall(r"\]\(([^)\s]+)", text) + re.findall(r'(?:src|href)="([^"]+)"', text):
         path, _, anchor = target.partition("#")
         if re.match(r"[a-z]+:", target):
             continue
-        if (path and not (ROOT / path).exists()) or (not path and anchor not in anchors):
+        there = page.parent / path if path else page
+        if not there.exists() or (anchor and anchor not in anchors(there.read_text(encoding="utf-8"))):
             missing.append(target)
     assert not missing
 

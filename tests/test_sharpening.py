@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from landscape.sharpening import at_the_edge_since, slope
+from landscape.readings.sharpening import at_the_edge_since, slope
 
 STEPS = np.arange(0, 1000, 100)
 

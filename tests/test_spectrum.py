@@ -9,14 +9,15 @@ from exact import AdamCheckpoint, dense, digits, mlp_eigenvalues, mlp_problem
 from torch import nn
 from torch.nn import functional as F
 
-from landscape import plugins, quadrature
-from landscape.checks import self_check
-from landscape.curvature import Curvature
+from landscape import plugins
+from landscape.distributed.parallel import Comm
+from landscape.engine.checks import self_check
+from landscape.engine.curvature import Curvature
+from landscape.engine.spectrum import spectrum_at
 from landscape.errors import ProblemError, UsageError
-from landscape.parallel import Comm
-from landscape.problem import Problem
-from landscape.rules import reduced_weights
-from landscape.spectrum import spectrum_at
+from landscape.loss.problem import Problem
+from landscape.readings import quadrature
+from landscape.readings.rules import reduced_weights
 
 every_operator = pytest.mark.parametrize("operator", plugins.names("landscape.operators"))
 COMM = Comm()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import softmax_run
 
-from landscape.stability import threshold
+from landscape.readings.stability import threshold
 
 
 def run_with(optimizer: str, settings: dict[str, Any]) -> Any:

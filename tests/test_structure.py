@@ -15,11 +15,13 @@ import pytest
 import torch
 from small_problems import quadratic, symmetric
 
-from landscape import cli, diagonal, plugins, records, structure
-from landscape.checkpoints import Checkpoint
-from landscape.curvature import operator_at
-from landscape.loading import build_problem
-from landscape.parallel import Comm
+from landscape import cli, plugins, records
+from landscape.distributed.parallel import Comm
+from landscape.engine import diagonal
+from landscape.engine.curvature import operator_at
+from landscape.loss.checkpoints import Checkpoint
+from landscape.loss.loading import build_problem
+from landscape.networks import structure
 from landscape.stores.run_directory import Run
 
 SIZE = 12

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from small_problems import Weights, convolutional, digits, quadratic, symmetric, train
 from torch import nn
 
-from landscape.directions import Plane, eigen_plane, random_plane
+from landscape.distributed.parallel import Comm
 from landscape.errors import ProblemError, UsageError
-from landscape.meter import Way
-from landscape.parallel import Comm
-from landscape.problem import Problem
-from landscape.surface import grid, surface
+from landscape.geometry.directions import Plane, eigen_plane, random_plane
+from landscape.geometry.meter import Way
+from landscape.geometry.surface import grid, surface
+from landscape.loss.problem import Problem
 
 COMM = Comm()
 

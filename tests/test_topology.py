@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
+from landscape.readings.topology import hole_pairs, sublevel_pairs, topology
 from landscape.records import Array, Surface
-from landscape.topology import hole_pairs, sublevel_pairs, topology
 
 KING, ROOK = np.ones((3, 3)), ndimage.generate_binary_structure(2, 1)
 # few values make plateaus and ties; NaN is a loss that was lost

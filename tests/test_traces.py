@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from landscape import probes
+from landscape.engine.traces import hutchpp
 from landscape.errors import UsageError
 from landscape.jobs.benches import _spectra
-from landscape.traces import hutchpp
+from landscape.krylov import probes
 
 TRUTH = _spectra.synthetic(400)
 

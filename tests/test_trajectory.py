@@ -7,12 +7,12 @@ import pytest
 import torch
 from small_problems import Saved, convolutional, digits, quadratic, symmetric, train
 
-from landscape import shares
-from landscape.directions import Plane, eigen_plane, pca_plane
+from landscape.distributed.parallel import Comm
 from landscape.errors import ProblemError
-from landscape.gradients import loss_and_gradient
-from landscape.parallel import Comm
-from landscape.trajectory import coordinates, trajectory
+from landscape.geometry.directions import Plane, eigen_plane, pca_plane
+from landscape.geometry.gradients import loss_and_gradient
+from landscape.geometry.trajectory import coordinates, trajectory
+from landscape.readings import shares
 
 COMM = Comm()
 

@@ -20,10 +20,11 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
-from landscape import motion, plugins, video
+from landscape import plugins
 from landscape.errors import EnvironmentProblem, ProblemError, UsageError
-from landscape.films.plane import Film
-from landscape.following import cosines, follow
+from landscape.pictures import motion, video
+from landscape.pictures.films.plane import Film
+from landscape.readings.following import cosines, follow
 from landscape.records import Eigenpairs
 from landscape.stores.run_directory import Run
 

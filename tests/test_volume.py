@@ -16,14 +16,14 @@ import torch
 from small_problems import Saved, convolutional, digits, quadratic, symmetric, train
 
 from landscape import cli
-from landscape.directions import Plane, random_plane
+from landscape.distributed.parallel import Comm
 from landscape.errors import ProblemError, UsageError
-from landscape.filters import filter_numbers
-from landscape.meter import Way
-from landscape.parallel import Comm
-from landscape.space import Space, eigen_space, pca_space, random_space
+from landscape.geometry.directions import Plane, random_plane
+from landscape.geometry.meter import Way
+from landscape.geometry.space import Space, eigen_space, pca_space, random_space
+from landscape.geometry.volume import axes, coordinates, volume
+from landscape.networks.filters import filter_numbers
 from landscape.stores.run_directory import Run
-from landscape.volume import axes, coordinates, volume
 
 COMM = Comm()
 

@@ -12,8 +12,9 @@ import pytest
 import softmax_run
 from numpy.typing import NDArray
 
-from landscape import cli, vtk
+from landscape import cli
 from landscape.errors import UsageError
+from landscape.pictures import vtk
 
 
 def array(root: ET.Element, name: str) -> NDArray[np.generic]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from landscape.history import MODES
-from landscape.leading import LeadLag
+from landscape.readings.history import MODES
+from landscape.readings.leading import LeadLag
 
 from .. import shell
 from ..common import Scene, badge

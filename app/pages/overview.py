@@ -11,8 +11,8 @@ import numpy as np
 from dash import html
 from dash.development.base_component import Component
 
-from landscape import sampling
-from landscape.stability import positive
+from landscape.readings import sampling
+from landscape.readings.stability import positive
 
 from .. import facts, pins, shell, surfaces
 from ..common import Scene, badge

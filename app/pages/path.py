@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from landscape import overlaps, quadrature, records
+from landscape import records
 from landscape.errors import ProblemError
+from landscape.readings import overlaps, quadrature
 from landscape.stores import run_directory
 
 from .. import facts, shell

@@ -9,9 +9,9 @@ import numpy as np
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from landscape.completeness import completeness
+from landscape.readings.completeness import completeness
+from landscape.readings.sampling import Sampling
 from landscape.records import Eigenpairs
-from landscape.sampling import Sampling
 
 from .. import alignments, branches, bulk, facts, layers, pins, shell
 from ..common import Scene, badge

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from landscape import records, shares
+from landscape import records
 from landscape.errors import LandscapeError
+from landscape.readings import shares
 
 from .. import facts, readings, shell, surfaces
 from ..common import Scene, badge

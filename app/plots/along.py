@@ -9,8 +9,9 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from landscape import overlaps, records
-from landscape.smoothing import Width
+from landscape import records
+from landscape.readings import overlaps
+from landscape.readings.smoothing import Width
 
 from ..facts import Curvature
 from ..reading import Series

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from dash import Patch
 
-from landscape import cells
+from landscape.readings import cells
 from landscape.records import Architecture
 
 from ..style import colour, note

@@ -9,8 +9,8 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from landscape import quadrature
-from landscape.following import Following
+from landscape.readings import quadrature
+from landscape.readings.following import Following
 
 from ..style import asinh_axis, colour, cursor, log_axis, log_range, step_axis, step_position
 from ..style import figure as empty_figure

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from dash import Patch
 
-from landscape import quadrature
+from landscape.readings import quadrature
 from landscape.records import Game
 
 from ..style import asinh_axis, colour, note, packed

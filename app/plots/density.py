@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from dash import Patch
 from numpy.typing import NDArray
 
-from landscape import quadrature
+from landscape.readings import quadrature
 
 from ..style import CEILING, FLOOR, asinh_axis, colour, half, log_axis, note, packed
 from ..style import figure as empty_figure

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from landscape.events import Event
+from landscape.readings.events import Event
 
 from ..style import colour, cursor, linear_axis, log_axis, log_range, note, step_position, thin
 from ..style import figure as empty_figure

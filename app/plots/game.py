@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from landscape.history import Curve
+from landscape.readings.history import Curve
 
 from ..style import colour, cursor, linear_axis, log_axis, log_range, note, step_axis, step_position
 from ..style import figure as empty_figure

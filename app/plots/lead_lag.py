@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import plotly.graph_objects as go
 
-from landscape.leading import LeadLag
+from landscape.readings.leading import LeadLag
 
 from ..style import colour, note
 from ..style import figure as empty_figure

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from landscape import records
-from landscape.topology import Critical, Pair, Topology
+from landscape.readings.topology import Critical, Pair, Topology
 
 from ..style import colour, linear_axis, log_axis, log_range, note, number
 from ..style import figure as empty_figure

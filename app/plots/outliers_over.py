@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from landscape.outliers import Outliers
+from landscape.readings.outliers import Outliers
 
 from ..style import colour, cursor, log_axis, log_range, note, step_axis, step_position
 from ..style import figure as empty_figure

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from landscape import records, shares
+from landscape import records
+from landscape.readings import shares
 
 from ..style import colour, cursor, linear_axis, log_axis, log_range, step_axis, step_position
 from ..style import figure as empty_figure

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from landscape import records
-from landscape.quadratic import Agreement
+from landscape.readings.quadratic import Agreement
 
 from ..style import colour
 from ..style import figure as empty_figure

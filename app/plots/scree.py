@@ -9,9 +9,10 @@ import plotly.graph_objects as go
 from dash import Patch
 from numpy.typing import NDArray
 
-from landscape import quadrature, records
-from landscape.outliers import Outliers
-from landscape.sampling import Sampling
+from landscape import records
+from landscape.readings import quadrature
+from landscape.readings.outliers import Outliers
+from landscape.readings.sampling import Sampling
 
 from ..style import asinh_axis, colour, note, packed
 from ..style import figure as empty_figure

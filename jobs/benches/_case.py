@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from landscape.problem import Problem
+from landscape.loss.problem import Problem
 
 Array = NDArray[np.float64]
 

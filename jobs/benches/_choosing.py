@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from landscape import plugins
-from landscape.combination import Operator
-from landscape.curvature import operator_at
-from landscape.parallel import Comm
-from landscape.problem import Problem
-from landscape.products import Products
-from landscape.strategies import Matrix
+from landscape.distributed.parallel import Comm
+from landscape.engine.combination import Operator
+from landscape.engine.curvature import operator_at
+from landscape.engine.products import Products
+from landscape.engine.strategies import Matrix
+from landscape.loss.problem import Problem
 
 from ._timing import timed
 

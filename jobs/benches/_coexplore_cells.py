@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from landscape.cell_exploration import Found
+    from landscape.learning.cell_exploration import Found
 
     from ._tables import Row
 
@@ -21,7 +21,7 @@ Explored = dict[str, Any]
 
 def rows(args: argparse.Namespace, kept: list[Explored]) -> Iterator[Row]:
     """Every cell on the hardware of fewest cycles; what was found goes to `kept`, a dictionary a seed."""
-    from landscape.cell_exploration import Cells, Hardware, explore, front_of, judge, random_like
+    from landscape.learning.cell_exploration import Cells, Hardware, explore, front_of, judge, random_like
 
     hardware = Hardware()
     for seed in range(args.seed, args.seed + args.seeds):
@@ -70,7 +70,7 @@ def claims(kept: list[Explored]) -> Iterator[Row]:
 
 def _gain(row: Explored, a: str, b: str, which: str) -> float | None:
     """Accuracy of one front less that of another, mean over budgets between where both have a cell and the dearest."""
-    from landscape.cell_exploration import within_budgets
+    from landscape.learning.cell_exploration import within_budgets
 
     points = [[(getattr(one.cost, which), one.accuracy) for one in row["fronts"][name]] for name in (a, b)]
     if not all(points):
@@ -95,7 +95,7 @@ def _points(values: list[float]) -> str:
 
 
 def _dominated(kept: list[Explored], a: str, b: str) -> str:
-    from landscape.coexploration import dominates
+    from landscape.networks.coexploration import dominates
 
     beaten = [any(dominates(one, other) for one in row["fronts"][a]) for row in kept for other in row["fronts"][b]]
     return f"{sum(beaten)} of {len(beaten)}"
@@ -117,7 +117,7 @@ def _against_random(kept: list[Explored]) -> Iterator[Row]:
 
 
 def _own_hardware(kept: list[Explored]) -> Row:
-    from landscape.cell_costs import Design, price
+    from landscape.networks.cell_costs import Design, price
 
     fixed, ratios, designs = Design(*FIXED), [], set()
     for row in kept:

@@ -1,4 +1,4 @@
-"""How often each interval of `landscape.bounds` holds the truth, over many seeds, against known eigenvalues.
+"""How often each interval of `landscape.readings.bounds` holds the truth, over many seeds, against known eigenvalues.
 
 Gaussian probes look the same in every orthonormal basis, so that a diagonal problem with a network's dense eigenvalues
 stands for the network itself, at none of its cost.
@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from landscape import bounds, quadrature
-from landscape.probes import probes
-from landscape.products import Products
+from landscape.engine.products import Products
+from landscape.engine.traces import hutchpp
+from landscape.krylov.probes import probes
+from landscape.readings import bounds, quadrature
 from landscape.records import Spectrum
-from landscape.traces import hutchpp
 
 from ._spectra import density, diagonal_problem
 

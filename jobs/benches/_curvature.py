@@ -6,18 +6,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from landscape.problem import Problem
+    from landscape.loss.problem import Problem
 
 PRODUCTS = 60  # of the trace
 
 
 def sharpness_and_trace(problem: Problem, seed: int = 0) -> tuple[float, float]:
     """(lambda_max, trace by Hutch++) at the problem's own weights."""
-    from landscape.curvature import operator_at
-    from landscape.parallel import Comm
-    from landscape.probes import probes
-    from landscape.spectrum import eigenpairs_at
-    from landscape.traces import hutchpp
+    from landscape.distributed.parallel import Comm
+    from landscape.engine.curvature import operator_at
+    from landscape.engine.spectrum import eigenpairs_at
+    from landscape.engine.traces import hutchpp
+    from landscape.krylov.probes import probes
 
     theta, comm = problem.weights(), Comm()
     pairs = eigenpairs_at(problem, theta, comm, top=1, tolerance=1e-2, seed=seed, check=False)

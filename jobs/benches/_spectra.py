@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from landscape import bounds, distribution, quadrature
-from landscape.curvature import operator_at
+from landscape.distributed.parallel import Comm
+from landscape.engine.curvature import operator_at
+from landscape.engine.products import Products
+from landscape.engine.spectrum import eigenpairs_at, spectrum_at
 from landscape.errors import ProblemError
-from landscape.parallel import Comm
-from landscape.problem import Problem
-from landscape.products import Products
+from landscape.loss.problem import Problem
+from landscape.readings import bounds, distribution, quadrature
 from landscape.records import Spectrum
-from landscape.spectrum import eigenpairs_at, spectrum_at
 
 from ._case import Pairs
 

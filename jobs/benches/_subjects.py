@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.loading import build_problem
-from landscape.problem import Problem
+from landscape.loss.loading import build_problem
+from landscape.loss.problem import Problem
 
 Product = Callable[[Tensor], Tensor]  # (size, b) -> (size, b)
 

@@ -48,7 +48,7 @@ def measure(args: argparse.Namespace) -> Iterator[Table]:
 
 
 def _rows(args: argparse.Namespace, found: dict[str, list[tuple[float, float, float]]]) -> Iterator[Row]:
-    from landscape.comparison import mean
+    from landscape.readings.comparison import mean
 
     for label, settings in SETTINGS.items():
         seeds = range(args.seed, args.seed + args.seeds)
@@ -59,9 +59,9 @@ def _rows(args: argparse.Namespace, found: dict[str, list[tuple[float, float, fl
 
 def _trained(settings: dict[str, Any], seed: int, epochs: int) -> tuple[float, float, float]:
     """Test accuracy, share of the weights beyond 0.9, and test accuracy after sign()."""
-    from landscape.loading import build_problem
+    from landscape.learning.training import MiniBatches, make_optimizer, train_step
+    from landscape.loss.loading import build_problem
     from landscape.optimizers.binary_prox_sgd import BinaryProxSGD
-    from landscape.training import MiniBatches, make_optimizer, train_step
 
     problem = build_problem("digits_mlp", {"hidden": [200, 200], "activation": "tanh", "seed": seed})
     optimizer, batches = make_optimizer("binary_prox_sgd", problem.model, settings), MiniBatches(problem, 64, seed)
@@ -76,7 +76,7 @@ def _trained(settings: dict[str, Any], seed: int, epochs: int) -> tuple[float, f
 
 
 def _claims(found: dict[str, list[tuple[float, float, float]]]) -> Iterator[Row]:
-    from landscape.comparison import mean
+    from landscape.readings.comparison import mean
 
     gains = [paper[2] - plain[2] for paper, plain in zip(found[PAPER], found[PLAIN], strict=True)]
     gain = mean(gains)

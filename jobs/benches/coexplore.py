@@ -6,8 +6,8 @@
 
 chains: children are networks of the digits, 64 - widths - 10, trained for five epochs. Joint: each child on the tiles
 of 1, 2, 4 and 8 that are best for it, in cycles or in energy; fixed: tiles of 4 for every layer. Cycles, area and
-energy are of the analytic model in `landscape/coexploration.py`. Both searches train as many children, of the same
-initial weights.
+energy are of the analytic model in `landscape/networks/coexploration.py`. Both searches train as many children, of the
+same initial weights.
 
 cells: every strength mu of a group-sparse search on `digits_cell` is a cell, with the penalty of each operation times
 what it costs on the hardware of the cell before (to a power), with the same penalty for all, and random cells that cost
@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from .. import _common
 
 if TYPE_CHECKING:
-    from landscape.coexploration import Child
-    from landscape.problem import Problem
+    from landscape.loss.problem import Problem
+    from landscape.networks.coexploration import Child
 
     from ._tables import Row, Table
 
@@ -77,7 +77,7 @@ def _chains(args: argparse.Namespace) -> Iterator[Table]:
 
 
 def _fronts(args: argparse.Namespace, found: list[Numbers]) -> Iterator[Row]:
-    from landscape.coexploration import TILES, explore, front
+    from landscape.networks.coexploration import TILES, explore, front
 
     for seed in range(args.seed, args.seed + args.seeds):
         trainings = _Trainings(seed, args.epochs)
@@ -99,7 +99,7 @@ def _built(children: list[Child], tiles: tuple[int, ...]) -> list[Child]:
     """Every trained child on all hardware that is fast enough and worth building."""
     from dataclasses import replace
 
-    from landscape.coexploration import hardware_front
+    from landscape.networks.coexploration import hardware_front
 
     return [replace(child, tiles=some, cost=price) for child in children if child.accuracy is not None
             for some, price in hardware_front((64, *child.hidden, 10), AREA, tiles)
@@ -116,8 +116,8 @@ class _Trainings:
         self._curvature: dict[tuple[int, ...], tuple[float, float]] = {}
 
     def accuracy(self, hidden: tuple[int, ...]) -> float:
-        from landscape.loading import build_problem
-        from landscape.training import MiniBatches, make_optimizer, train_step
+        from landscape.learning.training import MiniBatches, make_optimizer, train_step
+        from landscape.loss.loading import build_problem
 
         if hidden not in self.known:
             problem = build_problem("digits_mlp", {"hidden": list(hidden), "seed": self.seed})
@@ -140,7 +140,7 @@ class _Trainings:
 def _claims(found: list[Numbers]) -> Iterator[Row]:
     from scipy.stats import spearmanr
 
-    from landscape.coexploration import TILES, best_hardware, dominates
+    from landscape.networks.coexploration import TILES, best_hardware, dominates
 
     beaten = faster = points = violators = trained_violators = turned_away = 0
     for row in found:

@@ -4,9 +4,9 @@
   landscape bench density --steps 0 145 1000 --sizes 10000 60000 --seeds 4
 
 W1 / range is the Wasserstein-1 distance between the estimated and the true distribution of eigenvalues over the range
-of the spectrum, the mean over seeds: of the distribution function (`landscape.distribution`), and of the nodes of the
-rules alone. `sampling alone` is what so many probes leave in the mean, were all their moments known: no number of
-iterations gets below it but by resolving more eigenvalues. `plain 10 x 80` is what most tools do by default: ten
+of the spectrum, the mean over seeds: of the distribution function (`landscape.readings.distribution`), and of the nodes
+of the rules alone. `sampling alone` is what so many probes leave in the mean, were all their moments known: no number
+of iterations gets below it but by resolving more eigenvalues. `plain 10 x 80` is what most tools do by default: ten
 independent probes, 80 iterations each, plain Gauss weights.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from landscape.problem import Problem
+    from landscape.loss.problem import Problem
     from landscape.records import Spectrum
 
     from ._tables import Row, Table
@@ -117,7 +117,7 @@ def _errors(
     import numpy as np
     import torch
 
-    from landscape.products import Products
+    from landscape.engine.products import Products
 
     from ._spectra import density, distances, plain
 
@@ -142,8 +142,8 @@ def _top(trained: list[Trained], args: argparse.Namespace) -> Iterator[Row]:
     import numpy as np
     import torch
 
-    from landscape.parallel import Comm
-    from landscape.spectrum import spectrum_at
+    from landscape.distributed.parallel import Comm
+    from landscape.engine.spectrum import spectrum_at
 
     for steps, problem, exact in trained:
         norm = np.abs(exact).max()
@@ -177,9 +177,9 @@ def _cost(args: argparse.Namespace) -> Iterator[Row]:
 def _cost_of(name: str, problem: Problem, probes: int, iterations: int, args: argparse.Namespace) -> Row:
     import torch
 
-    from landscape.checks import self_check
-    from landscape.parallel import Comm
-    from landscape.spectrum import spectrum_at
+    from landscape.distributed.parallel import Comm
+    from landscape.engine.checks import self_check
+    from landscape.engine.spectrum import spectrum_at
 
     from . import _choosing, _subjects, _timing
 

@@ -20,7 +20,7 @@ from .. import _common
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from landscape.problem import Problem
+    from landscape.loss.problem import Problem
 
     from ._tables import Row, Table
 
@@ -55,7 +55,7 @@ def measure(args: argparse.Namespace) -> Iterator[Table]:
 
 
 def _tickets(args: argparse.Namespace, found: list[Numbers]) -> Iterator[Row]:
-    from landscape.tickets import by_lot, largest, masked, share, zeroed
+    from landscape.networks.tickets import by_lot, largest, masked, share, zeroed
 
     epochs = tuple(3 * e // 40 for e in EPOCHS) if args.quick else EPOCHS
     settings = {**SETTINGS, "nu": 2.0} if args.quick else SETTINGS
@@ -90,7 +90,7 @@ def _path(
     problem: Problem, settings: dict[str, Any], seed: int, epochs: tuple[int, ...]
 ) -> Iterator[tuple[int, dict[str, Tensor], dict[str, Tensor]]]:
     """(epoch, weights, masks) of a training by DessiLBI; the problem's own weights move."""
-    from landscape.training import MiniBatches, make_optimizer, train_step
+    from landscape.learning.training import MiniBatches, make_optimizer, train_step
 
     optimizer, batches = make_optimizer("dessilbi", problem.model, settings), MiniBatches(problem, 64, seed)
     for step in range(epochs[-1] * batches.an_epoch):
@@ -103,13 +103,13 @@ def _path(
 
 
 def _problem(seed: int) -> Problem:
-    from landscape.loading import build_problem
+    from landscape.loss.loading import build_problem
 
     return build_problem("digits_mlp", {"hidden": [100, 100], "activation": "relu", "seed": seed})
 
 
 def _train(problem: Problem, name: str, settings: dict[str, Any], seed: int, epochs: int) -> None:
-    from landscape.training import MiniBatches, make_optimizer, train_step
+    from landscape.learning.training import MiniBatches, make_optimizer, train_step
 
     optimizer, batches = make_optimizer(name, problem.model, settings), MiniBatches(problem, 64, seed)
     for step in range(epochs * batches.an_epoch):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _common
 
 if TYPE_CHECKING:
-    from landscape.problem import Problem
+    from landscape.loss.problem import Problem
 
     from ._tables import Row, Table
 
@@ -78,7 +78,7 @@ _NOTE = "Adaptive: tau = 0 and a largest rank, so that the rank stays. Forward: 
 def _identities() -> Iterator[Row]:
     import torch
 
-    from landscape.lowrank import nearest, orthonormal, tangent_part, truncated
+    from landscape.networks.lowrank import nearest, orthonormal, tangent_part, truncated
 
     generator = torch.Generator().manual_seed(0)
     w, gradient = (torch.randn(60, 40, generator=generator, dtype=torch.float64) for _ in range(2))
@@ -106,7 +106,7 @@ def _identities() -> Iterator[Row]:
 
 
 def _digits(args: argparse.Namespace, epochs: int, found: dict[str, list[Numbers]]) -> Iterator[Row]:
-    from landscape.loading import build_problem
+    from landscape.loss.loading import build_problem
 
     settings = {"hidden": [200, 200, 200], "activation": "relu"}
     for label, choices in _ways(DIGITS[:1] if args.quick else DIGITS, (0.12, 0.2)):
@@ -138,7 +138,7 @@ def _fashion_problem(images: int, seed: int) -> Problem | None:
     from torch import nn
 
     from landscape.errors import ProblemError
-    from landscape.problem import Problem
+    from landscape.loss.problem import Problem
     from landscape.problems._data import FASHION_MNIST, fashion_mnist
 
     try:
@@ -157,7 +157,7 @@ def _train(
     """Test accuracy, compression and CPU seconds of one training; of one that diverges, until then."""
     from torch.linalg import LinAlgError  # type: ignore[attr-defined]  # documented, but not in torch's own list
 
-    from landscape.training import MiniBatches, make_optimizer, train_step
+    from landscape.learning.training import MiniBatches, make_optimizer, train_step
 
     from ._timing import timed
 
@@ -194,7 +194,7 @@ def _wrong_factor() -> AbstractContextManager[Any]:
 
     import torch
 
-    from landscape.lowrank import Factors, rank_within
+    from landscape.networks.lowrank import Factors, rank_within
     from landscape.optimizers import dlrt
 
     def wrong(u: Any, core: Any, v: Any, tau: float, least: int, most: int) -> Factors:
@@ -206,7 +206,7 @@ def _wrong_factor() -> AbstractContextManager[Any]:
 
 
 def _compression(problem: Problem, ranks: dict[str, int]) -> float:
-    from landscape.factored import layers_of, matrix_of
+    from landscape.networks.factored import layers_of, matrix_of
 
     shapes = {name: tuple(matrix_of(layer).shape) for name, layer in layers_of(problem.model).items()}
     kept = sum(ranks[name] * (m + n) if name in ranks else m * n for name, (m, n) in shapes.items())
@@ -228,9 +228,9 @@ def _times(args: argparse.Namespace, found: dict[int, Numbers]) -> Iterator[Row]
     import torch
     from torch import nn
 
-    from landscape.factored import factorise
-    from landscape.problem import Problem
-    from landscape.training import make_optimizer, train_step
+    from landscape.learning.training import make_optimizer, train_step
+    from landscape.loss.problem import Problem
+    from landscape.networks.factored import factorise
 
     from ._timing import interleaved
 

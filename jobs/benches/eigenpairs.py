@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from landscape.combination import Operator
-    from landscape.problem import Problem
+    from landscape.engine.combination import Operator
+    from landscape.loss.problem import Problem
 
     from ._case import Pairs
     from ._tables import Row, Table
@@ -84,9 +84,9 @@ def _compare(
     import numpy as np
     import torch
 
-    from landscape.curvature import operator_at
-    from landscape.parallel import Comm
-    from landscape.products import Products
+    from landscape.distributed.parallel import Comm
+    from landscape.engine.curvature import operator_at
+    from landscape.engine.products import Products
 
     from ._case import worst_residual
     from ._spectra import top_pairs
@@ -133,8 +133,8 @@ def unchecked(operator: Operator, count: int, residual: float, seed: int) -> Pai
     """Lanczos from the start vector of ours until the `count` largest Ritz pairs have the residual, and no further."""
     import numpy as np
 
-    from landscape.lanczos import BlockLanczos
-    from landscape.probes import probes
+    from landscape.krylov.lanczos import BlockLanczos
+    from landscape.krylov.probes import probes
 
     from ._case import sorted_pairs
 

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 from .. import _common
 
 if TYPE_CHECKING:
-    from landscape.derivation import Derived
-    from landscape.problem import Problem
+    from landscape.loss.problem import Problem
+    from landscape.networks.derivation import Derived
     from landscape.records import Architecture
 
     from ._tables import Row, Table
@@ -79,7 +79,7 @@ def _searches(args: argparse.Namespace, found: dict[tuple[str, float], list[Numb
 
 
 def _search(args: argparse.Namespace, weighting: str, mu: float, seed: int) -> Numbers:
-    from landscape.derivation import architecture
+    from landscape.networks.derivation import architecture
 
     problem, steps = _trained("digits_cell", {"seed": seed}, "prox_sgd",
                               {**SEARCH, "weighting": weighting, "mu": mu}, args.epochs, seed)  # fmt: skip
@@ -109,8 +109,8 @@ def _decay(record: Architecture, steps: int) -> Numbers:
 
 
 def _derive(problem: Problem, record: Architecture) -> Derived:
-    from landscape.derivation import derive
-    from landscape.loading import build_problem
+    from landscape.loss.loading import build_problem
+    from landscape.networks.derivation import derive
 
     def build(changed: Mapping[str, Any]) -> Problem:
         return build_problem("digits_cell", {**changed})
@@ -120,7 +120,7 @@ def _derive(problem: Problem, record: Architecture) -> Derived:
 
 def _with_own_statistics(problem: Problem) -> Problem:
     """A copy whose normalisation has the mean and variance of its own training samples."""
-    from landscape.batch_statistics import recompute_statistics
+    from landscape.loss.batch_statistics import recompute_statistics
 
     other = problem.with_model(copy.deepcopy(problem.model))
     recompute_statistics(other, other.weights())
@@ -140,7 +140,7 @@ def _neurons(args: argparse.Namespace, found: dict[float, list[Numbers]]) -> Ite
 def _prune(args: argparse.Namespace, mu: float, seed: int) -> Numbers:
     import torch
 
-    from landscape.pruning import prune
+    from landscape.networks.pruning import prune
 
     mlp: dict[str, Any] = {"hidden": [200, 200], "activation": "relu"}
     problem, _ = _trained("digits_mlp", {**mlp, "seed": seed}, "prox_sgd", {**NEURONS, "mu": mu}, args.epochs, seed)
@@ -198,7 +198,7 @@ def _claims(searches: dict[tuple[str, float], list[Numbers]], neurons: dict[floa
 def _trained(
     name: str, settings: dict[str, Any], optimizer: str, choices: dict[str, Any], epochs: int, seed: int
 ) -> tuple[Problem, int]:
-    from landscape.loading import build_problem
+    from landscape.loss.loading import build_problem
 
     problem = build_problem(name, settings)
     return problem, _train(problem, optimizer, choices, epochs, seed)
@@ -206,7 +206,7 @@ def _trained(
 
 def _train(problem: Problem, optimizer: str, choices: dict[str, Any], epochs: int, seed: int) -> int:
     """Train in place on batches of 64; the number of steps."""
-    from landscape.training import MiniBatches, make_optimizer, train_step
+    from landscape.learning.training import MiniBatches, make_optimizer, train_step
 
     made, batches = make_optimizer(optimizer, problem.model, choices), MiniBatches(problem, 64, seed)
     for step in range(epochs * batches.an_epoch):

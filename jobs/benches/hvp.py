@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _common
 
 if TYPE_CHECKING:
-    from landscape.problem import Problem
+    from landscape.loss.problem import Problem
 
     from ._choosing import Chosen
     from ._tables import Row, Table
@@ -68,7 +68,7 @@ def _rows(args: argparse.Namespace, cells: int) -> Iterator[Row]:
 
 def _rows_of(name: str, problem: Problem, args: argparse.Namespace) -> Iterator[Row]:
     """One row a block width; all are timed in turn with the same references."""
-    from landscape.parallel import Comm
+    from landscape.distributed.parallel import Comm
 
     from . import _choosing, _subjects, _timing
 

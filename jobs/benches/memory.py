@@ -63,7 +63,7 @@ def work(args: argparse.Namespace, comm: Any) -> None:
     """Run on this communicator; rank 0 writes the largest numbers of all ranks."""
     import torch
 
-    from landscape.spectrum import spectrum_at
+    from landscape.engine.spectrum import spectrum_at
 
     from . import _spectra, _timing
     from ._launching import answer
@@ -87,7 +87,7 @@ def _held() -> tuple[int, int]:
     """Bytes and vectors of the largest Krylov basis that is alive: measured, not computed from its shape."""
     import gc
 
-    from landscape.lanczos import BlockLanczos
+    from landscape.krylov.lanczos import BlockLanczos
 
     spaces = [found for found in gc.get_objects() if isinstance(found, BlockLanczos)]
     return max(((space.basis.nbytes, len(space.basis)) for space in spaces), default=(0, 0))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _common
 
 if TYPE_CHECKING:
-    from landscape.problem import Problem
+    from landscape.loss.problem import Problem
 
     from ._tables import Row, Table
 
@@ -61,8 +61,8 @@ def _rows(args: argparse.Namespace, found: list[Numbers]) -> Iterator[Row]:
 
 
 def _trained(recursive: bool, seed: int, steps: int) -> Problem:
-    from landscape.loading import build_problem
-    from landscape.training import MiniBatches, make_optimizer, train_step
+    from landscape.learning.training import MiniBatches, make_optimizer, train_step
+    from landscape.loss.loading import build_problem
 
     problem = build_problem("addition_npi", {"recursive": recursive, "seed": seed})
     optimizer, batches = make_optimizer("adam", problem.model, {"lr": 0.01}), MiniBatches(problem, 256, seed)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _common
 
 if TYPE_CHECKING:
-    from landscape.game import Game
+    from landscape.games.game import Game
 
     from ._tables import Row, Table
 
@@ -91,7 +91,7 @@ def measure(args: argparse.Namespace) -> Iterator[Table]:
 def _invariants(seed: int) -> Iterator[Row]:
     import torch
 
-    from landscape.training import MiniBatches, make_optimizer, train_step
+    from landscape.learning.training import MiniBatches, make_optimizer, train_step
 
     game = _game("ring_gan", seed)
     optimizer: Any = make_optimizer("nudged_adam", game.model, ADAM)
@@ -145,10 +145,10 @@ def _quadratic() -> tuple[float, float, float]:
 def _dense(checkpoints: int, apart: int, seed: int) -> Iterator[Row]:
     import torch
 
-    from landscape.distribution import distance
-    from landscape.parallel import Comm
-    from landscape.spectrum import spectrum_at
-    from landscape.training import MiniBatches, make_optimizer, train_step
+    from landscape.distributed.parallel import Comm
+    from landscape.engine.spectrum import spectrum_at
+    from landscape.learning.training import MiniBatches, make_optimizer, train_step
+    from landscape.readings.distribution import distance
 
     game = _game("ring_gan", seed, width=8, samples=400)
     optimizer, batches = make_optimizer("nudged_adam", game.model, ADAM | {"gamma": 1.0}), MiniBatches(game, 64, seed)
@@ -172,8 +172,8 @@ def _dense(checkpoints: int, apart: int, seed: int) -> Iterator[Row]:
 
 
 def _game(name: str, seed: int, **settings: Any) -> Game:
-    from landscape.game import Game
-    from landscape.loading import build_problem
+    from landscape.games.game import Game
+    from landscape.loss.loading import build_problem
 
     found = build_problem(name, {"seed": seed, **settings})
     assert isinstance(found, Game)
@@ -184,7 +184,7 @@ def _trained(
     args: argparse.Namespace, settings: dict[str, Any], seed: int, checkpoints: int
 ) -> list[dict[str, float]]:
     """Metrics and lambda_max(G) at equally distant checkpoints of a training, the last one at its end."""
-    from landscape.training import MiniBatches, make_optimizer, train_step
+    from landscape.learning.training import MiniBatches, make_optimizer, train_step
 
     game = _game(args.problem, seed)
     optimizer, batches = make_optimizer("nudged_adam", game.model, ADAM | settings), MiniBatches(game, 64, seed)
@@ -201,10 +201,10 @@ def _trained(
 
 def _sharpness(game: Game) -> float:
     """lambda_max of the generator's Hessian on 500 samples; NaN where it cannot be measured."""
+    from landscape.distributed.parallel import Comm
+    from landscape.engine.products import Products
+    from landscape.engine.spectrum import eigenpairs_at
     from landscape.errors import LandscapeError
-    from landscape.parallel import Comm
-    from landscape.products import Products
-    from landscape.spectrum import eigenpairs_at
 
     block = game.subset(500).restricted("generator.*")
     try:
@@ -220,7 +220,7 @@ def _correlated(
 ) -> Iterator[Row]:
     from scipy.stats import spearmanr
 
-    from landscape.leading import lead_lag
+    from landscape.readings.leading import lead_lag
 
     runs["Adam"] = []
     for seed in _seeds(args):

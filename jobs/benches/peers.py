@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from landscape.problem import Problem
+    from landscape.loss.problem import Problem
     from landscape.records import Spectrum
 
     from ._case import Case, Estimate, Pairs
@@ -128,7 +128,7 @@ def _products_of(
 ) -> Iterator[Row]:
     import torch
 
-    from landscape.parallel import Comm
+    from landscape.distributed.parallel import Comm
 
     from . import _choosing, _subjects, _timing
 
@@ -236,7 +236,7 @@ def _timed_top(engine: ModuleType, case: Case, seed: int) -> tuple[Pairs, float]
 
 
 def _densities(engines: dict[str, ModuleType], case: Case, exact: Array, args: argparse.Namespace) -> Iterator[Row]:
-    from landscape.products import Products
+    from landscape.engine.products import Products
 
     from ._case import curve_distance, measure_distance
     from ._spectra import density
@@ -291,7 +291,7 @@ def _estimate(spectrum: Spectrum, products: int) -> Estimate:
     """Ours, and the curve at the width from which on half the iterations draw the same one."""
     import numpy as np
 
-    from landscape import quadrature, smoothing
+    from landscape.readings import quadrature, smoothing
 
     from ._case import Estimate
 

@@ -19,7 +19,7 @@ from .. import _common
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from landscape.problem import Problem
+    from landscape.loss.problem import Problem
 
     from ._tables import Row, Table
 
@@ -203,7 +203,7 @@ def _solve(settings: dict[str, Any], steps: int) -> tuple[float, float, int]:
 
 
 def _problem(seed: int) -> Problem:
-    from landscape.loading import build_problem
+    from landscape.loss.loading import build_problem
 
     return build_problem("digits_mlp", {"hidden": [200, 200], "activation": "relu", "seed": seed})
 
@@ -214,7 +214,7 @@ def _train(
     """A trained digits network; `penalty` puts an l1 norm into the loss of optimizers without a proximal step."""
     import torch
 
-    from landscape.training import MiniBatches, make_optimizer
+    from landscape.learning.training import MiniBatches, make_optimizer
 
     problem = _problem(seed)
     weights = list(problem.model.parameters())
@@ -274,7 +274,7 @@ def _claims(trained: dict[str, list[dict[str, float]]]) -> Iterator[Row]:
 
 
 def _pruned(args: argparse.Namespace) -> Iterator[Row]:
-    from landscape.pruning import prune
+    from landscape.networks.pruning import prune
 
     for mu in GROUPS[:2] if args.quick else GROUPS:
         settings = {"lr": 0.015, "rho": 0.1, "regularizer": "group", "mu": mu, "mean_metric": True} | CONSTANT

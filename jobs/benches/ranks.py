@@ -158,7 +158,7 @@ def _timed(problem: Any, args: argparse.Namespace, comm: Any) -> dict[str, Any]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from landscape.curvature import operator_at
+    from landscape.engine.curvature import operator_at
 
     from . import _choosing
 
@@ -188,7 +188,7 @@ def _digits(dtype: str, args: argparse.Namespace) -> Any:
     """The digits network after 30 steps, in enough batches for a dozen ranks."""
     import torch
 
-    from landscape.loading import build_problem
+    from landscape.loss.loading import build_problem
 
     from . import _subjects
 
@@ -202,9 +202,9 @@ def _counted(args: argparse.Namespace, comm: Any) -> dict[str, Any]:
     """What this rank sends a block product in a density run, and in the small sums around it."""
     import torch
 
-    from landscape.curvature import operator_at
-    from landscape.lanczos import BlockLanczos
-    from landscape.probes import probes
+    from landscape.engine.curvature import operator_at
+    from landscape.krylov.lanczos import BlockLanczos
+    from landscape.krylov.probes import probes
 
     problem = _digits("float32", args)
     curvature = operator_at(problem, problem.weights(), comm)
@@ -218,7 +218,7 @@ def _counted(args: argparse.Namespace, comm: Any) -> dict[str, Any]:
 
 def _numbers(args: argparse.Namespace, comm: Any) -> dict[str, Any]:
     """Nodes and eigenvalues of one small run in both precisions."""
-    from landscape.spectrum import spectrum_at
+    from landscape.engine.spectrum import spectrum_at
 
     found: dict[str, Any] = {}
     for dtype, bits in (("float32", "32"), ("float64", "64")):

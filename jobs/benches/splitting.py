@@ -19,7 +19,7 @@ from .. import _common
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from landscape.problem import Problem
+    from landscape.loss.problem import Problem
 
     from ._tables import Row, Table
 
@@ -73,7 +73,7 @@ def _law() -> Iterator[Row]:
     from landscape.growing.splits import candidates, signed, steepest
     from landscape.growing.splitting import Splitting
     from landscape.growing.units import layers_of
-    from landscape.loading import build_problem
+    from landscape.loss.loading import build_problem
 
     problem = build_problem("digits_mlp", {"hidden": [6, 6], "seed": 0}).to(dtype=torch.float64)
     _adam(problem, 300)
@@ -97,7 +97,7 @@ def _added(count: int) -> Iterator[Row]:
     from landscape.growing.splits import candidates, steepest
     from landscape.growing.splitting import Splitting, exact
     from landscape.growing.units import layers_of
-    from landscape.loading import build_problem
+    from landscape.loss.loading import build_problem
 
     for seed in range(40 * count):
         problem = build_problem("rbf_toy", {"hidden": 3, "data_seed": seed, "seed": seed}).to(dtype=torch.float64)
@@ -123,7 +123,7 @@ def _stable(count: int) -> Iterator[Row]:
     from landscape.growing.splits import Split, signed, steepest
     from landscape.growing.splitting import Splitting, exact
     from landscape.growing.units import layers_of
-    from landscape.problem import Problem
+    from landscape.loss.problem import Problem
 
     x = torch.linspace(-3, 3, 200, dtype=torch.float64)[:, None]
     for seed in range(50 * count):
@@ -182,7 +182,7 @@ def _newton(problem: Problem, iterations: int = 200) -> float:
 
 
 def _adam(problem: Problem, steps: int) -> None:
-    from landscape.training import MiniBatches, make_optimizer, train_step
+    from landscape.learning.training import MiniBatches, make_optimizer, train_step
 
     optimizer, batches = make_optimizer("adam", problem.model, {"lr": 0.01}), MiniBatches(problem, 0, 0)
     for step in range(steps):
@@ -190,8 +190,8 @@ def _adam(problem: Problem, steps: int) -> None:
 
 
 def _lowest(problem: Problem) -> float:
-    from landscape.parallel import Comm
-    from landscape.spectrum import eigenpairs_at
+    from landscape.distributed.parallel import Comm
+    from landscape.engine.spectrum import eigenpairs_at
 
     pairs = eigenpairs_at(problem, problem.weights(), Comm(), top=0, bottom=1, tolerance=1e-9)
     return float(pairs.lowest_values[0])
@@ -208,8 +208,8 @@ def _toys(args: argparse.Namespace, losses: dict[str, list[list[float]]]) -> Ite
 
 def _grown(optimizer: str, settings: dict[str, Any], seed: int, iterations: int) -> list[float]:
     """The student's loss at the end of every stage."""
-    from landscape.loading import build_problem
-    from landscape.training import make_optimizer
+    from landscape.learning.training import make_optimizer
+    from landscape.loss.loading import build_problem
 
     problem = build_problem("rbf_toy", {"data_seed": seed, "seed": seed})
     made: Any = make_optimizer(optimizer, problem.model, {

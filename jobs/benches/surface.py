@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any
 from .. import _common
 
 if TYPE_CHECKING:
-    from landscape.directions import Plane
-    from landscape.problem import Problem
+    from landscape.geometry.directions import Plane
+    from landscape.loss.problem import Problem
 
     from ._tables import Row, Table
 
@@ -115,7 +115,7 @@ def _rows_of(name: str, problem: Problem, args: argparse.Namespace, cells: int) 
     """Each surface in turn with the same forward pass, so that a slow spell of the machine meets all of them."""
     import numpy as np
 
-    from landscape.meter import Way
+    from landscape.geometry.meter import Way
 
     from . import _launching, _planes, _timing
     from ._case import Case
@@ -163,7 +163,7 @@ def work(args: argparse.Namespace, comm: Any) -> None:
     """On every rank: the seconds of a whole surface, the way being known; or those of another tool, in a process that
     nothing of ours has touched."""
     from landscape.errors import EnvironmentProblem
-    from landscape.surface import surface
+    from landscape.geometry.surface import surface
 
     from . import _planes, _subjects, _timing
     from ._case import Case
@@ -237,22 +237,22 @@ def _clocked(args: argparse.Namespace, cells: int) -> Iterator[Row]:
 def _plane(problem: Problem, points: int, args: argparse.Namespace) -> tuple[Plane, Any]:
     import numpy as np
 
-    from landscape.directions import random_plane
+    from landscape.geometry.directions import random_plane
 
     plane = random_plane(problem, problem.weights(), seed=args.seed)
     return plane, np.linspace(-1.0, 1.0, points) * plane.info["scale"]
 
 
 def _chosen(problem: Problem, plane: Plane, axis: Any, comm: Any = None) -> Any:
-    from landscape.parallel import Comm
-    from landscape.quickest import quickest
+    from landscape.distributed.parallel import Comm
+    from landscape.geometry.quickest import quickest
 
     return quickest(problem, plane.origin, plane.directions, axis[[-1, -1]], FULL, comm or Comm())[0]
 
 
 def _surface(problem: Problem, plane: Plane, axis: Any, way: Any, tolerance: float | None = None) -> Any:
-    from landscape.parallel import Comm
-    from landscape.surface import surface
+    from landscape.distributed.parallel import Comm
+    from landscape.geometry.surface import surface
 
     return surface(problem, plane, axis, axis, Comm(), way=way, tolerance=tolerance)
 
@@ -268,7 +268,7 @@ def _least(args: argparse.Namespace, cells: int) -> Iterator[Row]:
     """The bound of arithmetic beside what a forward pass and a point of the way that is chosen take, in CPU time."""
     import numpy as np
 
-    from landscape.meter import PlaneMeter
+    from landscape.geometry.meter import PlaneMeter
 
     from . import _roofline, _subjects
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from landscape.scene import Scene
+    from landscape.pictures.scene import Scene
 
     from ._tables import Row, Table
 
@@ -62,10 +62,11 @@ def _rows(args: argparse.Namespace) -> Iterator[Row]:
 
 
 def _row(film: str, shown: Any, size: str, suffix: str, seconds: float) -> Row:
-    from landscape import plugins, video
+    from landscape import plugins
+    from landscape.pictures import video
 
     width, height = (int(n) for n in size.split("x"))
-    times = plugins.load("landscape.films", film).times(shown, 60, "checkpoints")
+    times = plugins.load("landscape.pictures.films", film).times(shown, 60, "checkpoints")
     stage = video.Shot(film, shown, times, width, height, False).open()
     stage.frame(0)
     began = time.process_time()
@@ -113,8 +114,8 @@ def _spectra(seed: int) -> tuple[list[Any], list[Any]]:
 
 
 def _scene(name: str, seed: int) -> Scene:
+    from landscape.pictures.scene import Scene
     from landscape.records import RunInfo, Surface, Trajectory
-    from landscape.scene import Scene
 
     steps = 25 * np.arange(CHECKPOINTS)
     line = np.linspace(-4, 14, POINTS)

@@ -27,7 +27,7 @@ def variant(args: argparse.Namespace) -> str:
 
 
 def plane(request: _planes.Request, variant: str) -> Any:
-    from landscape.directions import displacement_plane
+    from landscape.geometry.directions import displacement_plane
 
     start = request.args.start
     wanted = request.usable[:1] if start is None else [c for c in request.usable if c.step == start]

@@ -20,7 +20,7 @@ def variant(args: argparse.Namespace) -> str:
 
 
 def plane(request: _planes.Request, variant: str) -> Any:
-    from landscape.directions import eigen_plane
+    from landscape.geometry.directions import eigen_plane
 
     found = _planes.eigenvectors(request)
     first, second = (found.row(number) for number in request.args.pair or (1, 2))

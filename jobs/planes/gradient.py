@@ -24,7 +24,7 @@ def variant(args: argparse.Namespace) -> str:
 
 
 def plane(request: _planes.Request, variant: str) -> Any:
-    from landscape.directions import gradient_plane
+    from landscape.geometry.directions import gradient_plane
 
     found, number = _planes.eigenvectors(request), request.args.eigenvector
     return gradient_plane(

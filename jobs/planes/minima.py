@@ -25,7 +25,7 @@ def variant(args: argparse.Namespace) -> str:
 
 
 def plane(request: _planes.Request, variant: str) -> Any:
-    from landscape.directions import minima_plane
+    from landscape.geometry.directions import minima_plane
 
     names = [request.store.name, *(name for name, _ in request.others)]
     states = [checkpoints[-1].state() for _, checkpoints in request.others]

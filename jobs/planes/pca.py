@@ -18,7 +18,7 @@ def variant(args: argparse.Namespace) -> str:
 
 
 def plane(request: _planes.Request, variant: str) -> Any:
-    from landscape.directions import Vectors, pca_plane
+    from landscape.geometry.directions import Vectors, pca_plane
 
     pair = request.args.pair or (1, 2)
     if min(pair) < 1:

@@ -18,7 +18,7 @@ def variant(args: argparse.Namespace) -> str:
 
 
 def plane(request: _planes.Request, variant: str) -> Any:
-    from landscape.directions import random_plane
+    from landscape.geometry.directions import random_plane
 
     args = request.args
     return random_plane(

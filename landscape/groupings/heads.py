@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..attention import head_blocks
+from ..loss.attention import head_blocks
 from ._base import Part
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..loss.added import Residual
 from .chains import Chain, Hidden, chains_of, frozen, hidden_of, linear_map, running, theta_map
-from .residual import Residual
 from .widening import Additions, widen
 
 Loss = Callable[[], Tensor]

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ProblemError
+from ..loss.added import Insertion, Residual
 from .embedding import Change, Cut, Widening
-from .residual import Insertion, Residual
 
 SURROGATE = 3.0  # beta of the softplus whose second derivative stands for ReLU's, as in the published code
 _PRODUCERS = (nn.Linear, nn.Conv2d)

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoints import Checkpoint, RunLike
 from ..errors import ProblemError
-from .residual import Insertion
+from ..loss.added import Insertion
+from ..loss.checkpoints import Checkpoint, RunLike
 
 GROWN = "grow"  # kind of the event
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..problem import Problem
+from ..loss.problem import Problem
 from .candidates import KINDS, Candidates, Choice, Loss
 from .chains import changes_of
 from .embedding import embed

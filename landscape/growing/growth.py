@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ProblemError
-from ..fitting import fitted
-from ..problem import Problem
+from ..loss.fitting import fitted
+from ..loss.problem import Problem
 from .embedding import GROWN, Change, Widening
 from .splits import Split
 from .units import Layer

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import ProblemError
-from ..fitting import CONVOLUTIONS
-from ..problem import Problem
+from ..loss.fitting import CONVOLUTIONS
+from ..loss.problem import Problem
 from .extremes import Extremes, Vectors
 from .units import Layer
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ProblemError
-from ..fitting import CONVOLUTIONS, PRODUCERS, fitted
-from ..problem import Problem
-from ..symmetries import Symmetries, symmetries_of
-from ..wiring import Wiring
+from ..loss.fitting import CONVOLUTIONS, PRODUCERS, fitted
+from ..loss.problem import Problem
+from ..networks.symmetries import Symmetries, symmetries_of
+from ..networks.wiring import Wiring
 from .embedding import Cut, Widening
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..loss.added import Residual, insert, residual
 from .chains import Chain, Hidden
-from .residual import Residual, insert, residual
 
 
 @dataclass(frozen=True)

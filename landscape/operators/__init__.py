@@ -1,7 +1,7 @@
 """Curvature matrices, one file each: `form(problem, vector, batch)` says what the matrix of one batch is.
 
 It returns `HessianOf(f)`, the Hessian of a function of the weights, or `GaussNewtonOf(values, outer)`, and every
-strategy of `landscape.strategies` follows from that. A matrix that is neither offers `prepare(problem, vector, batch)`
+strategy of the engine follows from that. A matrix that is neither offers `prepare(problem, vector, batch)`
 instead: it does the work that one mini-batch needs once, and the function that it returns multiplies blocks (size, b).
 The data loop, the weighting of batches, precision, strategies, ranks and checks live elsewhere, once.
 
@@ -14,5 +14,5 @@ A file asks for more by naming it:
 - `difference(problem, vector, batch, v, step, first, seed)`: the unscaled product of one batch with v (size,) from
   first differences only; where it is offered, a job holds the operator against it before it starts.
 
-Blocks of weights (`Problem.restricted`) and sums (`landscape.combination`) work for every file by themselves.
+Blocks of weights (`Problem.restricted`) and sums (`landscape.engine.combination`) work for every file by themselves.
 """

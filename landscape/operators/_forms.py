@@ -1,6 +1,6 @@
 """What operators are made of: the Hessian of a function, or the Gauss-Newton matrix of a composition.
 
-Each form offers its product with a vector in two ways, from which `landscape.strategies` makes all strategies:
+Each form offers its product with a vector in two ways, from which `landscape.engine.strategies` makes all strategies:
 
 - `reverse(theta)`: reverse mode only, over a graph that is built once. Every layer with a double backward works, so
   this is the reference that all others are measured against;

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..game import Game
+from ..games.game import Game
 from ..growing.growth import Growth
-from ..problem import Problem
+from ..loss.problem import Problem
 
 
 class Growing(torch.optim.Optimizer):

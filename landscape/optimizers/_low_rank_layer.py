@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..factored import Layer, flat, matrix_of, through_columns, through_rows
-from ..lowrank import Factors, nearest
+from ..networks.factored import Layer, flat, matrix_of, through_columns, through_rows
+from ..networks.lowrank import Factors, nearest
 
 Pass = tuple[Tensor, Tensor]  # inputs of a layer, and the loss's gradient by its outputs
 

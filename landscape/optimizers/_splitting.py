@@ -14,8 +14,8 @@ from ..growing.growth import Growth, grow, size_after
 from ..growing.splits import Rule, Split
 from ..growing.splitting import Splitting
 from ..growing.units import Layer, layers_of
-from ..probes import probe
-from ..problem import Problem
+from ..krylov.probes import probe
+from ..loss.problem import Problem
 from ._growing import Growing
 
 

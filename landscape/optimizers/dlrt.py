@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..factored import layers_of, matrix_of
-from ..lowrank import Factors, drawn, orthonormal, truncated
+from ..networks.factored import layers_of, matrix_of
+from ..networks.lowrank import Factors, drawn, orthonormal, truncated
 from ._low_rank_layer import LowRankLayer
 from ._moments import carry
 from ._torch import torch_optimizers

@@ -21,7 +21,7 @@ from ..growing.extremes import Extremes
 from ..growing.splits import Split
 from ..growing.splitting import Splitting
 from ..growing.units import Layer
-from ..problem import Problem
+from ..loss.problem import Problem
 from ._splitting import UnitSplitting
 
 

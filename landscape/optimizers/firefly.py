@@ -17,7 +17,7 @@ from torch import nn
 from ..growing import firefly
 from ..growing.chains import chains_of
 from ..growing.growth import Growth
-from ..problem import Problem
+from ..loss.problem import Problem
 from ._growing import Growing
 
 

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..lanczos import BlockLanczos
-from ..probes import probe
+from ..krylov.lanczos import BlockLanczos
+from ..krylov.probes import probe
 
 NOISE = 0.05  # of a warm start's length: what the old eigenvectors do not contain must be able to come in
 

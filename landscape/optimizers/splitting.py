@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..growing.splits import steepest
-from ..problem import Problem
+from ..loss.problem import Problem
 from ._splitting import UnitSplitting
 
 

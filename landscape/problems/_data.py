@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import ProblemError, UsageError
-from ..subsets import balanced_indices
+from ..loss.subsets import balanced_indices
 
 FASHION_MNIST = "/usr/share/datasets/fashion-mnist"  # where Debian's package puts it
 Pair = tuple[Tensor, Tensor]

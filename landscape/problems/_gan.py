@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..game import Game, Judge
-from ..modes import MixtureJudge, fixed_noise
-from ..payoffs import adversarial
-from ..problem import Problem
+from ..games.game import Game, Judge
+from ..games.modes import MixtureJudge, fixed_noise
+from ..games.payoffs import adversarial
+from ..loss.problem import Problem
 from ._layers import activation_layer, set_seed
 
 NOISE_SEED = 2_020_096  # of the frozen noise: no setting, so that all runs of a problem answer for the same

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..problem import Problem
+from ..loss.problem import Problem
 from . import _adding
 from ._adding import ACTIONS, BLANK, NUMBER, PROGRAMS, ROWS, Action, Frame, Observation, Tape
 from ._layers import set_seed

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ..errors import UsageError
-from ..problem import Problem
+from ..loss.problem import Problem
 from ._data import FASHION_MNIST, digits, fashion_mnist
 from ._layers import activation_layer, set_seed
 

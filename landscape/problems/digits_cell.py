@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import ProblemError, UsageError
-from ..problem import Problem
+from ..loss.problem import Problem
 from ._cell import OPERATIONS, CellNetwork, Style, plans_of, whole
 from ._data import digits
 from ._layers import set_seed

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..modes import ClassJudge, fixed_noise
-from ..problem import Problem
+from ..games.modes import ClassJudge, fixed_noise
+from ..loss.problem import Problem
 from ._data import digits
 from ._gan import JUDGED_SEED, game, players
 

@@ -7,7 +7,7 @@ import itertools
 from torch import nn
 
 from ..errors import UsageError
-from ..problem import Problem
+from ..loss.problem import Problem
 from ._data import digits
 from ._layers import activation_layer, set_seed
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..problem import Problem
+from ..loss.problem import Problem
 from ._layers import set_seed
 from ._text import BYTES, standard_library
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..problem import Problem
+from ..loss.problem import Problem
 from ._gan import mixture_game
 
 

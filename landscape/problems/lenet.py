@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from ..errors import UsageError
-from ..problem import Problem
+from ..loss.problem import Problem
 from ._data import FASHION_MNIST, images
 from ._layers import activation_layer, set_seed
 

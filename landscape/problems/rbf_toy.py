@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..errors import UsageError
-from ..problem import Problem
+from ..loss.problem import Problem
 from ._layers import activation_layer, set_seed
 
 

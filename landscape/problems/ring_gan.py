@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from ..problem import Problem
+from ..loss.problem import Problem
 from ._gan import mixture_game
 
 

@@ -15,7 +15,7 @@ def curve_key(run_b: str, shape: str, aligned: bool = False) -> str:
 
 @dataclass(frozen=True)
 class Curve(Record):
-    """A trained curve between two minima: the points that make it, by the formula of its file in landscape/curves/."""
+    """A trained curve between two minima: the points that make it, by the formula of its kind's file."""
 
     kind: ClassVar[str] = "curve"
     made_by: ClassVar[str] = "path RUN OTHER_RUN --kind bezier"

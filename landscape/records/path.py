@@ -41,7 +41,7 @@ class Path(Record):
     run_b: str
     step_a: int
     step_b: int
-    shape: str  # 'linear' or another kind of landscape/curves/
+    shape: str  # 'linear' or another kind of landscape/geometry/curves/
     length: float  # of the path; of the linear one norm(theta_B - theta_A)
     t: Array
     loss: Array

@@ -234,7 +234,7 @@ class Run:
                     found[file.stem] = value
         return found
 
-    # -- checkpoints (directories; their tensors are read by landscape.checkpoints)
+    # -- checkpoints (directories; their tensors are read by landscape.loss.checkpoints)
 
     def checkpoint_steps(self) -> list[int]:
         try:

@@ -28,7 +28,7 @@ _PIECE = 1 << 24  # bytes that one file holds: what is written is copied once
 
 
 class Ranks(Protocol):
-    """What is needed of `landscape.parallel.Comm`."""
+    """What is needed of `landscape.distributed.parallel.Comm`."""
 
     @property
     def rank(self) -> int: ...

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from landscape import mpi, parallel
-from landscape.comm import Comm
+from landscape.distributed import mpi, parallel
+from landscape.distributed.comm import Comm
 from landscape.errors import ProblemError
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from small_games import dense, small
 
-from landscape import arnoldi, parallel
+from landscape.distributed import parallel
 from landscape.errors import LandscapeError, ProblemError
-from landscape.jacobian import Jacobian
+from landscape.games import arnoldi
+from landscape.games.jacobian import Jacobian
 
 comm = parallel.world()
 parallel.set_threads(1, comm)

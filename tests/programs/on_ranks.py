@@ -19,24 +19,25 @@ from small_problems import convolutional, digits, train
 from torch import nn
 from torch.nn import functional as F
 
-from landscape import findings, parallel
-from landscape.checks import self_check
-from landscape.comm import Comm
-from landscape.curvature import operator_at
-from landscape.curve import straight
-from landscape.curve_training import train_curve
-from landscape.derivatives import plane_derivatives
-from landscape.directions import pca_plane, random_plane
+from landscape.distributed import parallel
+from landscape.distributed.comm import Comm
+from landscape.engine import findings
+from landscape.engine.checks import self_check
+from landscape.engine.curvature import operator_at
+from landscape.engine.spectrum import spectrum_at
 from landscape.errors import ProblemError
-from landscape.meter import Way
-from landscape.path import follow
-from landscape.problem import Problem
-from landscape.space import pca_space
-from landscape.spectrum import spectrum_at
-from landscape.surface import grid, surface
-from landscape.trajectory import coordinates, trajectory
-from landscape.volume import axes, volume
-from landscape.volume import coordinates as volume_coordinates
+from landscape.geometry.curve import straight
+from landscape.geometry.curve_training import train_curve
+from landscape.geometry.derivatives import plane_derivatives
+from landscape.geometry.directions import pca_plane, random_plane
+from landscape.geometry.meter import Way
+from landscape.geometry.path import follow
+from landscape.geometry.space import pca_space
+from landscape.geometry.surface import grid, surface
+from landscape.geometry.trajectory import coordinates, trajectory
+from landscape.geometry.volume import axes, volume
+from landscape.geometry.volume import coordinates as volume_coordinates
+from landscape.loss.problem import Problem
 
 Arrays = dict[str, Any]
 

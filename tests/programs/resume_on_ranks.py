@@ -10,9 +10,9 @@ import sys
 import torch
 from exact import mlp_problem
 
-from landscape import parallel
-from landscape.saving import Keeper
-from landscape.spectrum import eigenpairs_at
+from landscape.distributed import parallel
+from landscape.engine.saving import Keeper
+from landscape.engine.spectrum import eigenpairs_at
 from landscape.stores.run_directory import Run
 from landscape.stores.states import States
 

@@ -1,0 +1,1 @@
+"""Planes, surfaces, volumes, trajectories and paths through weight space."""

@@ -1,0 +1,1 @@
+"""Block Lanczos on sharded vectors: products in, Ritz pairs out. It knows no network and no MPI."""

@@ -1,0 +1,1 @@
+"""What networks are made of: units, permutations, groups, ranks; and smaller networks of equal outputs."""
