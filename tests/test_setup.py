@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import landscape
+from landscape import records
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = {"help", "install", "demo", "test", "lint", "bench", "pictures", "clean"}
@@ -173,6 +174,14 @@ def test_links_and_pictures_of_the_docs_exist(page: Path) -> None:
         if not there.exists() or (anchor and anchor not in anchors(there.read_text(encoding="utf-8"))):
             missing.append(target)
     assert not missing
+
+
+def test_the_page_of_the_store_names_every_array_of_every_record() -> None:
+    told = text("docs/store.md")
+    kinds = [kind for kind in vars(records).values() if isinstance(kind, type) and getattr(kind, "axes", None)]
+    assert len(kinds) >= 15
+    untold = {f"{kind.kind}.{name}" for kind in kinds for name in kind.axes if f"`{name}`" not in told}
+    assert not untold, f"docs/store.md lacks {', '.join(sorted(untold))}"
 
 
 # ---------------------------------------------------------------- the wheel

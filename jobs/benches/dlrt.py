@@ -165,25 +165,26 @@ def _train(
     batches = MiniBatches(problem, batch, seed)
     steps = epochs * batches.an_epoch
 
-    def train() -> int:
+    def train() -> tuple[int, bool]:
+        """Changes of ranks, and whether it diverged."""
         changes = 0
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = 0.05 * (1 + math.cos(math.pi * step / steps)) if cosine else 0.1
             try:
                 train_step(problem, optimizer, batches.at(step))
             except LinAlgError:  # no singular values of what is not finite: it has diverged
-                return changes
+                return changes, True
             changes += len(getattr(optimizer, "events", ()))
             getattr(optimizer, "events", []).clear()
-        return changes
+        return changes, False
 
     with _wrong_factor() if WRONG in label else nullcontext():
-        changes, seconds = timed(train)
+        (changes, diverged), seconds = timed(train)
     ranks = getattr(optimizer, "ranks", {})
     return {
         "accuracy": problem.evaluate(problem.weights(), "test")["accuracy"],
         "compression": _compression(problem, ranks), "seconds": seconds, "changes": changes,
-        "diverged": not all(bool(p.isfinite().all()) for p in problem.model.parameters()),
+        "diverged": diverged,
         **{f"rank {name}": rank for name, rank in ranks.items()},
     }  # fmt: skip
 
