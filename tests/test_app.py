@@ -450,7 +450,7 @@ def test_other_runs_on_a_plane_are_named_and_their_projection_can_be_chosen(stor
 
 
 def test_variants_of_planes_have_readable_names() -> None:
-    from landscape.app import surfaces
+    from landscape.app.cards import surfaces
 
     assert surfaces.title("eigen.1.low2") == "eigenvector (1, \N{MINUS SIGN}2)"
     assert surfaces.title("pca.lowland") == "principal-component (lowland)"

@@ -267,7 +267,7 @@ def test_branches_are_exported_as_a_table(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_the_page_says_why_nothing_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from landscape.app import branches
+    from landscape.app.cards import branches
     from landscape.app.common import Scene
     from landscape.app.reading import Reader
     from landscape.app.view import Missing, Place

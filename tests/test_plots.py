@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscape import plugins, records
-from landscape.app import facts, guests, style, surfaces
+from landscape.app import facts, style
+from landscape.app.cards import guests, surfaces
 from landscape.app.plots import (
     alignment,
     along,

@@ -10,7 +10,8 @@ from dash.development.base_component import Component
 from landscape.errors import LandscapeError
 from landscape.stores.run_directory import Run
 
-from .. import comparison, filters, shell
+from .. import filters, shell
+from ..cards import comparison
 from ..common import Scene
 from ..reading import THIS, Reader
 from ..view import Page, Place, href

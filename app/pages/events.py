@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .. import edge, pins, shell, windows
+from .. import pins, shell
+from ..cards import edge, windows
 from ..common import Scene, badge
 from ..reading import Reader
 from ..view import Kpi, Page, Place, href

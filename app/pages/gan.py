@@ -11,12 +11,12 @@ from landscape.readings.history import MODES
 from landscape.readings.leading import LeadLag
 
 from .. import shell
+from ..cards.games import Found, is_game, name, short
+from ..cards.spectra import density_card, heat_card
 from ..common import Scene, badge
-from ..games import Found, is_game, name, short
 from ..plots import complex_plane, lead_lag, samples
 from ..plots import game as plot
 from ..reading import Reader
-from ..spectra import density_card, heat_card
 from ..style import move_cursor, number, step_position
 from ..view import Card, Kpi, Missing, Page, Place, href
 

@@ -14,11 +14,12 @@ from dash.development.base_component import Component
 from landscape.readings import sampling
 from landscape.readings.stability import positive
 
-from .. import facts, pins, shell, surfaces
+from .. import facts, pins, shell
+from ..cards import surfaces
+from ..cards.spectra import density_card, heat_card
 from ..common import Scene, badge
 from ..plots import training
 from ..reading import Reader
-from ..spectra import density_card, heat_card
 from ..style import move_cursor, number, step_position
 from ..view import Card, Kpi, Missing, Page, Place, href
 

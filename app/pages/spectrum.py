@@ -13,12 +13,13 @@ from landscape.readings.completeness import completeness
 from landscape.readings.sampling import Sampling
 from landscape.records import Eigenpairs
 
-from .. import alignments, branches, bulk, facts, layers, pins, shell
+from .. import facts, pins, shell
+from ..cards import alignments, branches, bulk, layers
+from ..cards.spectra import density_card, heat_card
 from ..common import Scene, badge
 from ..plots import scree
 from ..plots.scree import padded
 from ..reading import Reader
-from ..spectra import density_card, heat_card
 from ..style import number
 from ..view import Card, Kpi, Missing, Page, Place, href
 from . import overview

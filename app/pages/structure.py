@@ -12,7 +12,8 @@ import numpy as np
 from landscape.errors import LandscapeError
 from landscape.records import Record, Saliency, Structure, structure_key
 
-from .. import architectures, facts, growths, low_rank, scales, shell
+from .. import facts, shell
+from ..cards import architectures, growths, low_rank, scales
 from ..common import Scene, badge
 from ..plots import structure as plot
 from ..reading import Reader

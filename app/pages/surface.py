@@ -12,7 +12,8 @@ from landscape import records
 from landscape.errors import LandscapeError
 from landscape.readings import shares
 
-from .. import facts, readings, shell, surfaces
+from .. import facts, shell
+from ..cards import readings, surfaces
 from ..common import Scene, badge
 from ..plots import projection
 from ..reading import Reader

@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 from landscape import records
 from landscape.readings import shares
 
-from .plots import relief
-from .plots.surface import heights, scale
-from .style import colour
+from ..plots import relief
+from ..plots.surface import heights, scale
+from ..style import colour
 
 COLOURS = ("#FF9BD2", "#111418", "#FF4B3E", "#FFD23F")  # beside the run's own white, on every shade of Viridis
 DASHES = ("solid", "dash", "dot", "dashdot")

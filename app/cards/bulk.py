@@ -8,10 +8,10 @@ import numpy as np
 
 from landscape.readings.outliers import Outliers, largest, outliers
 
-from .common import Scene
-from .plots import outliers_over as plot
-from .style import move_cursor, number, step_position
-from .view import Card, Kpi, Missing
+from ..common import Scene
+from ..plots import outliers_over as plot
+from ..style import move_cursor, number, step_position
+from ..view import Card, Kpi, Missing
 
 
 def at(scene: Scene, step: int) -> Outliers | None:

@@ -10,11 +10,11 @@ import numpy as np
 from landscape.errors import LandscapeError
 from landscape.records import ScaleSpace
 
-from . import facts
-from .common import Scene
-from .plots import scale_space as plot
-from .style import move_cursor, step_position
-from .view import Card
+from .. import facts
+from ..common import Scene
+from ..plots import scale_space as plot
+from ..style import move_cursor, step_position
+from ..view import Card
 
 
 def cards(scene: Scene) -> list[Card]:

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from landscape.readings import quadrature, replicates
 
-from . import edge, facts, layers, shell
-from .common import Scene
-from .plots import comparison as plot
+from .. import facts, shell
+from ..common import Scene
+from ..plots import comparison as plot
+from ..style import number
+from ..view import Card, Missing, href
+from . import edge, layers
 from .spectra import operator_name
-from .style import number
-from .view import Card, Missing, href
 
 Array = NDArray[np.float64]
 WARNING = (

@@ -8,10 +8,10 @@ from typing import Any
 
 from dash import html
 
-from .common import Scene
-from .plots import growth as plot
-from .style import move_cursor, number, step_position
-from .view import Card
+from ..common import Scene
+from ..plots import growth as plot
+from ..style import move_cursor, number, step_position
+from ..view import Card
 
 MOST = 40  # rows of the table; the CSV has all
 

@@ -8,10 +8,10 @@ from typing import Any
 from landscape.errors import LandscapeError
 from landscape.records import Architecture
 
-from .common import Scene
-from .plots import architecture as plot
-from .style import number
-from .view import Card, Missing
+from ..common import Scene
+from ..plots import architecture as plot
+from ..style import number
+from ..view import Card, Missing
 
 
 def found(scene: Scene) -> dict[int, Architecture]:

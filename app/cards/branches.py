@@ -9,11 +9,11 @@ import numpy as np
 from landscape.readings.following import LEAST, Following
 from landscape.records import operator_key
 
-from .common import Scene
-from .plots import branches as plot
-from .reading import FOLLOW_LIMIT
-from .style import move_cursor, number, step_position
-from .view import Card, Missing
+from ..common import Scene
+from ..plots import branches as plot
+from ..reading import FOLLOW_LIMIT
+from ..style import move_cursor, number, step_position
+from ..view import Card, Missing
 
 
 def card(scene: Scene, *, span: str = "wide") -> Card:

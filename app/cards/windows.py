@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from landscape.readings import events
 from landscape.readings.subspaces import gradient_shares
 
+from ..common import Scene
+from ..plots import events as plot
+from ..style import move_cursor, step_position
+from ..view import Card, Missing
 from . import edge
-from .common import Scene
-from .plots import events as plot
-from .style import move_cursor, step_position
-from .view import Card, Missing
 
 Array = NDArray[np.float64]
 Curve = tuple[Array, Array]

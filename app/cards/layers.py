@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import facts
-from .common import Scene
-from .plots import layers as plot
-from .style import move_cursor, number, step_position
-from .view import Card, Missing
+from .. import facts
+from ..common import Scene
+from ..plots import layers as plot
+from ..style import move_cursor, number, step_position
+from ..view import Card, Missing
 
 Array = NDArray[np.float64]
 _BLOCK = re.compile(r"(?P<base>[^\[\]]+)\[(?P<layer>.+)\]")

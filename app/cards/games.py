@@ -14,9 +14,9 @@ from landscape.readings.leading import LeadLag
 from landscape.records import Game
 from landscape.stores.run_directory import Run
 
-from .common import Scene
-from .reading import Reader, note
-from .view import Missing
+from ..common import Scene
+from ..reading import Reader, note
+from ..view import Missing
 
 NAMES = {
     MODES: "modes covered", "modes_tenth": "modes with a tenth of their share", "hq_share": "high-quality share",

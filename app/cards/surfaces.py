@@ -12,12 +12,13 @@ from dash import Patch
 from landscape import records
 from landscape.readings import shares
 
-from . import facts, guests
-from .common import Scene
-from .plots import line, relief
-from .plots import surface as flat
-from .style import number
-from .view import Card, Missing
+from .. import facts
+from ..common import Scene
+from ..plots import line, relief
+from ..plots import surface as flat
+from ..style import number
+from ..view import Card, Missing
+from . import guests
 
 Grid = TypeVar("Grid", records.Surface, records.Volume)
 TITLES = {"eigen": "eigenvector", "pca": "principal-component"}

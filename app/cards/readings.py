@@ -14,12 +14,12 @@ from landscape.readings.quadratic import Agreement, Quadratic, agreement
 from landscape.readings.topology import Topology, topology
 from landscape.records import Surface
 
-from . import shell
-from .common import Scene
-from .plots import minima as bars
-from .plots import quadratic as differences
-from .style import number
-from .view import Card, Missing, Place, href
+from .. import shell
+from ..common import Scene
+from ..plots import minima as bars
+from ..plots import quadratic as differences
+from ..style import number
+from ..view import Card, Missing, Place, href
 
 OVERLAYS = {"": "none", "model": "quadratic model", "minima": "minima and passes"}
 Draw = Callable[[], Surface]

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from landscape.readings import sharpening, stability
 
-from . import facts
-from .common import Scene
-from .plots import edge as plot
+from .. import facts
+from ..common import Scene
+from ..plots import edge as plot
+from ..style import move_cursor, number, step_position
+from ..view import Card, Kpi, Missing
 from .spectra import operator_name
-from .style import move_cursor, number, step_position
-from .view import Card, Kpi, Missing
 
 Array = NDArray[np.float64]
 
