@@ -13,7 +13,7 @@ from dash.development.base_component import Component
 from landscape.errors import LandscapeError
 from landscape.records import Record
 
-from . import how, renewal
+from . import how, now
 from .reading import noting
 from .view import Card, Kpi, Missing, Page, Place, Slider
 
@@ -82,7 +82,7 @@ def render(page: Page, place: Place) -> list[Component]:
     index = page.index
     parts: list[Component] = [html.H1(page.title, className="hidden")]
     if page.live is not None:
-        parts += renewal.section(page.live)
+        parts += now.section(page.live)
     parts += page.before
     kpis: Sequence[Kpi] = attempt(lambda: page.kpis(index), [])
     if kpis:

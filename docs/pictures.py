@@ -17,7 +17,7 @@ from typing import Literal
 from playwright.sync_api import sync_playwright
 from werkzeug.serving import make_server
 
-from landscape.app.server import make_app
+from landscape.app.serving.server import make_app
 
 FLAGS = [
     "--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking", "--no-first-run", "--disable-sync",

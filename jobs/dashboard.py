@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
-        importlib.import_module("landscape.app.server").serve(
+        importlib.import_module("landscape.app.serving.server").serve(
             args.store, host=args.host, port=args.port, token=args.token, production=args.production,
             allow_submit=args.allow_submit,
         )  # fmt: skip

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     print(_report(args, duration(time.monotonic() - started)), flush=True)
     if not args.no_serve:
         try:
-            importlib.import_module("landscape.app.server").serve(args.store, port=args.port)
+            importlib.import_module("landscape.app.serving.server").serve(args.store, port=args.port)
         except Stopped:  # stopping is how a server ends
             print("stopped")
     return 0

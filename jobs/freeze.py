@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
-    freezing = importlib.import_module("landscape.app.freezing")
+    freezing = importlib.import_module("landscape.app.serving.freezing")
     done = freezing.freeze(args.store, args.out, theme=args.theme, only=args.run)
     for sentence in done.left_out:
         print(f"left out: {sentence}")

@@ -18,7 +18,7 @@ import softmax_run
 from werkzeug.serving import make_server
 
 from landscape import records
-from landscape.app.server import Quiet, make_app
+from landscape.app.serving.server import Quiet, make_app
 from landscape.stores.run_directory import Run
 
 ARGUMENTS = [

@@ -24,9 +24,10 @@ from hypothesis import strategies as st
 from plotly.utils import PlotlyJSONEncoder
 
 from landscape import plugins
-from landscape.app import callbacks, filters, frames, progress, router
+from landscape.app import filters, progress
 from landscape.app.reading import Reader
-from landscape.app.server import bind, make_app, serve
+from landscape.app.serving import callbacks, frames, router
+from landscape.app.serving.server import bind, make_app, serve
 from landscape.app.view import Place, href
 from landscape.errors import EnvironmentProblem, ProblemError
 from landscape.stores.run_directory import Run

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from browsing import make_store
 
-from landscape.app import callbacks, markup
 from landscape.app.reading import Reader
-from landscape.app.server import make_app
+from landscape.app.serving import callbacks, markup
+from landscape.app.serving.server import make_app
 from landscape.app.view import Place, href
 
 SECRET = "a-secret-outside-of-the-store"

@@ -24,9 +24,9 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from landscape import cli, records
-from landscape.app import router
 from landscape.app.plots import architecture
 from landscape.app.reading import Reader
+from landscape.app.serving import router
 from landscape.app.view import Place
 from landscape.errors import ProblemError, UsageError
 from landscape.pictures import drawing, paper, scales

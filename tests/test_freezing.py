@@ -17,11 +17,12 @@ import pytest
 import softmax_run
 from browsing import ARGUMENTS, Watch, chromium, make_store
 
-from landscape.app import how, markup, router
-from landscape.app.addresses import canonical, file_name
-from landscape.app.freezing import exchanged, freeze
+from landscape.app import how
 from landscape.app.reading import Reader
-from landscape.app.server import make_app
+from landscape.app.serving import markup, router
+from landscape.app.serving.addresses import canonical, file_name
+from landscape.app.serving.freezing import exchanged, freeze
+from landscape.app.serving.server import make_app
 from landscape.app.style import COLOURS
 from landscape.app.view import Place
 from landscape.errors import ProblemError, UsageError

@@ -15,9 +15,9 @@ from browsing import ARGUMENTS, Watch, chromium, served
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landscape.app import router
 from landscape.app.plots import complex_plane, samples
 from landscape.app.reading import Reader
+from landscape.app.serving import router
 from landscape.app.view import Place
 from landscape.errors import ProblemError
 from landscape.pictures import paper

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import softmax_run
 
-from landscape.app import guard, live, server
 from landscape.app.reading import Reader
+from landscape.app.serving import guard, live, server
 from landscape.stores.run_directory import Run
 
 TOKEN = "a secret/that+needs%quoting"

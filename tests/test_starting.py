@@ -14,11 +14,12 @@ import pytest
 from browsing import ARGUMENTS, Watch, chromium, make_store, served
 
 from landscape import cli
-from landscape.app import callbacks, markup, offers, progress, renewal, router, starting
+from landscape.app import now, offers, progress
 from landscape.app.pages import jobs
-from landscape.app.queueing import Queue
 from landscape.app.reading import Reader
-from landscape.app.server import make_app
+from landscape.app.serving import callbacks, markup, renewal, router, starting
+from landscape.app.serving.queueing import Queue
+from landscape.app.serving.server import make_app
 from landscape.app.view import Place
 from landscape.errors import LandscapeError
 from landscape.stores.run_directory import Run
@@ -185,7 +186,7 @@ def test_the_table_of_jobs_says_state_rate_and_time_left(store: Path) -> None:
     place = Place.parse("/jobs")
     _module, page = router.resolve(reader, place)
     assert page.live is not None
-    known = [renewal.digest(list(page.live()))]
+    known = [now.digest(list(page.live()))]
     assert renewal.renewed(reader, place, known) is None  # nothing is sent while nothing changes
     run.write_status("train", {**base, "state": "done", "updated": now})
     assert renewal.renewed(reader, place, known) is not None

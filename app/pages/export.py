@@ -12,8 +12,8 @@ from landscape.errors import LandscapeError
 
 from .. import forms, shell
 from ..common import Scene
-from ..figures import KINDS, SIZES, names
 from ..reading import THIS, Reader
+from ..serving.figures import KINDS, SIZES, names
 from ..view import Page, Place, Table, href
 from .jobs import entry
 from .overview import training_card

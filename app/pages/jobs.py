@@ -11,8 +11,8 @@ from dash import html
 from dash.development.base_component import Component
 
 from .. import forms, progress, shell
-from ..queueing import Entry
 from ..reading import THIS, Reader
+from ..serving.queueing import Entry
 from ..style import number
 from ..view import Page, Place, href
 

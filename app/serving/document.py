@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import html
 
+from ..view import Page
 from . import frames
-from .view import Page
 
 DOCUMENT = """<!doctype html>
 <html lang="en" data-theme="light"{begins}>

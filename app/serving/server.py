@@ -20,9 +20,10 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from landscape.errors import EnvironmentProblem, ProblemError
 
-from . import callbacks, downloads, figures, guard, live, scrubbing, shell, starting
+from .. import shell
+from ..reading import Reader
+from . import callbacks, downloads, figures, guard, live, scrubbing, starting
 from .production import Production
-from .reading import Reader
 
 DEFAULT_PORT = 8050
 
@@ -74,7 +75,7 @@ def make_app(
     prefix = options.get("requests_pathname_prefix") or options.get("url_base_pathname") or "/"
     app = Dash(
         "landscape.app",
-        assets_folder=str(Path(__file__).parent / "assets"),
+        assets_folder=str(Path(__file__).parents[1] / "assets"),
         assets_ignore="theme.js",  # loaded in the head, before the first paint
         serve_locally=True,
         compress=importlib.util.find_spec("flask_compress") is not None,

@@ -6,7 +6,7 @@ import hashlib
 import re
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from .view import href
+from ..view import href
 
 FOLLOWED = ("op", "shape", "view", "origin", "page")  # settings of a URL whose every choice is a page of its own
 LEFT = ("step", "t", "slice")  # the slider's: one page holds all its stops

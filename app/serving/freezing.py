@@ -29,14 +29,15 @@ from landscape.errors import LandscapeError, ProblemError, UsageError
 from landscape.stores.files import new_directory
 from landscape.stores.run_directory import Run
 
-from . import document, downloads, frames, markup, router, shell
+from .. import shell
+from ..reading import Reader
+from ..style import COLOURS
+from ..view import Page, Place
+from . import document, downloads, frames, markup, router
 from .addresses import canonical, digest, file_name
-from .reading import Reader
-from .style import COLOURS
-from .view import Page, Place
 
 MARK = ".landscape-site"  # tells a folder of ours, which may be replaced, from anybody else's
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 
 
 @dataclass

@@ -11,8 +11,9 @@ import flask
 from landscape import plugins
 from landscape.errors import LandscapeError, UsageError
 
-from . import downloads, shell
-from .reading import Reader
+from .. import shell
+from ..reading import Reader
+from . import downloads
 
 KINDS = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png"}
 SIZES = {"column": "column of a paper (3.35 in)", "text": "text of a paper (6.75 in)", "slide": "slide (12 in)"}

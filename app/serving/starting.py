@@ -16,9 +16,9 @@ import flask
 
 from landscape.errors import LandscapeError
 
-from . import offers
+from .. import offers
+from ..reading import Reader
 from .queueing import Queue
-from .reading import Reader
 
 HEADER = "X-Landscape-Token"
 HERE = ("127.0.0.1", "localhost", "::1")

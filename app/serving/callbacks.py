@@ -11,9 +11,10 @@ from dash.development.base_component import Component
 
 from landscape.errors import LandscapeError
 
-from . import progress, renewal, router, scrubbing, shell
-from .reading import NotFound, Reader
-from .view import Page, Place
+from .. import now, progress, shell
+from ..reading import NotFound, Reader
+from ..view import Page, Place
+from . import renewal, router, scrubbing
 
 SLIDER = {"type": "slider", "index": ALL}
 CONTROL = {"type": "control", "name": ALL, "default": ALL}
@@ -60,7 +61,7 @@ def register(app: Dash, reader: Reader) -> None:
     def again(_ticks: Any, known: list[Any], place: Any) -> tuple[list[Any], list[Any]]:
         found = renewal.renewed(reader, place_of(place), known)
         same = [no_update] * len(known)
-        return (same, same) if found is None else ([found], [renewal.digest(found)])
+        return (same, same) if found is None else ([found], [now.digest(found)])
 
 
 def _register_browser_side(app: Dash) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 from landscape import plugins
 from landscape.errors import LandscapeError
 
-from .reading import NotFound, Reader, noting
-from .view import Page, Place
+from ..reading import NotFound, Reader, noting
+from ..view import Page, Place
 
-PACKAGE = f"{__package__}.pages"
+PACKAGE = "landscape.app.pages"
 
 
 @functools.cache

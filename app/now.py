@@ -1,4 +1,4 @@
-"""The part of a page that shows what happens now: asked for with every tick, sent only when it has changed."""
+"""The part of a page that shows what happens now: its components, and the digest by which a tick knows them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,12 @@ from dash import dcc, html
 from dash.development.base_component import Component
 from plotly.utils import PlotlyJSONEncoder
 
-from landscape.errors import LandscapeError
-
-from . import router
-from .reading import Reader
-from .view import Place
-
 log = logging.getLogger("landscape.app")
 
 
 def section(make: Callable[[], Sequence[Component]]) -> list[Component]:
     """The live part as it is now, with the digest by which the next tick knows it."""
-    children = _made(make) or []
+    children = made(make) or []
     return [
         html.Div(children, id={"type": "live", "index": "main"}, className="live", **{"aria-live": "polite"}),
         dcc.Store(id={"type": "live-digest", "index": "main"}, data=digest(children)),
@@ -35,19 +29,7 @@ def digest(children: Any) -> str:
     return hashlib.sha256(json.dumps(children, cls=PlotlyJSONEncoder).encode()).hexdigest()[:16]
 
 
-def renewed(reader: Reader, place: Place, known: Sequence[Any]) -> list[Component] | None:
-    """The live part of a page; None where it has none or is as it was."""
-    try:
-        page = router.resolve(reader, place)[1]
-    except LandscapeError:
-        return None
-    if page.live is None or len(known) != 1:
-        return None
-    children = _made(page.live)
-    return None if children is None or digest(children) == known[0] else children
-
-
-def _made(make: Callable[[], Sequence[Component]]) -> list[Component] | None:
+def made(make: Callable[[], Sequence[Component]]) -> list[Component] | None:
     """The live part; None, and a line in the log, where it cannot be made: the page stays as it was."""
     try:
         return list(make())

@@ -16,8 +16,9 @@ import plotly.io as pio
 from landscape.errors import ProblemError
 from landscape.records import Record
 
-from . import downloads, how, markup, shell
-from .view import Card, Page, Place
+from .. import how, shell
+from ..view import Card, Page, Place
+from . import downloads, markup
 
 T = TypeVar("T")
 STOPS = 200  # of a slider on a frozen page

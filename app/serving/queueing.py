@@ -23,7 +23,7 @@ from pathlib import Path
 from landscape import launch
 from landscape.errors import STOPPED, UsageError
 
-from .offers import Order
+from ..offers import Order
 
 FOLDER = ".jobs"
 WAITING = 20  # most entries that wait

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import flask
 from werkzeug.exceptions import HTTPException
 
-from . import shell
+from .. import shell
 from .downloads import refuse
 
 LARGEST_BODY = 4 << 20  # bytes of a request: a callback of this app sends some hundred

@@ -6,9 +6,10 @@ import flask
 
 from landscape.errors import LandscapeError
 
-from . import downloads, frames, router, shell
-from .reading import Reader
-from .view import Page, Place, href
+from .. import shell
+from ..reading import Reader
+from ..view import Page, Place, href
+from . import downloads, frames, router
 
 MOST = 64  # stops of one answer
 OWN = ("page", "theme", "at", "count")  # what the route's query holds beside that of the page

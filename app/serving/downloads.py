@@ -15,9 +15,10 @@ import numpy as np
 from landscape.errors import LandscapeError
 from landscape.records import Record
 
-from . import how, markup, router, shell
-from .reading import Reader
-from .view import Card, Missing, Page, Place, Table
+from .. import how, shell
+from ..reading import Reader
+from ..view import Card, Missing, Page, Place, Table
+from . import markup, router
 
 
 def register(server: flask.Flask, reader: Reader) -> None:

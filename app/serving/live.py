@@ -8,8 +8,8 @@ import json
 import flask
 from plotly.utils import PlotlyJSONEncoder
 
-from . import progress, shell
-from .reading import Reader
+from .. import progress, shell
+from ..reading import Reader
 
 MOST_RUNS = 50  # of one page
 
