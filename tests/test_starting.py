@@ -14,7 +14,7 @@ import pytest
 from browsing import ARGUMENTS, Watch, chromium, make_store, served
 
 from landscape import cli
-from landscape.app import now, offers, progress
+from landscape.app import offers, progress
 from landscape.app.pages import jobs
 from landscape.app.reading import Reader
 from landscape.app.serving import callbacks, markup, renewal, router, starting
