@@ -15,6 +15,7 @@ from browsing import ARGUMENTS, Watch, chromium, make_store, served
 
 from landscape import cli
 from landscape.app import offers, progress
+from landscape.app.now import digest
 from landscape.app.pages import jobs
 from landscape.app.reading import Reader
 from landscape.app.serving import callbacks, markup, renewal, router, starting
@@ -186,7 +187,7 @@ def test_the_table_of_jobs_says_state_rate_and_time_left(store: Path) -> None:
     place = Place.parse("/jobs")
     _module, page = router.resolve(reader, place)
     assert page.live is not None
-    known = [now.digest(list(page.live()))]
+    known = [digest(list(page.live()))]
     assert renewal.renewed(reader, place, known) is None  # nothing is sent while nothing changes
     run.write_status("train", {**base, "state": "done", "updated": now})
     assert renewal.renewed(reader, place, known) is not None
