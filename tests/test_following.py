@@ -282,5 +282,6 @@ def test_the_page_says_why_nothing_can_be_followed(tmp_path: Path, monkeypatch: 
     assert "--record following --only hessian" in told.value.command
     for key in run.keys("eigenpairs"):
         (run.directory(key) / "vectors.safetensors").unlink()
+    again = Scene.open(scene.reader, Place.parse("/run/gd/spectrum"), "gd")  # as the next look at the page does
     with pytest.raises(Missing, match="stored without vectors"):
-        card.draw(0)
+        branches.card(again).draw(0)

@@ -44,7 +44,7 @@ def test_collectives_of_the_device_transport_equal_numpy(ranks, monkeypatch):  #
 def test_a_launcher_of_another_mpi_is_noticed():
     # What a foreign launcher looks like to the library: it says two tasks, but the library finds itself alone.
     program = (
-        "from landscape import parallel\n"
+        "from landscape.distributed import parallel\n"
         "from landscape.errors import EnvironmentProblem\n"
         "try: parallel.world()\n"
         "except EnvironmentProblem as e: print('noticed', e)\n"

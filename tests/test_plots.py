@@ -220,7 +220,7 @@ def draw(name: str, theme: str) -> Any:
                 tangent=np.array([0.9, 0.8]), tangent_values=np.array([4.0, 3.0]), tangent_chance=0.6,
             ) for k in (0, 30)]  # fmt: skip
             if name == "low_rank.tangent":
-                return low_rank.tangent(low[1], theme=theme)
+                return low_rank.tangent(low[1], 2, 0.6, theme=theme)
             return low_rank.ranks(low, np.array([4.0, 5.0]), selected=step, theme=theme)
     raise AssertionError(f"no example for plots/{name}.py: add one")
 

@@ -394,7 +394,7 @@ def test_a_render_that_fails_leaves_the_old_file_alone(scene: video.Scene, tmp_p
 
 def test_a_killed_render_leaves_nothing_under_the_name(run: Run, tmp_path: Path) -> None:
     code = (
-        "import sys; from landscape import video; from landscape.stores.run_directory import Run; "
+        "import sys; from landscape.pictures import video; from landscape.stores.run_directory import Run; "
         "video.render(video.load(Run(sys.argv[1])), sys.argv[2], seconds=60, on_frame=lambda *c: print(c, flush=True))"
     )
     words = [sys.executable, "-c", code, str(run.root), str(tmp_path / "run.mp4")]

@@ -59,8 +59,7 @@
         if (!triggered.length || triggered.some((p) => !p.includes('"control"'))) return here();
         const before = location.search;
         rewrite((query) => ids.forEach((id, i) => {
-          const value = Array.isArray(values[i]) ? values[i].join(",") || "."  // boxes, of which none may be ticked
-            : values[i] === null || values[i] === undefined ? "" : String(values[i]);
+          const value = values[i] === null || values[i] === undefined ? "" : String(values[i]);
           if ((query.get(id.name) ?? id.default) === value) return;
           if (value === id.default || value === "") query.delete(id.name); else query.set(id.name, value);
           if (id.name === "q") query.delete("page");
@@ -250,6 +249,8 @@
   });
 
   document.addEventListener("keydown", (event) => {
+    const box = event.key === " " && event.target.closest("a[role=checkbox]");
+    if (box) { event.preventDefault(); box.click(); return; }
     if (event.altKey || event.ctrlKey || event.metaKey || index === null) return;
     if (event.target.closest("input, textarea, select, [role=slider], [role=combobox], [role=listbox], pre")) return;
     if (event.key === " " && !event.target.closest("a, button")) { event.preventDefault(); play(); return; }

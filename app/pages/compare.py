@@ -92,11 +92,17 @@ def chooser(offered: list[str], chosen: list[str], names: dict[str, str], query:
     """The filter line, and a box to tick for each run; the ticked ones are the URL's `runs`."""
     entries = [*chosen, *(r for r in offered if r not in chosen)][:SHOWN]
     full = len(chosen) >= MOST
-    ticks = dcc.Checklist(
-        id={"type": "control", "name": "runs", "default": joined(chosen)}, value=[joined([r]) for r in chosen],
-        options=[{"label": names[r], "value": joined([r]), "disabled": full and r not in chosen} for r in entries],
-        inline=True, className="ticks",
-    )  # fmt: skip
+
+    def tick(run: str) -> Component:
+        here = run in chosen
+        if full and not here:
+            aria = {"aria-checked": "false", "aria-disabled": "true"}
+            return html.Span(names[run], className="tick", role="checkbox", tabIndex="0", **aria)
+        after = [r for r in chosen if r != run] if here else [*chosen, run]
+        return shell.link(names[run], href("compare", runs=joined(after) or ".", q=query), keep="x", className="tick",
+                          role="checkbox", **{"aria-checked": str(here).lower()})  # fmt: skip
+
+    ticks = html.Div([tick(run) for run in entries], className="ticks")
     left = len({*chosen, *offered}) - len(entries)
     field = dcc.Input(
         id={"type": "control", "name": "q", "default": ""}, value=query, type="search", debounce=0.35,

@@ -71,6 +71,7 @@ def figure(
         axes = np.atleast_1d(page.subplots(*shape, **grid))
         if plane is not None:
             surface.draw(axes[0], plane, trajectory, narrow=True)
+            axes[0].locator_params(axis="x", nbins=4)  # half a page wide, with signs and decimals
         density.draw(axes[-1], change.after, change.pairs, change.before, width, 4, sides)
         if change.predicted:
             ticks(axes[-1], change.predicted)
