@@ -342,7 +342,7 @@ def test_serving_prints_the_address_after_binding_and_stops(store: Path, capsys:
 
 def test_the_app_needs_neither_torch_nor_mpi() -> None:
     code = (
-        "import sys, tempfile; from landscape.app import router, server; server.make_app(tempfile.mkdtemp());"
+        "import sys, tempfile; from landscape.app.serving import router, server; server.make_app(tempfile.mkdtemp());"
         "router.modules(); print([m for m in ('torch', 'mpi4py', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
