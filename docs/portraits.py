@@ -78,6 +78,7 @@ PORTRAITS = {
     "optimizer-optimistic": optimizer("optimistic", "lr=0.1"),
     "optimizer-consensus": optimizer("consensus", "lr=0.1", "gamma=0.1"),
     "optimizer-sam": optimizer("sam", "lr=0.1", "rho=0.05"),
+    "optimizer-adabound": optimizer("adabound", "lr=0.003"),
     "structure-splitting": growing("splitting", "fraction=0.5"),
     "structure-signed-splitting": growing("signed_splitting", "fraction=0.5", "copies=4"),
     "structure-energy-splitting": growing("energy_splitting", "share=0.5", hidden="[3,3]"),
@@ -88,7 +89,6 @@ PORTRAITS = {
                                    spectra="0:1840:230", more=(STRUCTURE,), figure="structure"),
     "structure-ticket": Portrait("sgd", ("lr=0.1", "momentum=0.9"), problem="landscape.jobs.ticket:build",
                                  network=("run=BESIDE/dessilbi", "step=1380")),
-    "adabound": ["adabound", "lr=0.003"],
 }  # fmt: skip
 
 
