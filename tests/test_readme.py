@@ -48,6 +48,17 @@ def test_every_command_line_parses(words: list[str]) -> None:
     assert cli._parser(words[0], job).parse_args(words[1:]) is not None
 
 
+PORTRAITS = runpy.run_path(str(ROOT / "docs" / "portraits.py"))["PORTRAITS"]
+
+
+@pytest.mark.parametrize("name", PORTRAITS)
+def test_every_portrait_is_shown_and_its_commands_parse(name: str) -> None:
+    assert any(f"({name}.png)" in text for text in DOCS)
+    for words in PORTRAITS[name].commands("runs/portrait"):
+        job = plugins.load("landscape.jobs", words[0])
+        assert cli._parser(words[0], job).parse_args(words[1:]) is not None
+
+
 def test_your_own_model_in_three_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
