@@ -79,7 +79,8 @@ def logged(root: Path, *, standings: bool = True) -> Run:
     rows = []
     for k, step in enumerate(STEPS):
         found = standing(k)
-        numbers = dict(zip(found.metric_names, found.metrics.tolist(), strict=True))  # type: ignore[union-attr]
+        assert found.metrics is not None
+        numbers = dict(zip(found.metric_names, found.metrics.tolist(), strict=True))
         rows.append({"step": step, "loss": 3.0, **numbers,
                      **{f"loss_{p}": x for p, x in zip(PLAYERS, found.losses.tolist(), strict=True)}})  # fmt: skip
         run.checkpoint_directory(step).mkdir(parents=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,17 @@ def evaluated(closure: Callable[[], Any] | None) -> Any:
         return None
     with torch.enable_grad():
         return closure()
+
+
+def refuse_unless(group: Mapping[str, Any], **good: bool) -> None:
+    """Refuse the first setting of a group that is not good.
+
+    Raises:
+        ValueError: a setting is out of its range; the message names it.
+    """
+    for name, is_good in good.items():
+        if not is_good:
+            raise ValueError(f"{name} = {group[name]} is out of its range")
 
 
 class Remembering(torch.optim.Optimizer):

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._base import Remembering, evaluated
+from ._base import Remembering, evaluated, refuse_unless
 
 
 class AdaBound(Remembering):
@@ -32,17 +32,13 @@ class AdaBound(Remembering):
         beta1: float = 0.9, beta2: float = 0.999, gamma: float = 1e-3, eps: float = 1e-8, weight_decay: float = 0.0,
         amsbound: bool = False,
     ) -> None:  # fmt: skip
-        for name, value, good in (
-            ("lr", lr, lr > 0), ("final_lr", final_lr, final_lr > 0), ("beta1", beta1, 0 <= beta1 < 1),
-            ("beta2", beta2, 0 <= beta2 < 1), ("gamma", gamma, 0 < gamma < 1), ("eps", eps, eps >= 0),
-            ("weight_decay", weight_decay, weight_decay >= 0),
-        ):  # fmt: skip
-            if not good:
-                raise ValueError(f"{name} = {value} is out of its range")
-        super().__init__(params, {
-            "lr": lr, "final_lr": final_lr, "beta1": beta1, "beta2": beta2, "gamma": gamma, "eps": eps,
-            "weight_decay": weight_decay, "amsbound": amsbound, "first_lr": lr,
-        })  # fmt: skip
+        defaults = {"lr": lr, "final_lr": final_lr, "beta1": beta1, "beta2": beta2, "gamma": gamma, "eps": eps,
+                    "weight_decay": weight_decay, "amsbound": amsbound, "first_lr": lr}  # fmt: skip
+        refuse_unless(
+            defaults, lr=lr > 0, final_lr=final_lr > 0, beta1=0 <= beta1 < 1, beta2=0 <= beta2 < 1, gamma=0 < gamma < 1,
+            eps=eps >= 0, weight_decay=weight_decay >= 0,
+        )  # fmt: skip
+        super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

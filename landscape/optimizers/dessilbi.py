@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .. import plugins
 from ..regularizers._base import Regularizer
-from ._base import Sparse, evaluated
+from ._base import Sparse, evaluated, refuse_unless
 
 PENALTIES = {"entries": ("l1", {}), "filters": ("group", {"groups": "rows"}), "none": ("none", {})}
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -60,12 +60,10 @@ class DessiLBI(Sparse):
     def check(group: dict[str, Any]) -> None:
         if group["penalty"] not in PENALTIES:
             raise ValueError(f"penalty must be one of {', '.join(PENALTIES)}, got '{group['penalty']}'")
-        for name, good in (
-            ("lr", group["lr"] > 0), ("kappa", group["kappa"] > 0), ("nu", group["nu"] > 0), ("lam", group["lam"] >= 0),
-            ("momentum", 0 <= group["momentum"] < 1), ("weight_decay", group["weight_decay"] >= 0),
-        ):  # fmt: skip
-            if not good:
-                raise ValueError(f"{name} = {group[name]} is out of its range")
+        refuse_unless(
+            group, lr=group["lr"] > 0, kappa=group["kappa"] > 0, nu=group["nu"] > 0, lam=group["lam"] >= 0,
+            momentum=0 <= group["momentum"] < 1, weight_decay=group["weight_decay"] >= 0,
+        )  # fmt: skip
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

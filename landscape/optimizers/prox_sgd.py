@@ -25,7 +25,7 @@ from ..groupings._base import PACKAGE, group_factors, layout, parts_of
 from ..regularizers._base import Regularizer, Tensors
 from ..regularizers._partition import Layout
 from ..regularizers.group import GROUPS
-from ._base import Sparse, evaluated
+from ._base import Sparse, evaluated, refuse_unless
 
 METRICS = ("adam", "amsgrad", "rmsprop", "adagrad", "identity")
 _SECOND = {"adam": "exp_avg_sq", "amsgrad": "exp_avg_sq", "rmsprop": "square_avg", "adagrad": "sum"}
@@ -76,13 +76,11 @@ class ProxSGD(Sparse):
         choices = plugins.names(_REGULARIZERS)
         if group["regularizer"] not in choices:
             raise ValueError(f"regularizer must be one of {', '.join(choices)}, got '{group['regularizer']}'")
-        for name, good in (
-            ("lr", group["lr"] > 0), ("rho", 0 < group["rho"] <= 1), ("beta", 0 <= group["beta"] < 1),
-            ("delta", group["delta"] >= 0), ("offset", group["offset"] >= 0), ("lr_decay", group["lr_decay"] >= 0),
-            ("rho_decay", group["rho_decay"] >= 0),
-        ):  # fmt: skip
-            if not good:
-                raise ValueError(f"{name} = {group[name]} is out of its range")
+        refuse_unless(
+            group, lr=group["lr"] > 0, rho=0 < group["rho"] <= 1, beta=0 <= group["beta"] < 1,
+            delta=group["delta"] >= 0, offset=group["offset"] >= 0, lr_decay=group["lr_decay"] >= 0,
+            rho_decay=group["rho_decay"] >= 0,
+        )  # fmt: skip
         if group["correct_rate"] and group["rho_decay"]:
             raise ValueError("correct_rate is for a constant rho; set rho_decay = 0")
         first = rates(group, 1)[0]
