@@ -113,6 +113,9 @@ def _flattest(runs: Sequence[Run]) -> str:
     known = [r for r in runs if math.isfinite(r.numbers["λmax"])]
     if len(known) < 2:
         return ""
+    problems = sorted({r.scene.info.problem for r in known})
+    if len(problems) > 1:
+        return f"None is named the flattest: their losses are those of different problems ({', '.join(problems)}). "
     low, high = (f(known, key=lambda r: r.numbers["λmax"]) for f in (min, max))
     ratio = high.numbers["λmax"] / low.numbers["λmax"] if low.numbers["λmax"] > 0 else math.nan
     return f"Flattest by λmax: {low.name}, {number(ratio)} times below {high.name}. " if ratio > 0 else ""
