@@ -237,13 +237,15 @@ def test_a_wrong_strategy_is_rejected_with_the_reason(choosing, dtype):
 @pytest.mark.parametrize(("model", "reason"), [(Recurrent, "mkldnn_rnn|forward"), (Checkpointed, "hooks")])
 def test_models_without_forward_mode_fall_back_and_the_table_says_why(choosing, model, reason):
     problem = problem_of(model, torch.float32)
-    chooser = Products(expected=100)
+    # Beside `batched` forward mode is tried only where that gains: by time, which must not decide a test.
+    few = {name: STRATEGIES[name] for name in ("kept", "forward_batched", "forward")}
+    chooser = Products(expected=100, strategies=few)
     assert difference(product(problem, products=chooser), product(problem)) < 1e-5
     rejected = {r["strategy"]: r["why"] for r in chooser.table if r["verdict"] == "rejected"}
     assert {"forward", "forward_batched"} <= set(rejected)
     assert re.search(reason, rejected["forward"])
     (chosen,) = [r for r in chooser.table if r["verdict"] == "chosen"]
-    assert chosen["strategy"] in ("kept", "batched")
+    assert chosen["strategy"] == "kept"
 
 
 def test_exactly_one_row_is_chosen_and_it_is_in_the_record(choosing):

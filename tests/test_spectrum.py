@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from exact import AdamCheckpoint, dense, digits, mlp_eigenvalues, mlp_problem
+from scipy.stats import chi2
 from torch import nn
 from torch.nn import functional as F
 
@@ -109,6 +110,19 @@ def test_a_null_space_keeps_its_mass():
     reduced = reduced_weights((nodes, weights, np.full(3, 1e-12)), size=50)
     np.testing.assert_allclose(reduced[:, 1:], 1 / 50)
     np.testing.assert_allclose(reduced[:, 0], 48 / 50)
+
+
+@pytest.mark.parametrize("probes", [1, 4, 8])
+def test_a_simple_eigenvalue_is_not_taken_for_a_multiple_one_by_the_luck_of_its_probes(probes):
+    """Chi-square noise of one eigenvalue exceeds this at 1 in 10^7, and there are hundreds in a spectrum."""
+    lucky = chi2.isf(1e-7, probes) / probes
+    heavy = np.full(probes, lucky / 1000)
+    weights = np.column_stack([1 - 2 * heavy - 0.001, heavy, np.full(probes, 0.001), heavy])
+    nodes = np.array([0.0, 1.0, 2.0, 3.0])
+    reduced = reduced_weights((nodes, weights, np.full(4, 1e-12)), size=1000)
+    np.testing.assert_allclose(reduced[:, 1:], 1 / 1000)
+    many = np.column_stack([1 - np.full(probes, 0.05), np.full(probes, 0.05)])  # fifty eigenvalues at one place
+    np.testing.assert_allclose(reduced_weights((nodes[:2], many, np.full(2, 1e-12)), size=1000)[:, 1], 0.05)
 
 
 def test_trace_interval_holds_the_trace():

@@ -11,6 +11,7 @@ from ..records import Spectrum
 
 Array = NDArray[np.float64]
 Rule = tuple[Array, Array, Array]  # nodes (m,), weights (b, m), residuals (m,)
+_CHANCE = 14.0  # a simple eigenvalue is taken for a multiple one less often than once in exp(14) = 10^6
 
 
 def reduced_weights(rule: Rule, size: int) -> Array:
@@ -18,13 +19,15 @@ def reduced_weights(rule: Rule, size: int) -> Array:
 
     Converged: residual below 1e-4 of the range of Ritz values; isolated: the gap to its neighbours exceeds four
     residuals (Bhattacharjee et al. 2024, arXiv 2410.21690) and rounding. A Ritz value that stands for a multiple
-    eigenvalue (a null space, say) has far more weight than chi-square noise of a simple one allows and keeps it.
+    eigenvalue (a null space, say) has far more weight than chi-square noise of a simple one allows and keeps it: the
+    sum of b squares exceeds b + 2 sqrt(b t) + 2 t with a probability below exp(-t) (Laurent & Massart 2000, lemma 1).
     """
     nodes, weights, residuals = rule
     scale = np.abs(nodes).max(initial=0.0)
     gaps = np.diff(nodes, prepend=-np.inf, append=np.inf)
     gap = np.minimum(gaps[:-1], gaps[1:])
-    plausible = weights.mean(axis=0) * size < 2.5 + 14.0 / len(weights)
+    b = len(weights)
+    plausible = weights.sum(axis=0) * size < b + 2 * np.sqrt(b * _CHANCE) + 2 * _CHANCE
     simple = (residuals < 1e-4 * scale) & (gap > np.maximum(4 * residuals, 1e-7 * scale)) & plausible
     if simple.all():
         simple = np.zeros_like(simple) if len(nodes) < size else simple
