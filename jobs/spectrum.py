@@ -300,6 +300,7 @@ def _doubts(store: Any, operator: str, steps: Sequence[int]) -> str:
 def _bounds(store: Any, operator: str, step: int) -> str:
     """Trace and signs at the last step, each with its 95 % interval."""
     from landscape.readings import bounds
+    from landscape.readings.shares import in_percent
     from landscape.records import spectrum_key
 
     if not store.has(spectrum_key(operator, step)):
@@ -307,7 +308,7 @@ def _bounds(store: Any, operator: str, step: int) -> str:
     spectrum = store.read(spectrum_key(operator, step))
     trace, level = bounds.trace(spectrum), 3 * bounds.noise_level(spectrum)
     share = bounds.signs(spectrum, level).negative
-    low, high = f"{100 * share.low:.2g}", f"{100 * share.high:.2g}"
+    low, high = in_percent(share.low), in_percent(share.high)
     return (
         f"; at step {step} trace {trace.value:.4g} ± {trace.half:.2g} (95 %), "
         f"{low if low == high else f'{low} to {high}'} % of eigenvalues below -{level:.1g}"

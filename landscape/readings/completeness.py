@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..records import Eigenpairs
+from .shares import in_percent
 
 
 def doubts(pairs: Eigenpairs) -> str:
@@ -16,7 +17,7 @@ def doubts(pairs: Eigenpairs) -> str:
     scale = np.abs(np.concatenate([pairs.values, pairs.lowest_values])).max(initial=0.0)
     if missed is None or missed >= 1 or (every > 2 * tolerance * scale).any():
         return f"the eigenpairs have not converged (residual {every.max(initial=0.0):.2g})"
-    return f"an eigenpair beyond those found may be missing (probability at most {100 * missed:.2g} %)"
+    return f"an eigenpair beyond those found may be missing (probability at most {in_percent(missed)} %)"
 
 
 def completeness(pairs: Eigenpairs) -> str:
@@ -28,4 +29,4 @@ def completeness(pairs: Eigenpairs) -> str:
         return "All have converged; whether one beyond them is missing was not checked."
     if not isinstance(missed, (int, float)):
         return ""
-    return f"All have converged; one beyond them is missing with a probability of at most {100 * missed:.2g} %."
+    return f"All have converged; one beyond them is missing with a probability of at most {in_percent(missed)} %."
