@@ -364,9 +364,9 @@ class Normed(nn.Module):
 
 
 def test_what_cannot_be_split_says_why() -> None:
-    with pytest.raises(ProblemError, match="no unit of this network can be split: 'stem': its units are also made by"):
+    with pytest.raises(ProblemError, match="no layer of this network can grow: 'stem': its units are also made by"):
         layers_of(images(Residual())).need()
-    with pytest.raises(ProblemError, match="layer 'nosuch' cannot be split: there is no such layer"):
+    with pytest.raises(ProblemError, match="layer 'nosuch' cannot grow: there is no such layer"):
         layers_of(found("mlp").problem).need("nosuch")
     normed = images(Normed())
     with pytest.raises(ProblemError, match="they act on each other before they are read"):

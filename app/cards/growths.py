@@ -31,6 +31,7 @@ class Growth:
     lowest: float  # eigenvalue that it adds to the Hessian, at a stationary point
     exact: bool  # whether that is an eigenvalue, or a bound on the smallest one
     notes: list[str]
+    left_out: list[str]  # layers that cannot grow, and why
 
 
 def growths(scene: Scene) -> list[Growth]:
@@ -52,7 +53,7 @@ def _growth(event: dict[str, Any]) -> Growth:
     return Growth(
         event["step"], str(event.get("method", "")), layers, copies, before, after, predicted, measured,
         lowest if values else _number(event.get("bound")), bool(values),
-        [str(note) for note in _list(event.get("notes"))],
+        [str(note) for note in _list(event.get("notes"))], [str(why) for why in _list(event.get("left_out"))],
     )  # fmt: skip
 
 
@@ -91,10 +92,12 @@ def cards(scene: Scene) -> list[Card]:
 
     def caption(_i: int) -> str:
         told = list(dict.fromkeys(note for g in found for note in g.notes))
+        left = "; ".join(dict.fromkeys(why for g in found for why in g.left_out))
         return (
             f"{found[0].method.replace('_', ' ').capitalize()}: {len(found)} growths, "
             f"{sum(g.copies for g in found)} units added. Predicted: eps² / 2 times the curvature of the split, over "
             "all samples." + (f" {'; '.join(told)}: measured need not follow." if told else "")
+            + (f" Layers left out: {left}." if left else "")
         )
 
     def table(_i: int) -> dict[str, Any]:

@@ -61,6 +61,12 @@ def insert_missing(model: nn.Module, state: Mapping[str, Tensor]) -> bool:
     return done
 
 
+def part_of_residual(model: nn.Module, layer: str) -> str:
+    """'0' or '2' for the first or last layer of a residual layer that was added, '' for any other."""
+    place, _, part = layer.rpartition(".inner.")
+    return part if place and isinstance(model.get_submodule(place), Residual) else ""
+
+
 @dataclass(frozen=True)
 class Insertion:
     """Tensors of layers that were not there before, by name with their shapes; at zero they change nothing."""
