@@ -269,6 +269,13 @@ def test_a_training_goes_on_in_the_grown_network_as_if_it_had_not_stopped(tmp_pa
     assert any(isinstance(m, Residual) for m in again.model.modules())
     train_step(again, other, MiniBatches(again, 64, 0).at(3))
     assert torch.equal(again.weights(), problem.weights())
+    small = firefly()[0]
+    for state in (small.state(), problem.state(), small.state()):  # as a job does at its checkpoints
+        again.fit(state)
+        again.load(state)
+        assert {n: t.shape for n, t in again.state().items()} == {n: t.shape for n, t in state.items()}
+        assert again.size == sum(p.numel() for p in again.model.parameters())
+    assert torch.equal(again.weights(), small.weights())
 
 
 def test_training_grows_and_its_event_maps_the_small_network_into_the_grown_one() -> None:
