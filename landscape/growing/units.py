@@ -132,8 +132,10 @@ def _layer(name: str, module: nn.Module, wiring: Wiring, symmetries: Symmetries,
     if isinstance(module, CONVOLUTIONS) and module.groups > 1:
         return "it is a grouped convolution"
     group, rows = out[0].group, module.get_parameter("weight").shape[0]
-    if len(out) > 1 or symmetries.factors[weight][0] != (rows, group) or group in wiring.fixed:
-        return "its units come in blocks or are used in a way that is not known"
+    if group in wiring.fixed:
+        return "its units feed a sum or an operation with weights of another kind of layer (an embedding?)"
+    if len(out) > 1 or symmetries.factors[weight][0] != (rows, group):
+        return "its units come in blocks (attention heads?)"
     produced: list[Cut] = []
     read: list[Cut] = []
     state = wiring.model.state_dict()
