@@ -172,7 +172,8 @@ class Candidates:
     def _preserved(self, layers: list[Layer]) -> bool:
         """Whether every second candidate of these layers, at strength zero, leaves the loss as it is."""
         self.layers = layers
-        some = {layer.name: {kind: torch.arange(0, len(self.weights[f"{layer.name}/{kind}"]), 2) for kind in KINDS}
+        some = {layer.name: {kind: torch.arange(0, len(self.weights[f"{layer.name}/{kind}"]), 2,
+                                                device=self.problem.device) for kind in KINDS}
                 for layer in layers}  # fmt: skip
         gates = {key: torch.zeros_like(gate) for key, gate in self.gates(0.0).items()}
         batch = self.problem.batches[0]

@@ -27,6 +27,8 @@ class Firefly(Growing):
         ProblemError: no layer of the network can grow.
     """
 
+    method = "firefly"
+
     def __init__(
         self, problem: Problem, inner: str, inner_settings: Mapping[str, Any], settings: Mapping[str, Any]
     ) -> None:
