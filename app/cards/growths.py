@@ -14,6 +14,8 @@ from ..style import move_cursor, number, step_position
 from ..view import Card
 
 MOST = 40  # rows of the table; the CSV has all
+CURVATURE = "eps² / 2 times the curvature of the split"
+SCORES = "the scores of what was chosen, which are integrated gradients"
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ def _growth(event: dict[str, Any]) -> Growth:
     for row in _list(event.get("rows")):
         if isinstance(row, dict) and isinstance(row.get("unit"), int):
             layers.setdefault(str(row.get("layer")), []).append(row["unit"])
-            copies += max(len(_list(row.get("weights"))) - 1, 0)
+            new = row.get("what") in ("unit", "layer")  # of firefly: no copies of old ones
+            copies += 1 if new else max(len(_list(row.get("weights"))) - 1, 0)
     values = [v for v in map(_number, _list(event.get("eigenvalues"))) if math.isfinite(v)]
     lowest = min(values, default=math.nan)
     names = ("size_before", "size_after", "predicted", "measured")
@@ -95,8 +98,9 @@ def cards(scene: Scene) -> list[Card]:
         left = "; ".join(dict.fromkeys(why for g in found for why in g.left_out))
         return (
             f"{found[0].method.replace('_', ' ').capitalize()}: {len(found)} growths, "
-            f"{sum(g.copies for g in found)} units added. Predicted: eps² / 2 times the curvature of the split, over "
-            "all samples." + (f" {'; '.join(told)}: measured need not follow." if told else "")
+            f"{sum(g.copies for g in found)} units added. Predicted: "
+            f"{SCORES if found[0].method == 'firefly' else CURVATURE}, over all samples."
+            + (f" {'; '.join(told)}: measured need not follow." if told else "")
             + (f" Layers left out: {left}." if left else "")
         )
 
