@@ -222,8 +222,8 @@ def _evidence(surface: records.Surface) -> str:
     text = ""
     if surface.measured is not None:
         share = float(surface.measured.mean())
-        count = int(surface.measured.sum())
-        text = f"{count:,} points are measured ({shares.in_percent(share)} %), the others interpolated"
+        measured = int(surface.measured.sum())
+        text = f"{measured:,} points are measured ({shares.in_percent(share)} %), the others interpolated"
         error, count = surface.meta.get("held_out_error"), surface.meta.get("held_out")
         if surface.meta.get("partial"):
             text += ": a first picture of a job that is not finished"
