@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,8 +15,36 @@ import pytest
 
 from landscape import cli, launch
 
+# A run starts Python a hundred times: each start reads the compiled sources of the one before.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# What takes longest comes first, so that workers that are given whole files end together.
+LONG = (
+    "access", "browser", "bench", "groups", "ranks", "kill_and_resume", "jobs", "answers", "app", "recorder",
+    "eigenpairs", "operators", "products", "bad_input", "setup", "freezing", "starting", "cli", "jacobian", "halves",
+    "parallel", "compare",
+)  # fmt: skip
+
 Completed = subprocess.CompletedProcess[str]
 Command = Callable[..., Completed]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # pytest-xdist would begin with the files of the most tests
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m browser` a file that marks nothing so is not even imported: torch and its friends take seconds."""
+    name = config.option.markexpr
+    if collection_path.suffix != ".py" or not re.fullmatch(r"\w+", name):
+        return None
+    return f"pytest.mark.{name}" not in collection_path.read_text(encoding="utf-8") or None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {f"test_{name}.py": number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
 
 
 def run_landscape(*words: object, ranks: int = 1, cwd: Path | None = None, timeout: float = 240) -> Completed:
@@ -67,7 +99,19 @@ def checked(*words: object, ranks: int = 1) -> None:
 @pytest.fixture(scope="session")
 def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of two small runs with every kind of record, made by the jobs themselves; read it, do not write it."""
-    store = tmp_path_factory.mktemp("store")
+    place = tmp_path_factory.getbasetemp()
+    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place  # one for all workers
+    store, complete = place / "store", place / "store.complete"
+    with open(place / "store.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not complete.exists():
+            shutil.rmtree(store, ignore_errors=True)  # a worker that failed left it
+            fill(store)
+            complete.touch()
+    return store
+
+
+def fill(store: Path) -> None:
     ranks = 2 if launch.find_mpirun() is not None else 1
     fast = ("--problem-set", "hidden=8", "--steps", 120, "--checkpoint-every", 20)
     for name, seed, words, ranked in (
@@ -84,4 +128,3 @@ def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "path", store / "adam", store / "sgd", "--points", 7, "--spectrum", "--probes", 2, "--iterations", 15,
         "--top", 4, ranks=ranks,
     )  # fmt: skip
-    return store
