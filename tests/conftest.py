@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -47,11 +48,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
 
 
-def run_landscape(*words: object, ranks: int = 1, cwd: Path | None = None, timeout: float = 240) -> Completed:
+PROGRAMS = Path(__file__).with_name("programs")
+
+
+def run_landscape(*words: object, ranks: int = 1, cwd: Path | None = None, timeout: float = 280) -> Completed:
     """`landscape WORDS`, under mpirun for more than one rank, with one thread a process."""
     return subprocess.run(
         launch.landscape_command([str(word) for word in words], ranks), cwd=cwd, env=launch.environment(),
         capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+
+
+def run_in_turn(*lines: Sequence[object], ranks: int, cwd: Path | None = None, timeout: float = 280) -> Completed:
+    """Several command lines of `landscape` in one start of the ranks, which costs seconds each time."""
+    words = json.dumps([[str(word) for word in line] for line in lines])
+    return subprocess.run(
+        [*launch.mpirun_command(ranks), sys.executable, str(PROGRAMS / "commands.py"), words], cwd=cwd,
+        env=launch.environment(), capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
 
 
@@ -69,15 +82,17 @@ def needs_mpirun() -> None:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a command line that is going to be killed; whatever still runs at the end is ended."""
+    """Start a command line that stands still at a place (`programs/held.py`) to be killed there; it ends at the end."""
     started: list[subprocess.Popen[str]] = []
 
-    def begin(*words: object, ranks: int = 1, cwd: Path | None = None) -> subprocess.Popen[str]:
+    def begin(*words: object, ranks: int = 1) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            launch.landscape_command([str(word) for word in words], ranks), cwd=cwd, env=launch.environment(),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            [*launch.mpirun_command(ranks), sys.executable, str(PROGRAMS / "held.py"), *map(str, words)],
+            env=launch.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         started.append(process)
+        said = iter(process.stdout.readline, "")  # type: ignore[union-attr]
+        assert "held\n" in said, process.communicate()[1]  # waits for it
         return process
 
     yield begin
