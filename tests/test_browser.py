@@ -457,7 +457,7 @@ def test_a_telephone_needs_no_sideways_scrolling(visit: Open, address: str) -> N
     for path, count in graphs.items():
         page.goto(address + path)
         ready(page, count)
-        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390, path
+        eventually(lambda: page.evaluate("() => document.documentElement.scrollWidth") <= 390)
         expect(page.get_by_role("heading", level=1)).to_have_count(1)
 
 
