@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 PROGRAMS = Path(__file__).with_name("programs")
 
 
-def run_landscape(*words: object, ranks: int = 1, cwd: Path | None = None, timeout: float = 280) -> Completed:
+def run_landscape(*words: object, ranks: int = 1, cwd: Path | None = None, timeout: float = 800) -> Completed:
     """`landscape WORDS`, under mpirun for more than one rank, with one thread a process."""
     return subprocess.run(
         launch.landscape_command([str(word) for word in words], ranks), cwd=cwd, env=launch.environment(),
@@ -59,7 +59,7 @@ def run_landscape(*words: object, ranks: int = 1, cwd: Path | None = None, timeo
     )  # fmt: skip
 
 
-def run_in_turn(*lines: Sequence[object], ranks: int, cwd: Path | None = None, timeout: float = 280) -> Completed:
+def run_in_turn(*lines: Sequence[object], ranks: int, cwd: Path | None = None, timeout: float = 800) -> Completed:
     """Several command lines of `landscape` in one start of the ranks, which costs seconds each time."""
     words = json.dumps([[str(word) for word in line] for line in lines])
     return subprocess.run(

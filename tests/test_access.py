@@ -50,7 +50,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.mark.timeout(600)
 def test_every_page_is_accessible_and_fits_in_both_themes(address: str) -> None:
     source = Path(axe.AXE_FILE_PATH).read_text(encoding="utf-8")
     found: list[str] = []

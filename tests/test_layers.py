@@ -273,7 +273,7 @@ LIGHT = (
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=800, check=False)
 
 
 def test_light_modules_leave_torch_and_mpi_unimported() -> None:

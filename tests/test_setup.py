@@ -32,7 +32,7 @@ def run(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=800,
         stdin=subprocess.DEVNULL,
         check=False,
     )
