@@ -92,7 +92,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         )  # fmt: skip
         started.append(process)
         said = iter(process.stdout.readline, "")  # type: ignore[union-attr]
-        assert "held\n" in said, process.communicate()[1]  # waits for it
+        assert any("held" in line for line in said), process.communicate()[1]  # waits for it
         return process
 
     yield begin

@@ -22,7 +22,9 @@ written = 0
 
 
 def hold() -> None:
-    print("held", flush=True)
+    if cli._rank() == 0:  # in one piece: two ranks at once were printed into one line
+        sys.stdout.write("held\n")
+        sys.stdout.flush()
     while not cli._waiting:
         time.sleep(0.02)
 
