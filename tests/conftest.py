@@ -2,24 +2,69 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
+import re
+import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from landscape import cli, launch
 
+# A run starts Python a hundred times: each start reads the compiled sources of the one before.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# What takes longest comes first, so that workers that are given whole files end together.
+LONG = (
+    "access", "browser", "bench", "groups", "ranks", "kill_and_resume", "jobs", "answers", "app", "recorder",
+    "eigenpairs", "operators", "products", "bad_input", "setup", "freezing", "starting", "cli", "jacobian", "halves",
+    "parallel", "compare",
+)  # fmt: skip
+
 Completed = subprocess.CompletedProcess[str]
 Command = Callable[..., Completed]
 
 
-def run_landscape(*words: object, ranks: int = 1, cwd: Path | None = None, timeout: float = 240) -> Completed:
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # pytest-xdist would begin with the files of the most tests
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m browser` a file that marks nothing so is not even imported: torch and its friends take seconds."""
+    name = config.option.markexpr
+    if collection_path.suffix != ".py" or not re.fullmatch(r"\w+", name):
+        return None
+    return f"pytest.mark.{name}" not in collection_path.read_text(encoding="utf-8") or None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {f"test_{name}.py": number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
+
+
+PROGRAMS = Path(__file__).with_name("programs")
+
+
+def run_landscape(*words: object, ranks: int = 1, cwd: Path | None = None, timeout: float = 800) -> Completed:
     """`landscape WORDS`, under mpirun for more than one rank, with one thread a process."""
     return subprocess.run(
         launch.landscape_command([str(word) for word in words], ranks), cwd=cwd, env=launch.environment(),
         capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+
+
+def run_in_turn(*lines: Sequence[object], ranks: int, cwd: Path | None = None, timeout: float = 800) -> Completed:
+    """Several command lines of `landscape` in one start of the ranks, which costs seconds each time."""
+    words = json.dumps([[str(word) for word in line] for line in lines])
+    return subprocess.run(
+        [*launch.mpirun_command(ranks), sys.executable, str(PROGRAMS / "commands.py"), words], cwd=cwd,
+        env=launch.environment(), capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
 
 
@@ -37,15 +82,17 @@ def needs_mpirun() -> None:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a command line that is going to be killed; whatever still runs at the end is ended."""
+    """Start a command line that stands still at a place (`programs/held.py`) to be killed there; it ends at the end."""
     started: list[subprocess.Popen[str]] = []
 
-    def begin(*words: object, ranks: int = 1, cwd: Path | None = None) -> subprocess.Popen[str]:
+    def begin(*words: object, ranks: int = 1) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            launch.landscape_command([str(word) for word in words], ranks), cwd=cwd, env=launch.environment(),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            [*launch.mpirun_command(ranks), sys.executable, str(PROGRAMS / "held.py"), *map(str, words)],
+            env=launch.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         started.append(process)
+        said = iter(process.stdout.readline, "")  # type: ignore[union-attr]
+        assert any("held" in line for line in said), process.communicate()[1]  # waits for it
         return process
 
     yield begin
@@ -67,7 +114,19 @@ def checked(*words: object, ranks: int = 1) -> None:
 @pytest.fixture(scope="session")
 def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of two small runs with every kind of record, made by the jobs themselves; read it, do not write it."""
-    store = tmp_path_factory.mktemp("store")
+    place = tmp_path_factory.getbasetemp()
+    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place  # one for all workers
+    store, complete = place / "store", place / "store.complete"
+    with open(place / "store.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not complete.exists():
+            shutil.rmtree(store, ignore_errors=True)  # a worker that failed left it
+            fill(store)
+            complete.touch()
+    return store
+
+
+def fill(store: Path) -> None:
     ranks = 2 if launch.find_mpirun() is not None else 1
     fast = ("--problem-set", "hidden=8", "--steps", 120, "--checkpoint-every", 20)
     for name, seed, words, ranked in (
@@ -84,4 +143,3 @@ def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "path", store / "adam", store / "sgd", "--points", 7, "--spectrum", "--probes", 2, "--iterations", 15,
         "--top", 4, ranks=ranks,
     )  # fmt: skip
-    return store

@@ -48,12 +48,13 @@ def trained_mlp_state(hidden: int = 32, epochs: int = 30) -> dict[str, Tensor]:
 
 
 def mlp_problem(
-    dtype: torch.dtype = torch.float64, hidden: int = 32, epochs: int = 30, samples: int | None = None, **settings: int
-) -> Problem:
-    """The digits MLP (2,410 weights for hidden=32) at trained weights."""
+    dtype: torch.dtype = torch.float64, hidden: int = 32, epochs: int = 30, samples: int | None = None,
+    state: dict[str, Tensor] | None = None, **settings: int,
+) -> Problem:  # fmt: skip
+    """The digits MLP (2,410 weights for hidden=32) at trained weights, or at those given."""
     model = nn.Sequential(nn.Linear(64, hidden), nn.Tanh(), nn.Linear(hidden, 10))
     problem = Problem(model, F.cross_entropy, digits(samples), name="digits MLP", **settings)
-    problem.load(trained_mlp_state(hidden, epochs))
+    problem.load(trained_mlp_state(hidden, epochs) if state is None else state)
     return problem.to(dtype=dtype)
 
 
@@ -97,7 +98,7 @@ def matrix_with(eigenvalues: NDArray[np.float64], seed: int = 0) -> NDArray[np.f
     return (q * eigenvalues) @ q.T
 
 
-def mpirun(ranks: int, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def mpirun(ranks: int, *arguments: str, timeout: float = 800) -> subprocess.CompletedProcess[str]:
     """Run `python ARGUMENTS` under `mpirun -n RANKS` (also for one rank); skips without an mpirun."""
     found = launch.find_mpirun()
     if found is None:

@@ -50,14 +50,13 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.mark.timeout(600)
 def test_every_page_is_accessible_and_fits_in_both_themes(address: str) -> None:
     source = Path(axe.AXE_FILE_PATH).read_text(encoding="utf-8")
     found: list[str] = []
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
         page = browser.new_context(bypass_csp=True, reduced_motion="reduce", viewport=DESKTOP).new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(120_000)
         watch = Watch(page, address)
         for number, (path, graphs) in enumerate(GRAPHS.items()):
             if number:  # within the app: scripts are parsed once
@@ -79,8 +78,8 @@ def test_every_page_is_accessible_and_fits_in_both_themes(address: str) -> None:
 
 
 def ready(page: Any, graphs: int) -> None:
-    sync_api.expect(page.locator("#page > *").first).to_be_attached(timeout=60_000)
-    sync_api.expect(page.locator(".js-plotly-plot .main-svg:first-child")).to_have_count(graphs, timeout=60_000)
+    sync_api.expect(page.locator("#page > *").first).to_be_attached(timeout=120_000)
+    sync_api.expect(page.locator(".js-plotly-plot .main-svg:first-child")).to_have_count(graphs, timeout=120_000)
 
 
 def overflows(page: Any, path: str) -> list[str]:
@@ -88,7 +87,7 @@ def overflows(page: Any, path: str) -> list[str]:
     found = []
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
-        until = time.monotonic() + 20  # plots take the new width in their own time
+        until = time.monotonic() + 120  # plots take the new width in their own time
         while (wide := page.evaluate(WIDE)) > width and time.monotonic() < until:
             time.sleep(0.1)
         if wide > width:

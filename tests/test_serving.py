@@ -184,9 +184,9 @@ def test_the_production_server_serves_with_a_token_and_stops(
         def requests() -> None:
             opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
             try:
-                with opener.open(address, timeout=30) as answer:
+                with opener.open(address, timeout=120) as answer:
                     found.extend([address, answer.status, answer.headers["X-Frame-Options"], answer.read()])
-                urllib.request.urlopen(address.partition("?")[0], timeout=30)
+                urllib.request.urlopen(address.partition("?")[0], timeout=120)
             except urllib.error.HTTPError as error:
                 found.append(error.code)
             finally:

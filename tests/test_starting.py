@@ -43,7 +43,7 @@ def shown(reader: Reader, path: str, search: str = "") -> str:
     return markup.text(callbacks.show_place(reader, place)[0])
 
 
-def wait_for(condition: Any, seconds: float = 60) -> None:
+def wait_for(condition: Any, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"
@@ -221,7 +221,7 @@ def test_a_job_started_on_the_page_runs_to_its_end(tmp_path: Path) -> None:
     with served(tmp_path, allow_submit="127.0.0.1") as address, sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1200, "height": 900})
-        page.set_default_timeout(90_000)
+        page.set_default_timeout(120_000)
         watch = Watch(page, address)
         page.goto(f"{address}/jobs?run=tiny&probes=1&iterations=5&top=0&ranks=1")
         page.get_by_text("landscape spectrum").first.wait_for()

@@ -1,7 +1,8 @@
 """Run under mpirun: everything that must be the same on any number of ranks, measured in one start.
 
-Starting Python and torch on four ranks costs more than most of these measurements. Argument: the npz file that rank 0
-writes, its arrays named MEASUREMENT/ARRAY. What a measurement can judge by itself, it asserts.
+Starting Python and torch on four ranks costs more than most of these measurements. Arguments: the npz file that rank 0
+writes, its arrays named MEASUREMENT/ARRAY, and weights of the digits MLP of 16 hidden units. What a measurement can
+judge by itself, it asserts.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ Arrays = dict[str, Any]
 
 def spectrum(comm: Comm, dtype: str, operator: str, block: str) -> Arrays:
     """The spectrum of the trained digits MLP, and what a product sends."""
-    problem = mlp_problem(getattr(torch, dtype), hidden=16, epochs=10, samples=1000, batch_size=128)
+    state = torch.load(sys.argv[2], weights_only=True)
+    problem = mlp_problem(getattr(torch, dtype), hidden=16, samples=1000, batch_size=128, state=state)
     problem = problem.restricted(block) if block else problem
     before = comm.traffic.copy()
     # The gradient would be one more reduce-scatter a checkpoint: here products are counted.

@@ -1,7 +1,8 @@
-"""Run under mpirun: eigenpairs of the digits MLP, 'stop'ped on the way or going on from the state of that ('go').
+"""Run under mpirun -n 3: eigenpairs of the digits MLP, stopped on two ranks, then going on from there on all three.
 
-Arguments: run directory, what to do. Rank 0 prints products taken over, products in all, and the eigenvalues; when
-stopped, the products that the state holds."""
+Argument: run directory. Rank 0 prints `stop` with the products that the state holds, and `go` with products taken over,
+products in all, and the eigenvalues.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ import torch
 from exact import mlp_problem
 
 from landscape.distributed import parallel
+from landscape.distributed.comm import Comm
 from landscape.engine.saving import Keeper
 from landscape.engine.spectrum import eigenpairs_at
 from landscape.stores.run_directory import Run
 from landscape.stores.states import States
 
-root, what = sys.argv[1:3]
 comm = parallel.world()
 parallel.set_threads(None, comm)
 problem = mlp_problem(torch.float64, hidden=8, epochs=2, samples=400, batch_size=100)
@@ -27,20 +28,29 @@ class Enough(Exception):
     pass
 
 
-def on_matvecs(matvecs: int) -> None:
+def enough(matvecs: int) -> None:
     global seen
-    if what == "stop" and matvecs > 12:
+    if matvecs > 12:
         raise Enough
     seen = matvecs
 
 
-keeper = Keeper(comm, States(Run(root), "hessian", comm), every=0.0 if what == "stop" else 300.0)
-try:
+def solve(ranks: Comm, every: float, on_matvecs) -> list[float]:  # type: ignore[no-untyped-def]
+    keeper = Keeper(ranks, States(Run(sys.argv[1]), "hessian", ranks), every=every)
     found = eigenpairs_at(
-        problem, problem.weights(), comm, top=4, tolerance=1e-8, check=False, keeper=keeper, on_matvecs=on_matvecs
+        problem, problem.weights(), ranks, top=4, tolerance=1e-8, check=False, keeper=keeper, on_matvecs=on_matvecs
     )
-    if comm.rank == 0:
-        print(found.meta["matvecs_resumed"], found.meta["matvecs"], *found.values)
-except Enough:
-    if comm.rank == 0:
-        print(seen)
+    return [found.meta["matvecs_resumed"], found.meta["matvecs"], *found.values]
+
+
+pair = comm.split(2)  # of three ranks the first two
+if comm.rank < 2:
+    try:
+        solve(pair, 0.0, enough)
+    except Enough:
+        if comm.rank == 0:
+            print("stop", seen)
+comm.barrier()
+found = solve(comm, 300.0, lambda matvecs: None)
+if comm.rank == 0:
+    print("go", *found)
