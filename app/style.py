@@ -171,7 +171,7 @@ def log_ticks(low: float, high: float, most: int = 6) -> tuple[list[float], list
             break
     else:
         found = found[:: math.ceil(len(found) / most)]
-    if len(found) < 2:  # within one decade: linear ticks say more
+    if len(found) < 3 and high - low < 1:  # within one decade: linear ticks say more
         found = [float(v) for v in nice_ticks(10.0**low, 10.0**high, 4)]
     if min(found) < 0.9e-3:  # one notation an axis
         return found, [_scientific(v) for v in found]

@@ -13,7 +13,7 @@ import game_run
 import numpy as np
 import pytest
 import softmax_run
-from browsing import guest, path_record
+from browsing import explored, guest, path_record
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +30,7 @@ from landscape.app.plots import (
     density,
     edge,
     events,
+    front,
     game,
     growth,
     layers,
@@ -202,6 +203,8 @@ def draw(name: str, theme: str) -> Any:
             return architecture.figure(records.Architecture(
                 step, "all", 1e-5, 2, ["normal"] * 5, names, *ends, norms, np.full(5, 9), (norms > 1e-5).astype(int),
             ), theme=theme)  # fmt: skip
+        case "front":
+            return front.figure(explored(), explored().point_cycles, "cycles a sample", theme=theme)
         case "scale_space":
             return scale_space.figure(scale_space_of(), selected=step, theme=theme)
         case "structure":
