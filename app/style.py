@@ -128,6 +128,17 @@ def number(value: float | None, digits: int = 3) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+def brief(value: float | None) -> str:
+    """As `number`, without zeros at its end: a setting as it was typed, a count without decimals."""
+    text = number(value)
+    return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
+
+
+def moment(text: str) -> str:
+    """A time of day as it is stored, for people: `2026-11-22 14:28:39 UTC`."""
+    return text.replace("T", " ").replace("+00:00", " UTC")
+
+
 _SUPER = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 

@@ -95,7 +95,7 @@ def results(runs: Sequence[Run]) -> html.Section:
         [
             html.Div([html.H2("Which minimum is flatter?"), html.Div(csv, className="downloads")], className="head"),
             html.Div(table, className="table-wrap", tabIndex="0"),
-            html.P(f"{_flattest(runs)}{WARNING}", className="caption"),
+            html.P(f"{flattest(runs)}{WARNING}", className="caption"),
         ],
         className="card wide",
         id="results",
@@ -109,7 +109,8 @@ def _columns(runs: Sequence[Run]) -> list[str]:
     return [n for n in known if n != "train acc. %" or "test acc. %" not in known] + [last]
 
 
-def _flattest(runs: Sequence[Run]) -> str:
+def flattest(runs: Sequence[Run]) -> str:
+    """The flattest of several runs of one problem in a sentence; of different problems none is named."""
     known = [r for r in runs if math.isfinite(r.numbers["λmax"])]
     if len(known) < 2:
         return ""
@@ -125,7 +126,7 @@ def _limit(r: Run) -> str:
     s = r.stability
     if not len(s.limit):
         return "none known"
-    where = "" if s.operator == "hessian" else f" of the {s.operator}"
+    where = "" if s.operator == "hessian" else f" of the {operator_name(s.operator)}"
     return f"{s.formula} = {number(float(s.limit[-1]))}{where}"
 
 
@@ -277,7 +278,7 @@ def _scatter(runs: Sequence[Run], theme: str) -> Card:
         _need([1 for a in x if math.isfinite(a)])
         if not np.isfinite(y).any():
             raise Missing("None of these runs has an accuracy; record it with", "recorder.step(test_accuracy=...)")
-        return plot.scatter([r.name for r in runs], x, y, what=what().replace("acc.", "accuracy"), theme=theme)
+        return plot.scatter([r.name for r in runs], x, y, what=what().replace(" acc. %", " accuracy, %"), theme=theme)
 
     def table(_i: int) -> dict[str, Any]:
         x, y = columns()

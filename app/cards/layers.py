@@ -110,7 +110,7 @@ def cards(scene: Scene) -> list[Card]:
         return (
             f"Step {found.steps[at]:,}: {100 * trace[best] / trace.sum():.0f} % of the trace lies in layer "
             f"{found.names[best]}; "
-            f"the blocks' traces add up to the whole one, {number(float(trace.sum()))}."
+            f"the blocks' estimated traces add up to {number(float(trace.sum()))}, the whole one."
         )
 
     def table(_i: int) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def operator_name(operator: str) -> str:
     """The operator as people write it."""
     whole, bracket, block = operator.partition("[")
     if bracket:
-        return f"{operator_name(whole)} by {block.removesuffix(']')}"
+        return f"{operator_name(whole)} block of {block.removesuffix(']')}"
     return {"hessian": "Hessian", "gauss_newton": "Gauss-Newton matrix", "fisher": "Fisher matrix",
             "preconditioned": "preconditioned Hessian"}.get(
         operator, operator.replace("_", " ")

@@ -113,7 +113,7 @@ def verdict(scene: Scene) -> str:
     found = [p.event for p in panels(scene) if p.event is not None]
     span = f"Steps {int(where[0]):,} to {int(where[1]):,}: "
     if not found:
-        return f"{span}no crossing: loss, norms, sharpness and gradient share stayed where they were."
+        return f"{span}no crossing: loss, norms, sharpness and gradient share stayed within their bands."
     text = events.sentence(found)
     if events.ordered(found):
         return f"{span}{text}."

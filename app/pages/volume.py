@@ -130,7 +130,7 @@ def kpis(volume: records.Volume, axis: int, index: int) -> list[Kpi]:
         Kpi(
             "Path in the volume",
             f"{100 * share:.3g} %" if isinstance(share, (int, float)) else "–",
-            f"of its squared distances; up to {number(far)} outside",
+            f"of its squared distances; up to {number(far)} units of weight outside",
             "warn" if isinstance(share, (int, float)) and share < 0.5 else "",
         ),
     ]

@@ -40,7 +40,8 @@ def figure(record: Front, costs: Array, what: str, *, theme: str = "light", heig
         )  # fmt: skip
         fig.add_scatter(
             x=costs[mine], y=accuracy[mine], mode="markers", name=name, legendgroup=name,
-            text=[point(record, int(k)) for k in np.flatnonzero(mine)], hovertemplate="%{text}<extra>" + name + "</extra>",
+            text=[point(record, int(k)) for k in np.flatnonzero(mine)],
+            hovertemplate="%{text}<extra>" + name + "</extra>",
             marker={"color": hue, "size": 7, "symbol": SYMBOLS[n % 5]},
         )  # fmt: skip
     best = known & (record.best == 1)

@@ -57,7 +57,7 @@ def figure(
                for name, g, label in zip("xyz", (volume.u, volume.v, volume.w), volume.labels, strict=True)},
             "domain": {"x": [0, 0.93], "y": [0, 1]},  # apart from the colour bar
             "aspectmode": "cube",
-            "camera": {"eye": {"x": 1.7, "y": 1.7, "z": 1.0}, "center": {"x": 0, "y": 0, "z": -0.1}},
+            "camera": {"eye": {"x": 1.95, "y": 1.95, "z": 1.15}, "center": {"x": 0, "y": 0, "z": -0.1}},
         }
     )  # fmt: skip
     return fig
