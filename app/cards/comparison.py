@@ -87,7 +87,7 @@ def results(runs: Sequence[Run]) -> html.Section:
         cells += [*(_cell(r.numbers[name]) for name in (*columns, last)), negative, _limit(r)]
         looks = ["", *["num"] * (len(cells) - 2), "words"]  # the threshold's formula may take two lines
         body.append(html.Tr([html.Td(cell, className=look) for cell, look in zip(cells, looks, strict=True)]))
-    titles = [html.Th(text, className="num" if 0 < i < len(head) - 1 else "") for i, text in enumerate(head)]
+    titles = [html.Th(unbroken(text), className="num" if 0 < i < len(head) - 1 else "") for i, text in enumerate(head)]
     table = html.Table([html.Thead(html.Tr(titles)), html.Tbody(body)], className="runs narrow")
     csv = html.A("CSV", href=href("data", "compare.csv", page="/compare"), download="compare.csv",
                  **{"data-keep": "runs q", "data-file": "1"})  # fmt: skip
@@ -107,6 +107,12 @@ def _columns(runs: Sequence[Run]) -> list[str]:
     *names, last = runs[0].numbers
     known = [n for n in names if any(math.isfinite(r.numbers[n]) for r in runs)]
     return [n for n in known if n != "train acc. %" or "test acc. %" not in known] + [last]
+
+
+def unbroken(text: str) -> str:
+    """The text with its formula in one piece: a line would be broken behind every stroke."""
+    formula = "λmax·|θ|²"
+    return text.replace(formula, "\N{WORD JOINER}".join(formula))
 
 
 def flattest(runs: Sequence[Run]) -> str:

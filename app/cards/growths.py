@@ -65,6 +65,10 @@ def _number(value: Any) -> float:
     return float(value) if usable else math.nan
 
 
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
 def _whole(value: float) -> str:
     return f"{value:,.0f}" if math.isfinite(value) else "–"
 
@@ -91,10 +95,10 @@ def cards(scene: Scene) -> list[Card]:
 
     def caption(_i: int) -> str:
         told = list(dict.fromkeys(note for g in found for note in g.notes))
+        method, copies = found[0].method.replace("_", " ").capitalize(), sum(g.copies for g in found)
         return (
-            f"{found[0].method.replace('_', ' ').capitalize()}: {len(found)} growths, "
-            f"{sum(g.copies for g in found)} units added. Predicted: eps² / 2 times the curvature of the split, over "
-            "all samples." + (f" {'; '.join(told)}: measured need not follow." if told else "")
+            f"{method}: {_many(len(found), 'growth')}, {_many(copies, 'unit')} added. Predicted: eps² / 2 times the "
+            "curvature of the split, over all samples." + (f" {'; '.join(told)}: measured need not follow." if told else "")
         )
 
     def table(_i: int) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def _card(scene: Scene, found: ScaleSpace) -> Card:
         begun = f"The first unit enters at step {entered.min():,}. " if len(entered) else ""
         how = facts.evidence(found)
         return (
-            f"{begun}At step {int(found.steps[max(at, 0)]):,} {100 * float(found.share()[max(at, 0)]):.2f} % of all "
+            f"{begun}At step {int(found.steps[max(at, 0)]):,}, {100 * float(found.share()[max(at, 0)]):.2f} % of all "
             f"units are in the support of Γ. Above: up to {plot.DRAWN} of every layer that enter first, at the "
             f"checkpoints. Made by {found.meta.get('command', 'an unknown command')}{f' ({how})' if how else ''}."
         )
