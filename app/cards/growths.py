@@ -98,7 +98,8 @@ def cards(scene: Scene) -> list[Card]:
         method, copies = found[0].method.replace("_", " ").capitalize(), sum(g.copies for g in found)
         return (
             f"{method}: {_many(len(found), 'growth')}, {_many(copies, 'unit')} added. Predicted: eps² / 2 times the "
-            "curvature of the split, over all samples." + (f" {'; '.join(told)}: measured need not follow." if told else "")
+            "curvature of the split, over all samples."
+            + (f" {'; '.join(told)}: measured need not follow." if told else "")
         )
 
     def table(_i: int) -> dict[str, Any]:
