@@ -17,8 +17,8 @@ from landscape.records import Eigenpairs, Halves, Path, Record, Spectrum
 
 from . import progress
 from .convergence import tables
-from .reading import noting
-from .style import moment, number
+from .notes import noting
+from .numbers import moment, number
 from .view import Card, Page
 
 

@@ -15,7 +15,7 @@ from landscape.errors import LandscapeError
 from landscape.records import Record
 
 from . import how, now
-from .reading import noting
+from .notes import noting
 from .view import Card, Kpi, Missing, Page, Place, Slider
 
 T = TypeVar("T")

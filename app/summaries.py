@@ -16,8 +16,9 @@ from landscape.errors import LandscapeError
 from landscape.stores.run_directory import Run
 
 from . import facts, progress
+from .numbers import number
 from .reading import THIS, Reader
-from .style import number, thin
+from .style import thin
 
 Row = dict[str, Any]
 

@@ -15,7 +15,7 @@ import softmax_run
 from browsing import ARGUMENTS, Watch, chromium, served
 
 from landscape import records
-from landscape.app.style import number
+from landscape.app.numbers import number
 from landscape.stores.run_directory import Run
 
 sync_api = pytest.importorskip("playwright.sync_api")

@@ -16,7 +16,7 @@ import pytest
 import softmax_run
 from browsing import ARGUMENTS, Watch, chromium, damage, make_store, path_record, served
 
-from landscape.app.style import number
+from landscape.app.numbers import number
 from landscape.readings.following import cosines, follow
 from landscape.readings.quadrature import to_asinh
 from landscape.readings.sampling import standard_error

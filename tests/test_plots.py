@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscape import plugins, records
-from landscape.app import facts, style
+from landscape.app import axes, facts, numbers, style
 from landscape.app.cards import guests, surfaces
 from landscape.app.plots import (
     alignment,
@@ -52,7 +52,7 @@ from landscape.app.plots import (
     training,
     volume,
 )  # fmt: skip
-from landscape.app.reading import Series
+from landscape.app.series import Series
 from landscape.readings import overlaps
 from landscape.readings.events import Event
 from landscape.readings.following import cosines, follow
@@ -341,7 +341,7 @@ def test_a_step_of_a_few_numbers_costs_a_few_bytes() -> None:
 
 @given(st.floats(-12, 6), st.floats(0.31, 12))
 def test_log_ticks_are_few_distinct_and_inside(low: float, width: float) -> None:
-    values, texts = style.log_ticks(low, low + width)
+    values, texts = axes.log_ticks(low, low + width)
     assert 2 <= len(values) <= 8
     assert len(set(texts)) == len(texts)
     assert all(low - 1e-6 <= math.log10(v) <= low + width + 1e-6 for v in values)
@@ -362,7 +362,7 @@ def test_thinning_keeps_spikes(values: Any) -> None:
      (float("nan"), "–"), (float("inf"), "∞"), (96.4, "96.4"), (2.5e9, "2.5e9")],
 )  # fmt: skip
 def test_numbers_are_written_for_people(value: float | None, text: str) -> None:
-    assert style.number(value) == text
+    assert numbers.number(value) == text
 
 
 def test_a_saddle_is_called_one_only_beyond_three_residuals() -> None:

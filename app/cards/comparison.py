@@ -18,8 +18,8 @@ from landscape.readings import quadrature, replicates
 
 from .. import facts, shell
 from ..common import Scene
+from ..numbers import number
 from ..plots import comparison as plot
-from ..style import number
 from ..view import Card, Missing, href
 from . import edge, layers
 from .spectra import operator_name

@@ -8,9 +8,11 @@ from typing import Any
 
 from dash import html
 
+from ..axes import step_position
 from ..common import Scene
+from ..numbers import number
 from ..plots import growth as plot
-from ..style import move_cursor, number, step_position
+from ..style import move_cursor
 from ..view import Card
 
 MOST = 40  # rows of the table; the CSV has all

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import facts
+from ..axes import step_position
 from ..common import Scene
+from ..numbers import number
 from ..plots import layers as plot
-from ..style import move_cursor, number, step_position
+from ..style import move_cursor
 from ..view import Card, Missing
 
 Array = NDArray[np.float64]

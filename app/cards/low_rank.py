@@ -9,9 +9,10 @@ import numpy as np
 
 from landscape.records import Record, Structure
 
+from ..axes import step_position
 from ..common import Scene
 from ..plots import low_rank as plot
-from ..style import move_cursor, step_position
+from ..style import move_cursor
 from ..view import Card, Missing
 
 MEND = "Compute them, then the structure again with --overwrite"

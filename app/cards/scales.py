@@ -11,9 +11,10 @@ from landscape.errors import LandscapeError
 from landscape.records import ScaleSpace
 
 from .. import facts
+from ..axes import step_position
 from ..common import Scene
 from ..plots import scale_space as plot
-from ..style import move_cursor, step_position
+from ..style import move_cursor
 from ..view import Card
 
 

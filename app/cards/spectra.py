@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from landscape.readings import quadrature
 
 from .. import facts
+from ..axes import step_position
 from ..common import Scene
 from ..plots import density as density_plot
 from ..plots import ridge, spectrum_over
-from ..style import move_cursor, step_position
+from ..style import move_cursor
 from ..view import Card, Missing
 
 Array = NDArray[np.float64]

@@ -14,9 +14,9 @@ from landscape.readings import shares
 
 from .. import facts
 from ..common import Scene
+from ..numbers import number
 from ..plots import line, relief
 from ..plots import surface as flat
-from ..style import number
 from ..view import Card, Missing
 from . import guests
 

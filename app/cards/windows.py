@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from landscape.readings import events
 from landscape.readings.subspaces import gradient_shares
 
+from ..axes import step_position
 from ..common import Scene
 from ..plots import events as plot
-from ..style import move_cursor, step_position
+from ..style import move_cursor
 from ..view import Card, Missing
 from . import edge
 

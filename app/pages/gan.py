@@ -11,13 +11,15 @@ from landscape.readings.history import MODES
 from landscape.readings.leading import LeadLag
 
 from .. import shell
+from ..axes import step_position
 from ..cards.games import Found, is_game, name, short
 from ..cards.spectra import density_card, heat_card
 from ..common import Scene, badge
+from ..numbers import brief, number
 from ..plots import complex_plane, lead_lag, samples
 from ..plots import game as plot
 from ..reading import Reader
-from ..style import brief, move_cursor, number, step_position
+from ..style import move_cursor
 from ..view import Card, Kpi, Missing, Page, Place, href
 
 NAME, ORDER = "GAN", 6.5

@@ -15,12 +15,14 @@ from landscape.readings import sampling
 from landscape.readings.stability import positive
 
 from .. import facts, pins, shell
+from ..axes import step_position
 from ..cards import surfaces
 from ..cards.spectra import density_card, heat_card
 from ..common import Scene, badge
+from ..numbers import moment, number
 from ..plots import training
 from ..reading import Reader
-from ..style import moment, move_cursor, number, step_position
+from ..style import move_cursor
 from ..view import Card, Kpi, Missing, Page, Place, href
 
 NAME, ORDER = "Overview", 1

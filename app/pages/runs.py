@@ -15,8 +15,8 @@ from landscape.errors import LandscapeError
 from landscape.stores.run_directory import Run
 
 from .. import facts, filters, shell, summaries
+from ..numbers import brief, number
 from ..reading import Reader
-from ..style import brief, number
 from ..summaries import Row
 from ..view import Page, Place, href
 from .compare import MOST, joined

@@ -13,11 +13,13 @@ from landscape.errors import LandscapeError
 from landscape.records import Record, Saliency, Structure, structure_key
 
 from .. import facts, shell
+from ..axes import step_position
 from ..cards import architectures, fronts, growths, low_rank, scales
 from ..common import Scene, badge
+from ..numbers import number
 from ..plots import structure as plot
 from ..reading import Reader
-from ..style import move_cursor, number, redrawn, step_position
+from ..style import move_cursor, redrawn
 from ..view import Card, Kpi, Missing, Page, Place, href
 
 NAME, ORDER = "Structure", 6

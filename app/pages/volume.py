@@ -11,10 +11,10 @@ from landscape import records
 from .. import shell
 from ..cards.surfaces import quantities, showing, title
 from ..common import Scene, badge
+from ..numbers import number
 from ..plots import volume as plot
 from ..plots.surface import quantity
 from ..reading import Reader
-from ..style import number
 from ..view import Card, Kpi, Missing, Page, Place, Slider, href
 
 NAME, ORDER = "Volume", 3.5

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from landscape.readings.fronts import stairs
 from landscape.records import Front
 
-from ..style import colour, linear_axis, log_axis, log_range
+from ..axes import linear_axis, log_axis, log_range
+from ..style import colour
 from ..style import figure as empty_figure
 
 Array = NDArray[np.float64]

@@ -10,7 +10,9 @@ import plotly.graph_objects as go
 from landscape import records
 from landscape.readings.topology import Critical, Pair, Topology
 
-from ..style import colour, linear_axis, log_axis, log_range, note, number
+from ..axes import linear_axis, log_axis, log_range
+from ..numbers import number
+from ..style import colour, note
 from ..style import figure as empty_figure
 from .relief import LIFT
 from .surface import heights, scale

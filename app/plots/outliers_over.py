@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from landscape.readings.outliers import Outliers
 
-from ..style import colour, cursor, log_axis, log_range, note, step_axis, step_position
+from ..axes import log_axis, log_range, step_axis, step_position
+from ..style import colour, cursor, note
 from ..style import figure as empty_figure
 
 

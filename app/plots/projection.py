@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 from landscape import records
 from landscape.readings import shares
 
-from ..style import colour, cursor, linear_axis, log_axis, log_range, step_axis, step_position
+from ..axes import linear_axis, log_axis, log_range, step_axis, step_position
+from ..style import colour, cursor
 from ..style import figure as empty_figure
 
 LOW = 0.62  # where the losses' panel ends

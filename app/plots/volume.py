@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from landscape import records
 
-from ..style import MARKER, colour, linear_axis
+from ..axes import linear_axis
+from ..style import MARKER, colour
 from ..style import figure as empty_figure
 from .surface import heights, quantity, scale
 
