@@ -168,6 +168,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, path: records.Path) -> Run:
     for step in softmax_run.trained()[0]:
         run.checkpoint_directory(step).mkdir(parents=True)
     browsing.structure_records(run)
+    run.write(browsing.explored())
     return run
 
 
@@ -227,7 +228,6 @@ def test_ranks_come_before_support_and_support_before_zeros(run: Run) -> None:
 
 
 def test_a_front_shows_every_point_and_what_a_cost_buys(run: Run, tmp_path: Path) -> None:
-    run.write(browsing.explored())
     plate = paper.make(run, "front")
     left, right = drawn(plate, tmp_path).axes
     stairs, points, *_rest, best = left.lines
