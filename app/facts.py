@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from landscape import records
 from landscape.readings import bounds, quadrature, sampling
+from landscape.readings.shares import in_percent
 from landscape.readings.stability import Threshold, positive
 
 from .numbers import number
@@ -93,7 +94,7 @@ class Curvature:
     @property
     def negative_percent(self) -> str:
         """The band in per cent, '3.8 to 7.8 %', or one number where both ends read the same."""
-        low, high = (f"{100 * x:.2g}" for x in (self.negative_low, self.negative_high))
+        low, high = map(in_percent, (self.negative_low, self.negative_high))
         return f"{low} %" if low == high else f"{low} to {high} %"
 
     @property

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -42,14 +43,23 @@ def _at_least(text: str, low: int) -> int:
     return number
 
 
+def above_zero(text: str) -> float:
+    """A finite number above 0."""
+    with contextlib.suppress(ValueError):
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"must be a number above 0, got '{text}'")
+
+
 def assignment(text: str) -> tuple[str, Any]:
-    """'lr=0.1' as ('lr', 0.1): the value is JSON (numbers, true, false, null, lists) or else plain text."""
+    """'lr=0.1' as ('lr', 0.1): the value is JSON (numbers, true, false, null, lists), a number or else plain text."""
     name, equals, value = text.partition("=")
     name = name.strip().replace("-", "_")
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"'{text}' must look like name=value")
-    with contextlib.suppress(ValueError):
-        return name, json.loads(value)
+    for read in (json.loads, float):  # JSON has no '.5', no 'nan' and no 'inf'
+        with contextlib.suppress(ValueError):
+            return name, read(value)
     return name, {"True": True, "False": False, "None": None}.get(value, value)
 
 
@@ -106,7 +116,7 @@ def add_spectrum(parser: argparse.ArgumentParser, *, probes: int = 4, iterations
     group.add_argument("--block", type=positive, default=4, help="probes multiplied at once (default: 4)")
     group.add_argument("--top", type=natural, default=10, help="largest eigenpairs (default: 10)")
     group.add_argument("--bottom", type=natural, default=2, help="smallest eigenpairs (default: 2)")
-    group.add_argument("--tolerance", type=float, help="relative residual of an eigenpair (default: by precision)")
+    group.add_argument("--tolerance", type=above_zero, help="relative residual of an eigenpair (default: by precision)")
     add_strategy(group)
     return group
 

@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("game")
     group.add_argument("--eigenvalues", type=_common.positive, default=5, metavar="K",
                        help="of largest modulus, lowest and largest real part each (default: 5)")  # fmt: skip
-    group.add_argument("--tolerance", type=float, help="relative, of an eigenvalue (default: by precision)")
+    group.add_argument("--tolerance", type=_common.above_zero,
+                       help="relative, of an eigenvalue (default: by precision)")  # fmt: skip
     group.add_argument("--no-cross", action="store_true", help="leave the size of the cross blocks out")
     group.add_argument("--kept-samples", type=_common.natural, default=500, metavar="N",
                        help="made samples kept in a record (default: 500)")  # fmt: skip

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from landscape.errors import ProblemError
+from landscape.errors import ProblemError, UsageError
 
 from . import _common, _grid, _halves
 
@@ -36,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-vectors", action="store_true", help="keep no eigenvectors: saves disk, no eigen plane")
     group.add_argument("--eigenpairs", action="store_true",
                        help="eigenpairs alone, no density: about 30 products for ten (tolerance: 1e-4)")  # fmt: skip
+    group.add_argument("--missed", type=_probability, metavar="P",
+                       help="with --eigenpairs: stop when one is missing with at most this probability; 1 leaves the "
+                       "check out (default: 0.01)")  # fmt: skip
     group.add_argument("--save-every", type=float, metavar="SECONDS", default=300.0,
                        help="seconds between two states saved inside a checkpoint (default: 300)")  # fmt: skip
     block = group.add_mutually_exclusive_group()
@@ -47,6 +50,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _grid.add_arguments(parser)
 
 
+def _probability(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"must be a probability above 0, at most 1, got '{text}'")
+    return number
+
+
 def run(args: argparse.Namespace, comm: Any = None) -> int:
     """Compute with the ranks of `comm` (all ranks of the job)."""
     from landscape.distributed.parallel import world
@@ -54,8 +67,8 @@ def run(args: argparse.Namespace, comm: Any = None) -> int:
     comm = comm or world()
     store, checkpoints = _common.open_checkpoints(args, comm)
     problem, decided = _common.open_problem(store, args, comm)
-    decided |= _options(args)
     with comm.together():
+        decided |= _options(args)
         blocks = _blocks(args, problem)
         todo = [
             [c.step for c in checkpoints if args.overwrite or not _finished(store, args, b, c.step, decided)]
@@ -91,9 +104,12 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     """What decides the numbers: of `spectrum_at`, or with --eigenpairs of `eigenpairs_at`."""
     options = _common.spectrum_options(args)
     if not args.eigenpairs:
+        if args.missed is not None:
+            raise UsageError("--missed is for --eigenpairs: with a density the check costs three products")
         return options
     tolerance = 1e-4 if args.tolerance is None else args.tolerance
-    return {name: options[name] for name in ("operator", "top", "bottom")} | {"tolerance": tolerance}
+    asked = {} if args.missed is None else {"missed": args.missed}
+    return {name: options[name] for name in ("operator", "top", "bottom")} | {"tolerance": tolerance} | asked
 
 
 def _keys(args: argparse.Namespace, problem: Any, step: int) -> list[str]:
@@ -284,6 +300,7 @@ def _doubts(store: Any, operator: str, steps: Sequence[int]) -> str:
 def _bounds(store: Any, operator: str, step: int) -> str:
     """Trace and signs at the last step, each with its 95 % interval."""
     from landscape.readings import bounds
+    from landscape.readings.shares import in_percent
     from landscape.records import spectrum_key
 
     if not store.has(spectrum_key(operator, step)):
@@ -291,7 +308,8 @@ def _bounds(store: Any, operator: str, step: int) -> str:
     spectrum = store.read(spectrum_key(operator, step))
     trace, level = bounds.trace(spectrum), 3 * bounds.noise_level(spectrum)
     share = bounds.signs(spectrum, level).negative
+    low, high = in_percent(share.low), in_percent(share.high)
     return (
         f"; at step {step} trace {trace.value:.4g} ± {trace.half:.2g} (95 %), "
-        f"{100 * share.low:.2g} to {100 * share.high:.2g} % of eigenvalues below -{level:.1g}"
+        f"{low if low == high else f'{low} to {high}'} % of eigenvalues below -{level:.1g}"
     )

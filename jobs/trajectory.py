@@ -158,7 +158,7 @@ def _summary(store: Any, record: Any) -> str:
     share, gradient = record.meta.get("in_plane_share"), shares.gradient_share(record)
     held = "" if share is None else f", {100 * share:.3g} % of it in the plane"
     if gradient is not None and np.isfinite(gradient).any():
-        held += f" and {100 * float(np.nanmedian(gradient)):.2g} % of the gradient (median)"
+        held += f" and {shares.in_percent(float(np.nanmedian(gradient)))} % of the gradient (median)"
     whose = f" of {record.run}" if record.kind == "guest" else ""
     return (
         f"{store.root}: trajectory{whose} of {len(record.steps)} checkpoints on the {record.plane} plane{held}, "

@@ -149,7 +149,8 @@ def structure_records(run: Run) -> None:
     steps = run.checkpoint_steps()
     rows = [{"layer": "0", "unit": unit, "weights": [0.5, 0.5]} for unit in (3, 1)]
     event = {"step": steps[1], "event": "grow", "method": "splitting", "rows": rows, "predicted": -2e-6,
-             "measured": -1.9e-6, "size_before": 6, "size_after": 10, "eigenvalues": [-0.25, 0.5]}  # fmt: skip
+             "measured": -1.9e-6, "size_before": 6, "size_after": 10, "eigenvalues": [-0.25, 0.5],
+             "left_out": ["'1': its units feed a sum"]}  # fmt: skip
     (run.root / "events.jsonl").write_text(f"{json.dumps(event)}\n{{}}\n[1]\nnot JSON", encoding="utf-8")
     for step, dead in zip(steps, np.linspace(0, 2, len(steps)).astype(int), strict=True):
         gone = np.arange(4) >= 4 - dead

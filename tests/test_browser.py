@@ -497,7 +497,9 @@ def test_the_pages_of_the_demo_store_stand(visit: Open, host: Host, demo_store: 
 
 def test_the_structure_page_follows_the_step_and_says_what_is_zero(visit: Open, address: str) -> None:
     page = visit(address, "/run/gd/structure", graphs=8)
-    expect(page.locator('section[data-card="growths"] .caption')).to_contain_text("1 growth, 2 units added")
+    caption = page.locator('section[data-card="growths"] .caption')
+    expect(caption).to_contain_text("1 growth, 2 units added")
+    expect(caption).to_contain_text("Layers left out: '1': its units feed a sum.")
     expect(page.get_by_role("row", name=re.compile("0: 3, 1.*6 → 10.*−0.250"))).to_be_visible()
     path = page.locator('section[data-card="scale-space"] .caption')
     expect(path).to_contain_text("The first unit enters at step 3. At step 60, 30.00 % of all units are in the support")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from landscape import cli, errors, launch, plugins
+from landscape.jobs._common import assignment
 
 every_job = pytest.mark.parametrize("name", plugins.names(cli.JOBS))
 
@@ -145,6 +146,21 @@ def fake_mpirun(tmp_path: Path, text: str) -> str:
 )
 def test_the_family_of_an_mpirun_is_told_by_its_version(tmp_path: Path, text: str, family: str) -> None:
     assert launch.family(fake_mpirun(tmp_path, text)) == family
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("x=.5", 0.5),
+        ("x=1e-3", 1e-3),
+        ("x=inf", float("inf")),
+        ("x=[2, 3]", [2, 3]),
+        ("x=true", True),
+        ("x=tanh", "tanh"),
+    ],
+)
+def test_a_setting_is_a_number_wherever_it_can_be(text: str, value: object) -> None:
+    assert assignment(text) == ("x", value)
 
 
 def test_open_mpi_gets_the_flags_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

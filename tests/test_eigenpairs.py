@@ -32,7 +32,9 @@ from landscape.stores.states import States
 COMM = Comm()
 
 
-def ends_of(eigenvalues, top, bottom=0, *, block=1, tolerance=1e-9, dtype=torch.float64, seed=0, capacity=None):
+def ends_of(
+    eigenvalues, top, bottom=0, *, block=1, tolerance=1e-9, dtype=torch.float64, seed=0, capacity=None, **options
+):
     """Of diag(eigenvalues): Gaussian start vectors look the same in every orthonormal basis."""
     size = len(eigenvalues)
     diagonal = torch.as_tensor(eigenvalues, dtype=dtype)[:, None]
@@ -40,7 +42,7 @@ def ends_of(eigenvalues, top, bottom=0, *, block=1, tolerance=1e-9, dtype=torch.
     start = probes(range(min(block, size)), size, seed).to(dtype)
     space = BlockLanczos(lambda v: diagonal * v, start, max(capacity, 2 * start.shape[1]))
     draw = lambda number: probe(1000 + number, size, seed).to(dtype)[:, None]  # noqa: E731
-    return extremes(space, top, bottom, tolerance, 3000, draw, size)
+    return extremes(space, top, bottom, tolerance, 3000, draw, size, **options)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -52,6 +54,62 @@ def test_ten_eigenvalues_of_a_network_take_at_most_32_products_and_their_bounds_
     assert found.missed <= 0.01
     assert (found.residuals <= 1.1e-4 * exact[-1]).all()
     assert (np.abs(found.values - exact[::-1][:10]) <= found.residuals).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_search_ends_at_the_probability_that_is_allowed(seed):
+    exact = np.concatenate([np.linspace(-0.5, 0.9, 300), np.geomspace(1, 20, 12), [20.0]])  # the largest twice
+    surest, default, rough, unchecked = (
+        ends_of(exact, 4, tolerance=1e-6, seed=seed, allowed=allowed) for allowed in (1e-6, None, 0.05, 1.0)
+    )
+    assert surest.matvecs > default.matvecs >= rough.matvecs > unchecked.matvecs
+    assert surest.missed <= 1e-6
+    assert rough.missed <= 0.05
+    np.testing.assert_allclose(rough.values, exact[::-1][:4], rtol=1e-9)
+    assert (unchecked.missed, unchecked.converged) == (None, True)
+    np.testing.assert_allclose(unchecked.values, np.unique(exact)[::-1][:4], rtol=1e-9)  # one start vector sees it once
+
+
+@pytest.mark.parametrize(("top", "bottom"), [(12, 3), (3, 9), (9, 9)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_null_space_is_counted_as_often_as_it_is_asked_for(top, bottom, sign):
+    """A check that ends at once, in one eigenspace, has found one copy; there may be more."""
+    exact = np.sort(sign * np.concatenate([np.zeros(300), np.geomspace(1, 9, 7)]))
+    found = ends_of(exact, top, bottom)
+    assert found.converged
+    np.testing.assert_allclose(found.values, exact[::-1][:top], atol=1e-9)
+    np.testing.assert_allclose(found.lowest_values, exact[:bottom], atol=1e-9)
+
+
+def test_nothing_is_searched_below_a_semidefinite_operator():
+    """The smallest of a thousand eigenvalues that crowd at zero: no polynomial can exclude one just below them."""
+    exact = np.geomspace(1e-8, 1, 1000)
+    unknown = ends_of(exact, 2, 2, tolerance=1e-4)
+    known = ends_of(exact, 2, 2, tolerance=1e-4, lowest=0.0)
+    assert known.converged
+    assert known.missed <= 0.01 < unknown.missed
+    assert known.matvecs < unknown.matvecs
+    np.testing.assert_allclose(known.values, exact[::-1][:2], atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_multiple_eigenvalues_of_low_rank_are_found_when_the_space_ends(dtype, seed):
+    """The Krylov space ends with its rank, so that the row that waits is rounding: nothing but the missing copies."""
+    exact = np.concatenate([np.zeros(300), np.geomspace(1, 20, 12), [20.0, 20.0, 1.0]])
+    found = ends_of(exact, 15, tolerance=1e-6, dtype=dtype, seed=seed)
+    assert found.converged
+    np.testing.assert_allclose(found.values, np.sort(exact)[::-1][:15], rtol=2e-6 if dtype == torch.float32 else 1e-12)
+
+
+def test_eigenpairs_that_nobody_checked_say_so():
+    problem = mlp_problem(torch.float32)
+    found = eigenpairs_at(problem, problem.weights(), COMM, check=False, missed=1.0)
+    assert found.meta["converged"]
+    assert doubts(found) == ""
+    assert completeness(found) == "All have converged; whether one beyond them is missing was not checked."
+    stopped = dataclasses.replace(found, meta={**found.meta, "converged": False})
+    assert "have not converged" in doubts(stopped)
 
 
 def test_ten_eigenpairs_of_the_network_itself():

@@ -53,6 +53,27 @@ def cnn(dtype: torch.dtype = torch.float64) -> Problem:
     return images(model).to(dtype=dtype)
 
 
+class Functional(nn.Module):
+    """A residual block, pooling and two linear layers; all but what has weights are calls of functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.inner = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 3, 3, padding=1, bias=False)
+        self.norm, self.outer = nn.BatchNorm2d(3), nn.Conv2d(3, 2, 3, padding=1)
+        self.first, self.head = nn.Linear(8, 4), nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.avg_pool2d(torch.tanh(self.stem(x)), 2)
+        x = torch.tanh(x + self.outer(nn.functional.silu(self.norm(self.inner(x)))))
+        x = nn.functional.dropout(nn.functional.avg_pool2d(x, 2).flatten(1), 0.5, self.training)
+        return self.head(nn.functional.softplus(self.first(x)))
+
+
+def functional() -> Problem:
+    torch.manual_seed(0)
+    return images(Functional()).to(dtype=torch.float64)
+
+
 class Found:
     """A problem with its layers, splitting matrices and their ends, computed once."""
 
@@ -64,10 +85,11 @@ class Found:
 
 @cache
 def found(name: str) -> Found:
-    return Found({"mlp": mlp, "cnn": cnn}[name]())
+    return Found({"mlp": mlp, "cnn": cnn, "functional": functional}[name]())
 
 
 both = pytest.mark.parametrize("name", ["mlp", "cnn"])
+every = pytest.mark.parametrize("name", ["mlp", "cnn", "functional"])
 
 
 def outputs(problem: Problem) -> Tensor:
@@ -87,7 +109,7 @@ def unit_weights(problem: Problem, layer: str, unit: int) -> Tensor:
 # ---------------------------------------------------------------------- the splitting matrix
 
 
-@both
+@every
 def test_the_splitting_matrix_is_the_hessians_block_less_the_gauss_newton_block(name: str) -> None:
     """S_i = H_i - G_i, G_i = E[J' Phi'' J] of what the unit gives to the loss: its own Hessian by dense autograd."""
     it = found(name)
@@ -172,7 +194,7 @@ def test_a_relu_bends_as_a_softplus_does_and_keeps_its_value() -> None:
 # ---------------------------------------------------------------------- splits
 
 
-@both
+@every
 def test_copies_that_do_not_move_change_nothing(name: str) -> None:
     """Output of the wider network at eps = 0, with unequal weights of the copies."""
     it = found(name)
@@ -190,7 +212,7 @@ def test_copies_that_do_not_move_change_nothing(name: str) -> None:
         torch.testing.assert_close(state[tensor], value, rtol=0, atol=0)
 
 
-@both
+@every
 @pytest.mark.parametrize("rule", [steepest, signed(2, 3.0), signed(4, 3.0)])
 def test_the_loss_falls_as_predicted_and_gains_add(name: str, rule: Any) -> None:
     """measured / (eps^2 / 2 sum_j w_j d_j' S d_j) within 2 % at eps = 1e-3, for one unit and for all at once."""
@@ -270,15 +292,28 @@ class Gaussian(nn.Module):
         return torch.exp(-x.square() / 2)
 
 
+class Around(nn.Module):
+    """c x + W g(V x + b): a skip connection of its own weight around the units."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.units, self.out = nn.Linear(1, 2), nn.Linear(2, 1, bias=False)
+        self.skip = nn.Linear(1, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.skip(x) + self.out(torch.exp(-self.units(x).square() / 2))
+
+
 @cache
-def stationary() -> Problem:
+def stationary(skip: bool = False) -> Problem:
     """Two Gaussian units fitted to four, at a gradient of rounding size: by Newton's steps."""
     generator = torch.Generator().manual_seed(5)
     x = torch.linspace(-4, 4, 60, dtype=torch.float64)[:, None]
     theta, out = torch.randn(4, 2, generator=generator).double(), torch.randn(4, generator=generator).double()
     y = torch.exp(-(x * theta[:, 0] + theta[:, 1]).square() / 2) @ out[:, None]
     torch.manual_seed(1)
-    model = nn.Sequential(nn.Linear(1, 2), Gaussian(), nn.Linear(2, 1, bias=False)).double()
+    chain = nn.Sequential(nn.Linear(1, 2), Gaussian(), nn.Linear(2, 1, bias=False))
+    model = (Around() if skip else chain).double()
     problem = Problem(model, nn.functional.mse_loss, (x, y))
     weights = problem.weights()
     loss = lambda w: problem.batch_loss(w, problem.batches[0])  # noqa: E731
@@ -298,11 +333,13 @@ def lowest(problem: Problem, bottom: int = 1) -> Tensor:
     return torch.as_tensor(pairs.lowest_values)
 
 
-def test_a_split_adds_half_the_splitting_matrixs_eigenvalues_to_the_hessian() -> None:
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_split_adds_half_the_splitting_matrixs_eigenvalues_to_the_hessian(skip: bool) -> None:
     """|lambda_min(H grown) - lambda_min(S) / 2| <= 1e-5 |lambda_min(S) / 2|, by our Lanczos; the others are those
     of D H D, D = 1/sqrt(2) for the weights into the unit that was split, sqrt(2) for those out of it, else 1."""
-    problem = stationary()
+    problem = stationary(skip)
     layers = layers_of(problem).able
+    assert [layer.name for layer in layers] == ["units" if skip else "0"]
     splits = chosen(candidates(exact(Splitting(problem, layers)), steepest), 1)
     wider, growth = grow(problem, layers, splits, 0.0)
     expected = splits[0].low / 2
@@ -312,9 +349,9 @@ def test_a_split_adds_half_the_splitting_matrixs_eigenvalues_to_the_hessian() ->
     scale = torch.ones(problem.size, dtype=torch.float64)
     for name, shape, part in problem.named_slices():  # moved together, copies go half as far each in, twice as far out
         rows = scale[part].view(shape)
-        if name.startswith("0."):
+        if name.startswith(("0.", "units.")):
             rows[splits[0].unit] = 0.5**0.5
-        elif name == "2.weight":
+        elif name in ("2.weight", "out.weight"):
             rows[:, splits[0].unit] = 2**0.5
     old = np.linalg.eigvalsh(scale.numpy()[:, None] * _hessian(problem) * scale.numpy())
     added = (splits[0].low / 2, splits[0].high / 2, 0.0)  # 0: the two outgoing weights against each other
@@ -364,9 +401,9 @@ class Normed(nn.Module):
 
 
 def test_what_cannot_be_split_says_why() -> None:
-    with pytest.raises(ProblemError, match="no unit of this network can be split: 'stem': its units are also made by"):
+    with pytest.raises(ProblemError, match="no layer of this network can grow: 'stem': its units are also made by"):
         layers_of(images(Residual())).need()
-    with pytest.raises(ProblemError, match="layer 'nosuch' cannot be split: there is no such layer"):
+    with pytest.raises(ProblemError, match="layer 'nosuch' cannot grow: there is no such layer"):
         layers_of(found("mlp").problem).need("nosuch")
     normed = images(Normed())
     with pytest.raises(ProblemError, match="they act on each other before they are read"):

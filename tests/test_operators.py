@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from landscape.engine.spectrum import spectrum_at
 from landscape.errors import ProblemError, UsageError
 from landscape.loss.checkpoints import Checkpoint
 from landscape.loss.loading import build_problem
+from landscape.loss.objective import convex
 from landscape.loss.problem import Problem
 from landscape.operators.fisher import draw, uniform
+from landscape.readings.bounds import Interval, signs
 from landscape.records import check_key, eigenpairs_key, operator_key, spectrum_key
 from landscape.stores.run_directory import Run
 
@@ -92,6 +95,34 @@ def test_residual_and_gauss_newton_add_up_to_the_hessian():
     total = dense(problem, "residual") + dense(problem, "gauss_newton")
     np.testing.assert_allclose(total, dense(problem), atol=1e-14)
     np.testing.assert_allclose(dense(problem, "residual"), dense(problem, "hessian - gauss_newton"), atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("loss", "known"),
+    [
+        (F.cross_entropy, True),
+        (nn.CrossEntropyLoss(), True),
+        (partial(F.cross_entropy, label_smoothing=0.1), True),
+        (convex(lambda z, y: F.cross_entropy(z, y)), True),
+        (lambda z, y: -F.cross_entropy(z, y), False),  # the Gauss-Newton of this one is negative
+    ],
+)
+def test_an_operator_says_whether_it_has_no_negative_eigenvalues(loss, known):
+    problem = Problem(nn.Linear(64, 10), loss, digits(60)).to(dtype=torch.float64)
+    gauss_newton = operator_at(problem, problem.weights(), COMM, "gauss_newton")
+    assert gauss_newton.lowest == (0.0 if known else -np.inf)
+    assert (2 * gauss_newton + gauss_newton).lowest == gauss_newton.lowest
+    assert (-gauss_newton).lowest == -np.inf
+    assert operator_at(problem, problem.weights(), COMM, "hessian + gauss_newton").lowest == -np.inf
+    spectrum, pairs = spectrum_at(
+        problem, problem.weights(), COMM, operator="gauss_newton", iterations=10, tolerance=1e-4, check=False
+    )
+    if known:
+        assert signs(spectrum, 1e-9).negative == Interval(0.0, 0.0, 0.0)
+        assert pairs.meta["converged"]
+    else:
+        assert (pairs.lowest_values < -1e-3).all()
+        assert signs(spectrum, 1e-9).negative.high > 0.05
 
 
 def test_the_residual_of_a_linear_model_is_zero():

@@ -133,3 +133,10 @@ def test_a_checkpoint_of_another_model_is_refused_and_the_problem_left_alone() -
     with pytest.raises(ProblemError, match="not finite"):
         trajectory(problem, plane, [Saved(3, bad)], COMM)
     assert torch.equal(problem.weights(), before)
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.0, "0"), (7.94e-4, "0.079"), (0.0377, "3.8"), (0.9949, "99"), (0.9951, "100"), (1.0, "100")]
+)
+def test_a_share_in_per_cent_has_two_digits_and_a_hundred_no_exponent(share: float, text: str) -> None:
+    assert shares.in_percent(share) == text

@@ -16,6 +16,8 @@ from ..style import move_cursor
 from ..view import Card
 
 MOST = 40  # rows of the table; the CSV has all
+CURVATURE = "eps² / 2 times the curvature of the split"
+SCORES = "the scores of what was chosen, which are integrated gradients"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Growth:
     lowest: float  # eigenvalue that it adds to the Hessian, at a stationary point
     exact: bool  # whether that is an eigenvalue, or a bound on the smallest one
     notes: list[str]
+    left_out: list[str]  # layers that cannot grow, and why
 
 
 def growths(scene: Scene) -> list[Growth]:
@@ -46,7 +49,8 @@ def _growth(event: dict[str, Any]) -> Growth:
     for row in _list(event.get("rows")):
         if isinstance(row, dict) and isinstance(row.get("unit"), int):
             layers.setdefault(str(row.get("layer")), []).append(row["unit"])
-            copies += max(len(_list(row.get("weights"))) - 1, 0)
+            new = row.get("what") in ("unit", "layer")  # of firefly: no copies of old ones
+            copies += 1 if new else max(len(_list(row.get("weights"))) - 1, 0)
     values = [v for v in map(_number, _list(event.get("eigenvalues"))) if math.isfinite(v)]
     lowest = min(values, default=math.nan)
     names = ("size_before", "size_after", "predicted", "measured")
@@ -54,7 +58,7 @@ def _growth(event: dict[str, Any]) -> Growth:
     return Growth(
         event["step"], str(event.get("method", "")), layers, copies, before, after, predicted, measured,
         lowest if values else _number(event.get("bound")), bool(values),
-        [str(note) for note in _list(event.get("notes"))],
+        [str(note) for note in _list(event.get("notes"))], [str(why) for why in _list(event.get("left_out"))],
     )  # fmt: skip
 
 
@@ -97,11 +101,13 @@ def cards(scene: Scene) -> list[Card]:
 
     def caption(_i: int) -> str:
         told = list(dict.fromkeys(note for g in found for note in g.notes))
-        method, copies = found[0].method.replace("_", " ").capitalize(), sum(g.copies for g in found)
+        method, copies = found[0].method, sum(g.copies for g in found)
+        left = "; ".join(dict.fromkeys(why for g in found for why in g.left_out))
         return (
-            f"{method}: {_many(len(found), 'growth')}, {_many(copies, 'unit')} added. Predicted: eps² / 2 times the "
-            "curvature of the split, over all samples."
+            f"{method.replace('_', ' ').capitalize()}: {_many(len(found), 'growth')}, {_many(copies, 'unit')} added. "
+            f"Predicted: {SCORES if method == 'firefly' else CURVATURE}, over all samples."
             + (f" {'; '.join(told)}: measured need not follow." if told else "")
+            + (f" Layers left out: {left}." if left else "")
         )
 
     def table(_i: int) -> dict[str, Any]:

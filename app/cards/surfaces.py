@@ -222,12 +222,14 @@ def _evidence(surface: records.Surface) -> str:
     text = ""
     if surface.measured is not None:
         share = float(surface.measured.mean())
-        text = f"{int(surface.measured.sum()):,} points are measured ({100 * share:.2g} %), the others interpolated"
+        measured = int(surface.measured.sum())
+        text = f"{measured:,} points are measured ({shares.in_percent(share)} %), the others interpolated"
         error, count = surface.meta.get("held_out_error"), surface.meta.get("held_out")
         if surface.meta.get("partial"):
             text += ": a first picture of a job that is not finished"
         elif isinstance(error, (int, float)) and count:
-            text += f"; at {count:,} points held out the loss is wrong by at most {100 * error:.2g} % of its range"
+            wrong = f"{shares.in_percent(error)} % of its range"
+            text += f"; at {count:,} points held out the loss is wrong by at most {wrong}"
         text += ". "
     text += f"{embedded[0].upper()}{embedded[1:]}. " if (embedded := str(surface.meta.get("embedded", ""))) else ""
     policy = surface.meta.get("batch_norm", "none")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from landscape import records
 from landscape.readings.quadratic import Agreement
+from landscape.readings.shares import in_percent
 
 from ..style import colour
 from ..style import figure as empty_figure
@@ -29,7 +30,7 @@ def figure(surface: records.Surface, agreed: Agreement, *, theme: str = "light",
     line = float(np.log10(agreed.tolerance))
     fig.add_heatmap(
         x=surface.u, y=surface.v, z=z.astype(np.float32), zmin=low, zmax=high, colorscale="Viridis", zsmooth="best",
-        text=[[f"{100 * d:.2g} %" for d in row] for row in agreed.difference],
+        text=[[f"{in_percent(d)} %" for d in row] for row in agreed.difference],
         hovertemplate="u %{x:.3g}, v %{y:.3g}<br>%{text} of the rise<extra></extra>", hoverongaps=False,
         colorbar={
             "tickvals": [float(np.log10(t)) for t in TICKS],

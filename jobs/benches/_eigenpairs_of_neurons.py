@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
     from ._tables import Row
 
-Loss = Callable[[], "Tensor"]
-
 
 def network(seed: int, steps: int, quick: bool) -> tuple[nn.Sequential, Tensor, Tensor, str]:
     """A trained pixels-64-10 tanh network, 2,000 images and what they are: Fashion-MNIST, or digits without it."""
@@ -67,27 +65,30 @@ def solvers(seed: int, steps: int, quick: bool) -> Iterator[tuple[str, float, fl
     from torch import nn
 
     from landscape.growing.extremes import lanczos
-    from landscape.growing.rayleigh import SplittingProduct, rayleigh_descent
+    from landscape.growing.rayleigh import rayleigh_descent
+    from landscape.growing.splitting import Splitting
+    from landscape.growing.units import layers_of
+    from landscape.loss.problem import Problem
 
     model, x, y, _name = network(seed, steps, quick)
     generator = torch.Generator().manual_seed(seed)
     picks = [torch.randint(len(x), (min(256, len(x)),), generator=generator) for _ in range(4 if quick else 30)]
 
-    def on(rows: Tensor) -> Loss:
-        return lambda: nn.functional.cross_entropy(model(x[rows]), y[rows])
+    def on(rows: Tensor) -> Problem:
+        return Problem(model, nn.functional.cross_entropy, (x[rows], y[rows]))
 
-    def full() -> Tensor:
-        return nn.functional.cross_entropy(model(x), y)
+    full = Problem(model, nn.functional.cross_entropy, (x, y), batch_size=len(x))
+    layers = layers_of(full).need()
 
-    product = SplittingProduct(model)
     (truth, _), base = _timed(lambda: exact(model, x, y))
     yield "dense: build, then eigh", base, base, {}
     asked: dict[str, Callable[[], Any]] = {
         f"Rayleigh descent, {10 * len(picks)} batches of 256, lr 1e-3":
-            lambda: rayleigh_descent(SplittingProduct(model), [on(rows) for rows in picks], seed=seed)["0"][0],
+            lambda: rayleigh_descent([Splitting(on(rows), layers) for rows in picks], seed=seed)["0"][0],
         f"Rayleigh descent, {10 * len(picks)} full batches, lr 1e-2":
-            lambda: rayleigh_descent(SplittingProduct(model), [full] * len(picks), lr=1e-2, seed=seed)["0"][0],
-        "Lanczos, 20 products": lambda: lanczos(lambda v: product(v, full), product.like(), 20, seed)["0"].low,
+            lambda: rayleigh_descent([Splitting(full, layers)] * len(picks), lr=1e-2, seed=seed)["0"][0],
+        "Lanczos, 20 products":
+            lambda: lanczos((splitting := Splitting(full, layers)).product, splitting.like(), 20, seed)["0"].low,
     }  # fmt: skip
     for name, ask in asked.items():
         found, seconds = _timed(ask)

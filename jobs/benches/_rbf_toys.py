@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,8 @@ import torch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from landscape.loss.problem import Problem
 
 POINTS = torch.linspace(-5, 5, 200, dtype=torch.float64)
 
@@ -43,11 +44,12 @@ class Students:
             optimizer.step()
         self.w, self.b, self.a = (w.detach() for w in weights)
 
-    def model(self, seed: int) -> nn.Sequential:
-        """One student as a network."""
+    def problem(self, seed: int) -> Problem:
+        """One student as a network with its loss."""
         from torch import nn
 
-        from landscape.growing.chains import RadialBasis
+        from landscape.loss.problem import Problem
+        from landscape.problems._layers import activation_layer
 
         units = self.w.shape[1]
         first, last = nn.Linear(1, units).double(), nn.Linear(units, 1, bias=False).double()
@@ -55,13 +57,10 @@ class Students:
             first.weight.copy_(self.w[seed][:, None])
             first.bias.copy_(self.b[seed])
             last.weight.copy_(self.a[seed][None])
-        return nn.Sequential(first, RadialBasis(), last)
+        model = nn.Sequential(first, activation_layer("gaussian"), last)
+        return Problem(model, nn.functional.mse_loss, (POINTS[:, None], self.targets[seed][:, None]))
 
-    def loss(self, seed: int, model: nn.Module) -> Callable[[], Tensor]:
-        targets = self.targets[seed][:, None]
-        return lambda: (model(POINTS[:, None]) - targets).square().mean()
-
-    def take(self, models: list[nn.Sequential]) -> None:
+    def take(self, models: list[nn.Module]) -> None:
         """Students from grown networks of equal width."""
         found = [m.state_dict() for m in models]
         self.w = torch.stack([state["0.weight"][:, 0] for state in found])

@@ -98,11 +98,15 @@ def plain(
     return dataclasses.replace(found, weights=found.gauss_weights)
 
 
-def top_pairs(problem: Problem, count: int, residual: float, seed: int, products: Products | None = None) -> Pairs:
-    """The largest eigenpairs to a residual relative to the norm, with the check that none is missed."""
+def top_pairs(
+    problem: Problem, count: int, residual: float, seed: int, products: Products | None = None,
+    missed: float | None = None,
+) -> Pairs:  # fmt: skip
+    """The largest eigenpairs to a residual relative to the norm, with the check that none is missed unless it is 1."""
     pairs = eigenpairs_at(
-        problem, problem.weights(), Comm(), top=count, tolerance=residual, seed=seed, check=False, products=products
-    )
+        problem, problem.weights(), Comm(), top=count, tolerance=residual, seed=seed, check=False, products=products,
+        missed=missed,
+    )  # fmt: skip
     assert pairs.vectors is not None  # a fresh record holds them
     return Pairs(pairs.values, pairs.vectors, pairs.residuals, int(pairs.meta["matvecs"]))
 

@@ -39,8 +39,8 @@ TARGETS = {"digits_mlp": {100: 2.5e-4, 200: 8e-5, 400: 3e-5}, "synthetic": {200:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", type=_common.natural, nargs="*", default=[145, 1000],
-                        help="Adam steps of the digits network before measuring (default: 145 1000)")  # fmt: skip
+    parser.add_argument("--steps", type=_common.natural, nargs="*", default=[145, 200, 1000],
+                        help="Adam steps of the digits network before measuring (default: 145 200 1000)")  # fmt: skip
     parser.add_argument("--sizes", type=_common.positive, nargs="*", default=[10_000, 60_000],
                         help="sizes of the synthetic operator (default: 10000 60000)")  # fmt: skip
     parser.add_argument("--seeds", type=_common.positive, default=4,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from .. import _common
 
@@ -124,7 +124,7 @@ def _toys(args: argparse.Namespace, claims: list[Row]) -> Iterator[Table]:
 def _grown(args: argparse.Namespace, losses: dict[str, list[float]], used: list[list[str]]) -> Iterator[Row]:
     from ._rbf_toys import students
 
-    growers: tuple[Callable[..., nn.Sequential], ...] = (_firefly, _new, _split)
+    growers: tuple[Callable[..., nn.Module], ...] = (_firefly, _new, _split)
     for method, grower in zip(METHODS, growers, strict=True):
         toys = students(range(args.seed, args.seed + args.seeds))
         median: list[float] = []
@@ -140,45 +140,41 @@ def _grown(args: argparse.Namespace, losses: dict[str, list[float]], used: list[
         yield method, *(median[n - 1] for n in SHOWN)
 
 
-def _firefly(toys: Any, i: int, seed: int, picked: list[str]) -> nn.Sequential:
-    from landscape.growing.firefly import grow_model
+def _firefly(toys: Any, i: int, seed: int, picked: list[str]) -> nn.Module:
+    from landscape.growing.firefly import grow
 
-    grown, report = grow_model(
-        toys.model(i), lambda model: [toys.loss(i, model)], budget=1, steps=200, lr=1e-2, penalty=0.0, eps=0.1,
-        units=20, start=0.1, spread=1.0, seed=seed,
+    found = grow(
+        toys.problem(i), number=1, steps=200, lr=1e-2, penalty=0.0, eps=0.1, units=20, start=0.1, spread=1.0, seed=seed,
     )  # fmt: skip
-    if not report.chosen:
+    if found is None:
         return _new(toys, i, seed, picked)
-    picked.append(report.chosen[0].kind)
-    return cast("nn.Sequential", grown)
+    picked.append(found[1].rows[0]["what"])
+    return found[0].model
 
 
-def _new(toys: Any, i: int, seed: int, _picked: list[str]) -> nn.Sequential:
+def _new(toys: Any, i: int, seed: int, _picked: list[str]) -> nn.Module:
     """A random unit with a small random out-weight."""
     from landscape.growing.candidates import Candidates, Choice
 
-    model = toys.model(i)
-    Candidates(model, eps=0.1, units=1, splits=False, spread=1.0, seed=seed).apply([Choice("unit", "0", 0, 0.0)])
-    return cast("nn.Sequential", model)
+    found = Candidates(toys.problem(i), eps=0.1, units=1, splits=False, spread=1.0, seed=seed)
+    return found.grown([Choice("unit", "0", 0, 0.0)])[0].model
 
 
-def _split(toys: Any, i: int, _seed: int, _picked: list[str]) -> nn.Sequential:
+def _split(toys: Any, i: int, _seed: int, _picked: list[str]) -> nn.Module:
     """The unit of the smallest eigenvalue in two, whatever its sign, by eps = 0.01."""
-    import torch
-
-    from landscape.growing.candidates import Candidates, Choice
     from landscape.growing.extremes import lanczos
-    from landscape.growing.rayleigh import SplittingProduct
+    from landscape.growing.growth import grow
+    from landscape.growing.splits import Split, steepest
+    from landscape.growing.splitting import Splitting
+    from landscape.growing.units import layers_of
 
-    model = toys.model(i)
-    product, loss = SplittingProduct(model), toys.loss(i, model)
-    pairs = lanczos(lambda v: product(v, loss), product.like(), 20)["0"]
-    unit = int(pairs.low.argmin())
-    found = Candidates(model, eps=1e-2, units=0)
-    with torch.no_grad():
-        found.weights["0/split"][unit] = 1e-2 * pairs.low_vectors[unit]
-    found.apply([Choice("split", "0", unit, 0.0)])
-    return cast("nn.Sequential", model)
+    problem = toys.problem(i)
+    layers = layers_of(problem).need()
+    splitting = Splitting(problem, layers)
+    ends = lanczos(splitting.product, splitting.like(), 20)["0"]
+    unit = int(ends.low.argmin())
+    low, high = float(ends.low[unit]), float(ends.high[unit])
+    return grow(problem, layers, [Split("0", unit, *steepest(ends, unit), low, low, high)], 1e-2)[0].model
 
 
 # ---------------------------------------------------------------------- tasks

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -22,8 +23,11 @@ _TERM = re.compile(r"\s*([+-]?)\s*(?:(\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)
 class Operator:
     """A symmetric operator (size, size) at fixed weights, applied to blocks of which each rank holds its rows.
 
-    `vector` (size,) are the weights, `name` is what records call the operator.
+    `vector` (size,) are the weights, `name` is what records call the operator, and no eigenvalue is below `lowest` as
+    far as that is known beforehand.
     """
+
+    lowest = -math.inf
 
     def __init__(self, name: str, vector: Tensor, comm: Comm) -> None:
         self.name, self.vector, self.comm = name, vector.detach(), comm
@@ -78,6 +82,8 @@ class Combination(Operator):
         if len(sizes) > 1:
             raise UsageError(f"operators of different sizes cannot be added: {', '.join(map(str, sorted(sizes)))}")
         super().__init__(written([(f, a.name) for f, a in self.terms]), first.vector, first.comm)
+        if all(f > 0 for f, _ in self.terms):
+            self.lowest = sum(f * a.lowest for f, a in self.terms)
 
     def on(self, problem: Any, vector: Tensor) -> Operator:
         """The same sum of another problem, on this rank alone."""

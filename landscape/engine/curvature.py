@@ -44,7 +44,10 @@ class Curvature(Operator):
     ) -> None:  # fmt: skip
         super().__init__(combination.named(operator, problem.block), vector, comm)
         self.problem, self.operator, self.checkpoint, self.seed = problem, operator, checkpoint, seed
-        matrix = Matrix(plugins.load("landscape.operators", operator), problem, seed)
+        module = plugins.load("landscape.operators", operator)
+        if hasattr(module, "semidefinite") and module.semidefinite(problem):
+            self.lowest = 0.0
+        matrix = Matrix(module, problem, seed)
         plan = unmeasured(matrix) if products is None else products.plan(problem, self.vector, comm, operator, matrix)
         self.strategy, self._prepare, self._keep = plan.strategy, plan.prepare, plan.keep
         batches = problem.batches if plan.rows is None else problem.rebatched(plan.rows, comm.size).batches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -60,6 +61,8 @@ def numbers(
         meta["sampling"] = problem.sampling
     loss = problem.batch_loss if problem.loss is None else problem.loss
     meta["loss"] = getattr(loss, "__name__", type(loss).__name__)
+    if math.isfinite(run.curvature.lowest):
+        meta["lowest"] = run.curvature.lowest
     if problem.block:
         meta["weights"] = [weight for weight, _, _ in problem.named_slices()]
     labels = subsets.classes(problem.batches)

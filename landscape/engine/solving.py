@@ -83,12 +83,15 @@ class Solving:
         ritz = space.ritz()
         self.rules.append((ritz.values, space.start_components(ritz), ritz.residuals))
 
-    def extremes(self, top: int, bottom: int, tolerance: float, max_matvecs: int) -> None:
-        """Go on until the wanted pairs have converged."""
+    def extremes(
+        self, top: int, bottom: int, tolerance: float, max_matvecs: int, allowed: float | None = None
+    ) -> None:
+        """Go on until the wanted pairs have converged and one is missing with no more than an `allowed` probability."""
         assert self.space is not None
         self.pairs = extremes(
-            self.space, top, bottom, tolerance, max_matvecs, self._fresh, self.curvature.size, self._step, self.search
-        )
+            self.space, top, bottom, tolerance, max_matvecs, self._fresh, self.curvature.size, self._step, self.search,
+            allowed, self.curvature.lowest,
+        )  # fmt: skip
 
     def end(self) -> None:
         """The space is done with: its memory goes back."""

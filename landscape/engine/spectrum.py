@@ -197,6 +197,7 @@ def _eigenpairs_at(
     bottom: int = 0,
     seed: int = 0,
     tolerance: float = 1e-4,
+    missed: float | None = None,
     step: int = 0,
     checkpoint: Any = None,
     check: bool = True,
@@ -210,6 +211,8 @@ def _eigenpairs_at(
 
     Args:
         tolerance: residual of a converged pair relative to norm(A).
+        missed: probability to miss a pair with which the search may end, by default 0.01; 1 leaves the check out, which
+            saves some ten products and counts a multiple eigenvalue once.
         warm: this rank's rows (part,) of the start vector; random without.
     """
     _check_numbers(top=(top, 0), bottom=(bottom, 0), pairs=(top + bottom, 1))
@@ -218,6 +221,7 @@ def _eigenpairs_at(
     curvature = _operator(problem, vector, comm, operator, checkpoint, seed, products)
     size = curvature.size
     asked = {"top": top, "bottom": bottom, "tolerance": tolerance, "samples": problem.samples, "step": step, "block": 1}
+    asked |= {} if missed is None else {"missed": missed}
     checked = self_check(curvature, seed, problem) if check else None
     keeper = keeper or Keeper(comm)
     run = Solving(curvature, seed, keeper, asked, on_matvecs, checked.matvecs if checked else 0)
@@ -227,7 +231,7 @@ def _eigenpairs_at(
 
     with _finite(curvature, step), keeper.running():
         run.begin(draw, min(4 * (top + bottom) + 16, size + 2))
-        run.extremes(top, bottom, tolerance, 40 * (top + bottom) + 400)
+        run.extremes(top, bottom, tolerance, 40 * (top + bottom) + 400, missed)
         run.end()
     assert run.pairs is not None
     level = findings.noise(problem, vector, operator, seed, checkpoint, run, comm, check, noise, step)

@@ -33,6 +33,7 @@ class Growth:
         identity: change of the loss at eps = 0, which is rounding.
         eigenvalues: ends of what it adds to the Hessian at eps = 0 and a stationary point, where known exactly.
         bound: the smallest eigenvalue of the grown Hessian is at most this.
+        notes: why measured need not follow predicted; left_out: layers that cannot grow, and why.
     """
 
     method: str
@@ -48,19 +49,20 @@ class Growth:
     eigenvalues: list[float] = field(default_factory=list)
     bound: float | None = None
     notes: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def event(self) -> dict[str, Any]:
         """JSON values, with the `kind` that `Recorder.step` asks for."""
         values = {name: getattr(self, name) for name in (
             "method", "eps", "rows", "before", "predicted", "measured", "identity", "size_before", "size_after",
-            "eigenvalues", "bound", "notes",
+            "eigenvalues", "bound", "notes", "left_out",
         )}  # fmt: skip
         return {"kind": GROWN, **values, "widenings": [w.as_dict() for w in self.widenings]}
 
 
 def grow(
     problem: Problem, layers: Sequence[Layer], splits: Sequence[Split], eps: float, *, method: str = "splitting",
-    notes: Sequence[str] = (),
+    notes: Sequence[str] = (), left_out: Sequence[str] = (),
 ) -> tuple[Problem, Growth]:  # fmt: skip
     """The problem with these units split by eps, with a model of its own, and the report; the problem stays as it is.
 
@@ -99,6 +101,7 @@ def grow(
     return grown, Growth(
         method, eps, rows, widenings, before, predicted, _loss(exact, moved) - before,
         identity, problem.size, grown.size, eigenvalues, min((s.bound() for s in splits), default=None), list(notes),
+        list(left_out),
     )  # fmt: skip
 
 

@@ -1,12 +1,13 @@
 """Which layers have units that can be split or added: read from the traced graph, not from a table of architectures.
 
 A unit must be produced by one linear or convolutional layer and read by such layers. Whether it also keeps to itself in
-between (activation, pooling, BatchNorm with fixed statistics) is for `splitting` to see.
+between (activation, pooling, BatchNorm with fixed statistics) is for `splitting` and `candidates` to see.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,11 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ProblemError
+from ..loss.added import part_of_residual
 from ..loss.fitting import CONVOLUTIONS, PRODUCERS, fitted
 from ..loss.problem import Problem
 from ..networks.symmetries import Symmetries, symmetries_of
 from ..networks.wiring import Wiring
 from .embedding import Cut, Widening
+
+ORDERED = "its units feed a sum or an operation that keeps their order, or are the network's outputs"
+FEW = 4  # layers that are named with a reason
 
 
 @dataclass(frozen=True)
@@ -49,40 +54,51 @@ class Layers:
         """All of them, or those whose names are listed, separated by commas.
 
         Raises:
-            ProblemError: there are none, or a listed one cannot be split; the message says why.
+            ProblemError: there are none, or a listed one cannot grow; the message says why.
         """
         wanted = [] if names is None else [name.strip() for name in names.split(",")]
         for name in wanted:
             if name not in {layer.name for layer in self.able}:
                 reason = self.refused.get(name, "there is no such layer of hidden units")
-                raise ProblemError(f"the units of layer '{name}' cannot be split: {reason}")
+                raise ProblemError(f"layer '{name}' cannot grow: {reason}")
         if not self.able:
-            reasons = "; ".join(f"'{name}': {why}" for name, why in self.refused.items()) or "it has no hidden layer"
-            raise ProblemError(f"no unit of this network can be split: {reasons}")
+            raise ProblemError(f"no layer of this network can grow: {'; '.join(self.left_out()) or 'there is none'}")
         return [layer for layer in self.able if not wanted or layer.name in wanted]
 
+    def left_out(self) -> list[str]:
+        """Those that cannot grow by reason, in words; of many layers with one reason the first few."""
+        by_reason: dict[str, list[str]] = {}
+        for name, why in self.refused.items():
+            by_reason.setdefault(why, []).append(f"'{name}'")
+        return [f"{', '.join(names[:FEW])}{f' and {len(names) - FEW} more' if len(names) > FEW else ''}: {why}"
+                for why, names in by_reason.items()]  # fmt: skip
 
-def layers_of(problem: Problem, symmetries: Symmetries | None = None) -> Layers:
-    """The layers of a problem's model whose units can be split."""
+
+def layers_of(problem: Problem, symmetries: Symmetries | None = None, *, passing: bool = False) -> Layers:
+    """The layers of a problem's model whose units can be split.
+
+    Args:
+        passing: also those whose units pass through residual layers that the network has grown.
+    """
     doubled = _doubled(problem)
     if doubled is not None:
-        found = layers_of(doubled)
+        found = layers_of(doubled, passing=passing)
         if found.able:
             units = {layer.name: len(problem.model.get_parameter(f"{layer.name}.weight")) for layer in found.able}
             return Layers([replace(layer, units=units[layer.name]) for layer in found.able], found.refused)
     symmetries = symmetries_of(problem) if symmetries is None else symmetries
+    if not symmetries.sizes and symmetries.obstacles:
+        return Layers([], {type(problem.model).__name__: symmetries.obstacles[0]})
     wiring = Wiring(problem.model, symmetries)
     able: list[Layer] = []
     refused: dict[str, str] = {}
     for name, module in problem.model.named_modules():
         if isinstance(module, PRODUCERS):
-            layer = _layer(name, module, wiring, symmetries)
+            layer = _layer(name, module, wiring, symmetries, passing)
             if isinstance(layer, Layer):
                 able.append(layer)
-            elif layer:
-                refused[name] = layer
-    if not symmetries.sizes and symmetries.obstacles:
-        refused[type(problem.model).__name__] = symmetries.obstacles[0]
+            else:
+                refused[name or type(problem.model).__name__] = layer
     return Layers(able, refused)
 
 
@@ -107,48 +123,49 @@ def _doubled(problem: Problem) -> Problem | None:
     return problem.first_batch().with_model(fitted(problem.model, state)) if single else None
 
 
-def _layer(name: str, module: nn.Module, wiring: Wiring, symmetries: Symmetries) -> Layer | str:
-    """The layer, or why it is none; '' of a layer that makes the network's outputs."""
+def _layer(name: str, module: nn.Module, wiring: Wiring, symmetries: Symmetries, passing: bool) -> Layer | str:
+    """The layer, or why it is none."""
     weight = f"{name}.weight"
     out = wiring.places(weight, "out")
-    if not out:
-        return "" if weight not in symmetries.factors or wiring.places(weight, "in") else "its units are no rows"
-    group, rows = out[0].group, module.get_parameter("weight").shape[0]
-    if len(out) > 1 or symmetries.factors[weight][0] != (rows, group) or group in wiring.fixed:
-        return "its units come in blocks or are used in a way that is not known"
+    if not out and not wiring.places(weight, "through"):
+        return ORDERED
     if isinstance(module, CONVOLUTIONS) and module.groups > 1:
         return "it is a grouped convolution"
+    group, rows = out[0].group, module.get_parameter("weight").shape[0]
+    if group in wiring.fixed:
+        return "its units feed a sum or an operation with weights of another kind of layer (an embedding?)"
+    if len(out) > 1 or symmetries.factors[weight][0] != (rows, group):
+        return "its units come in blocks (attention heads?)"
     produced: list[Cut] = []
     read: list[Cut] = []
     state = wiring.model.state_dict()
     for tensor in symmetries.factors:
         for place in (p for p in wiring._places[tensor] if p.group == group):
             cut = _cut(tensor, state[tensor], symmetries.factors[tensor], place.at)
-            if place.role == "out" and tensor != weight:
-                return f"its units are also made by layer '{tensor.rpartition('.')[0]}'"
+            owner = tensor.rpartition(".")[0]
+            added = passing and part_of_residual(wiring.model, owner) == "2"
+            if cut is None:
+                return "its units come in blocks"
+            if place.role == "out" and tensor != weight and not added:
+                return f"its units are also made by layer '{owner}', for both feed one sum"
             if place.role == "through":
-                return f"its units go through the grouped convolution '{tensor.rpartition('.')[0]}'"
+                return f"its units go through the grouped convolution '{owner}'"
             (read if place.role == "in" else produced).append(cut)
     if not read:
         return "no linear or convolutional layer reads its units"
     return Layer(name, rows, tuple(produced), tuple(read))
 
 
-def _cut(name: str, tensor: Tensor, factors: Sequence[tuple[int, int | None]], at: int) -> Cut:
-    """The axis of a tensor in which a factor lies, and how much of it lies behind the factor.
-
-    Raises:
-        ProblemError: something lies before it, as of units that come in blocks.
-    """
+def _cut(name: str, tensor: Tensor, factors: Sequence[tuple[int, int | None]], at: int) -> Cut | None:
+    """The axis of a tensor in which a factor lies, and how much of it lies behind the factor; None where something
+    lies before it, as of units that come in blocks."""
     start = 0
     for axis, length in enumerate(tensor.shape):
         product, stop = 1, start
         while product < length:
             product, stop = product * factors[stop][0], stop + 1
         if start <= at < stop:
-            before = int(torch.tensor([size for size, _ in factors[start:at]] or [1]).prod())
-            if before > 1:
-                raise ProblemError(f"units of '{name}' come in blocks, which cannot grow")
-            return Cut(name, axis, length // factors[at][0])
+            before = math.prod(size for size, _group in factors[start:at])
+            return Cut(name, axis, length // factors[at][0]) if before == 1 else None
         start = stop
-    raise ProblemError(f"'{name}' has no axis for its units")
+    return None

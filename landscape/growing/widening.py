@@ -1,31 +1,36 @@
-"""More units in a layer, in place: copies of old ones that share the old out-weights, new ones, and a residual layer.
+"""More units in layers, as a state dict: copies of old ones that share the old out-weights, new ones, residual layers.
 
-At zero displacement and zero new out-weights the network's function is what it was. Layers must be widened from the
-last to the first: a layer's own moves and out-weights are written in the coordinates that it had before.
+At zero displacement and zero new out-weights the network's function is what it was. Moves and out-weights are written
+in the coordinates of the small network. The wide tensors are differentiable in all of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from ..loss.added import Residual, insert, residual
-from .chains import Chain, Hidden
+from ..loss.added import Insertion, part_of_residual
+from .embedding import Change, Cut, Widening
+from .units import Layer
+
+State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Additions:
-    """What one hidden layer gets; rows of theta are weights and, where there is one, the bias.
+    """What one layer gets; rows of theta are weights and, where there is one, the bias.
 
     Args:
         split: (s,) units that become two, theta + move and theta - move, half of the out-weights each.
         moves: (s, inputs).
         fresh_in: (q, inputs) theta of new units.
-        fresh_out: (readers, q * places, ...) their out-weights, in the shape of the reader's weight.
-        layer_in: (r, entries) theta of the units of a new layer, on the hidden layer's activations; r may be 0.
+        fresh_out: (q, entries) their out-weights: of every reader (readers' rows, places, taps), flat.
+        layer_in: (r, entries) theta of the units of a new layer, on the layer's activations; r may be 0.
         layer_out: (units, r) their out-weights.
+        place: the module of the activation behind which the new layer goes.
     """
 
     split: Tensor
@@ -34,107 +39,118 @@ class Additions:
     fresh_out: Tensor
     layer_in: Tensor
     layer_out: Tensor
+    place: str = ""
 
 
-def new_layer(h: Hidden, activation: nn.Module, theta: Tensor, out: Tensor) -> Residual:
-    """A residual layer on the activations of a hidden layer: linear, or 3 x 3 and 1 x 1 convolutions."""
-    taps = [3, 3] if isinstance(h.producer, nn.Conv2d) else []
-    added = residual(activation, [len(theta), h.units, *taps], h.producer.weight)
-    first, last = added.inner[0], added.inner[-1]
-    assert isinstance(first, (nn.Linear, nn.Conv2d)) and isinstance(last, (nn.Linear, nn.Conv2d))  # noqa: PT018
-    _set(first, "weight", theta[:, :-1].reshape(first.weight.shape))
-    _set(first, "bias", theta[:, -1])
-    _set(last, "weight", out.reshape(last.weight.shape))
-    return added
+def readers(model: nn.Module, layer: Layer) -> list[Cut]:
+    """Where the units of a layer are read, but for residual layers that they pass through."""
+    return [cut for cut in layer.read if part_of_residual(model, cut.tensor.rpartition(".")[0]) != "0"]
 
 
-@torch.no_grad()
-def widen(chain: Chain, h: Hidden, grown: Additions, readers: Tensor | None) -> Tensor:
-    """Widen a hidden layer in place.
+def out_entries(model: nn.Module, layer: Layer) -> int:
+    """Out-weights of one unit."""
+    return sum(model.get_parameter(cut.tensor).numel() // layer.units for cut in readers(model, layer))
+
+
+def widened(
+    model: nn.Module, layers: Sequence[Layer], additions: Mapping[str, Additions]
+) -> tuple[dict[str, Tensor], list[Change]]:
+    """(state dict of the wider network, how the tensors of the small one stand in it).
 
     Args:
-        readers: (rows,) the unit that each row of the reader was before it was widened itself, -1 for a new one; None
-            where it was not.
-
-    Returns:
-        (units,) the same for this layer: which unit each of its units was.
+        layers: of `units.layers_of`, with those that pass through residual layers.
+        additions: by layer.
     """
-    units, split, count = h.units, grown.split, len(grown.fresh_in)
-    if len(grown.layer_in):
-        owner, key = chain.owners[h.activation]
-        activation = chain.modules[h.activation]
-        added = new_layer(h, activation, grown.layer_in, grown.layer_out)
-        insert(owner, key, added)
-        _follow(added, units, split, count)
-    for module in chain.modules[h.activation + 1 : h.read_at]:
-        if isinstance(module, Residual):
-            _follow(module, units, split, count)
-    _producer(h, grown)
-    if h.norm is not None:
-        _norm(chain.modules[h.norm], split, count)
-    _reader(h.reader, units, split, grown.fresh_out, readers)
-    return torch.cat([torch.arange(units), split.cpu(), torch.full((count,), -1)])
+    small = {name: t.detach() for name, t in model.state_dict().items()}
+    state = dict(small)
+    maps: dict[str, Widening] = {}
+    for layer in (layer for layer in layers if layer.name in additions):
+        grown = additions[layer.name]
+        maps[layer.name] = _map(layer, grown)
+        if len(grown.layer_in):
+            state |= _new_layer(small[f"{layer.name}.weight"], grown)
+    changes: list[Change] = [w for w in maps.values() if len(w.sources) > len(small[f"{w.layer}.weight"])]
+    placed = {name: _with_new_layer(w, additions[name]) for name, w in maps.items()}
+    for name, widening in placed.items():
+        state = widening.produce(state)
+        state |= _normed(model, widening, state) | _own(name, state, additions[name])
+    rows = {cut.tensor: w.sources for w in placed.values() for cut in w.produced}
+    for layer in (layer for layer in layers if layer.name in placed):
+        state, fresh = placed[layer.name].share(state), additions[layer.name].fresh_out
+        for cut in readers(model, layer):
+            shape = small[cut.tensor].shape
+            part, fresh = fresh.tensor_split([shape.numel() // layer.units], dim=1)
+            if len(part):
+                columns = _columns(part.reshape(len(part), shape[0], cut.after, *shape[2:]), rows.get(cut.tensor))
+                old = state[cut.tensor][:, : -columns.shape[1]]
+                state[cut.tensor] = torch.cat([old, columns], dim=1)
+    new = {name: list(t.shape) for name, t in state.items() if name not in small}
+    return state, [*changes, Insertion(new)] if new else changes
 
 
-def _producer(h: Hidden, grown: Additions) -> None:
-    layer, biased = h.producer, h.producer.bias is not None
-    weight, bias = layer.weight.detach().clone(), None if layer.bias is None else layer.bias.detach().clone()
-    moves = (grown.moves[:, :-1] if biased else grown.moves).reshape(-1, *weight.shape[1:])
-    new = (grown.fresh_in[:, :-1] if biased else grown.fresh_in).reshape(-1, *weight.shape[1:])
-    old = weight[grown.split]
-    weight[grown.split] = old + moves
-    _set(layer, "weight", torch.cat([weight, old - moves, new]))
-    if bias is not None:
-        old = bias[grown.split]
-        bias[grown.split] = old + grown.moves[:, -1]
-        _set(layer, "bias", torch.cat([bias, old - grown.moves[:, -1], grown.fresh_in[:, -1]]))
+def _map(layer: Layer, grown: Additions) -> Widening:
+    """Old units, then the second copies of those that split, then new ones."""
+    sources = [*range(layer.units), *grown.split.tolist(), *[-1] * len(grown.fresh_in)]
+    return layer.widening(sources, [1.0 if s < 0 else 1 / sources.count(s) for s in sources])
 
 
-def _norm(module: nn.Module, split: Tensor, count: int) -> None:
-    """Copies keep scale, shift and statistics; new units pass as they are: variance + eps = 1."""
-    assert isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))
-    for name, value in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0 - module.eps)):
-        old = getattr(module, name)
-        if old is not None:
-            _set(module, name, torch.cat([old.detach(), old.detach()[split], old.new_full((count,), value)]))
+def _new_layer(weight: Tensor, grown: Additions) -> dict[str, Tensor]:
+    """Tensors of a residual layer on the units of a weight: linear, or 3 x 3 and 1 x 1 convolutions."""
+    taps = [1] * (weight.ndim - 2)
+    return {
+        f"{grown.place}.1.inner.0.weight": grown.layer_in[:, :-1].reshape(
+            len(grown.layer_in), len(weight), *(3 * tap for tap in taps)),
+        f"{grown.place}.1.inner.0.bias": grown.layer_in[:, -1],
+        f"{grown.place}.1.inner.2.weight": grown.layer_out.reshape(*grown.layer_out.shape, *taps),
+    }  # fmt: skip
 
 
-def _reader(
-    layer: nn.Linear | nn.Conv2d, units: int, split: Tensor, fresh: Tensor, readers: Tensor | None
-) -> None:
-    weight = layer.weight.detach()
-    blocks = weight.reshape(len(weight), units, -1).clone()  # (rows, units, places and taps)
-    blocks[:, split] /= 2
-    new = fresh.new_zeros(len(weight), *fresh.shape[1:])
-    source = torch.arange(len(fresh)) if readers is None else readers
-    known = (source >= 0).nonzero().squeeze(1)
-    new[known] = fresh[source[known]]
-    count = fresh.numel() // (len(fresh) * blocks.shape[2])
-    parts = [blocks, blocks[:, split], new.reshape(len(weight), count, blocks.shape[2])]
-    _set(layer, "weight", torch.cat(parts, 1).reshape(len(weight), -1, *weight.shape[2:]))
+def _with_new_layer(widening: Widening, grown: Additions) -> Widening:
+    """The new residual layer reads and makes the units too."""
+    if not len(grown.layer_in):
+        return widening
+    read, produced = (Cut(f"{grown.place}.1.inner.{number}.weight", axis) for number, axis in ((0, 1), (2, 0)))
+    return replace(widening, produced=[*widening.produced, produced], read=[*widening.read, read])
 
 
-def _follow(residual: Residual, units: int, split: Tensor, count: int) -> None:
-    """Let a residual layer read both copies by half, add to both, and leave new units alone."""
-    first, last = residual.inner[0], residual.inner[-1]
-    assert isinstance(first, (nn.Linear, nn.Conv2d)) and isinstance(last, (nn.Linear, nn.Conv2d))  # noqa: PT018
-    per_unit = first.weight.new_zeros(len(first.weight), count, *first.weight.shape[2:])
-    _reader(first, units, split, per_unit, None)
-    rows = last.weight.detach()
-    _set(last, "weight", torch.cat([rows, rows[split], rows.new_zeros(count, *rows.shape[1:])]))
+def _normed(model: nn.Module, widening: Widening, state: State) -> dict[str, Tensor]:
+    """New units pass a BatchNorm as they are, variance + eps = 1; copies have all that the old have."""
+    count, found = sum(source < 0 for source in widening.sources), {}
+    for cut in widening.produced if count else ():
+        owner, _, leaf = cut.tensor.rpartition(".")
+        module = dict(model.named_modules()).get(owner)  # a residual layer that comes in is not there yet
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            value = {"weight": 1.0, "running_var": 1 - module.eps}.get(leaf, 0.0)
+            old = state[cut.tensor][:-count]
+            found[cut.tensor] = torch.cat([old, old.new_full((count,), value)])
+    return found
 
 
-def _set(module: nn.Module, name: str, value: Tensor) -> None:
-    """Another tensor for a weight or buffer, and the module's own numbers with it; a weight stays the same object."""
-    old = getattr(module, name)
-    if isinstance(old, nn.Parameter):
-        old.grad = None
-        old.data = value.detach().to(old).clone()
-    else:
-        setattr(module, name, value)
-    if isinstance(module, nn.Linear):
-        module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, nn.Conv2d):
-        module.out_channels, module.in_channels = module.weight.shape[:2]
-    elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
-        module.num_features = len(value)
+def _own(layer: str, state: State, grown: Additions) -> dict[str, Tensor]:
+    """The layer's rows: copies moved apart, new ones."""
+    weight, bias = state[f"{layer}.weight"], state.get(f"{layer}.bias")
+    new = torch.arange(len(weight) - len(grown.fresh_in), len(weight), device=weight.device)
+    second = torch.arange(len(weight) - len(new) - len(grown.split), len(weight) - len(new), device=weight.device)
+
+    def moved(rows: Tensor, moves: Tensor, fresh: Tensor) -> Tensor:
+        moves, fresh = (part.reshape(-1, *rows.shape[1:]) for part in (moves, fresh))
+        return rows.index_add(0, grown.split, moves).index_add(0, second, -moves).index_add(0, new, fresh)
+
+    entries = weight[0].numel()  # the bias stands behind them
+    found = {f"{layer}.weight": moved(weight, grown.moves[:, :entries], grown.fresh_in[:, :entries])}
+    return found if bias is None else found | {
+        f"{layer}.bias": moved(bias, grown.moves[:, entries:], grown.fresh_in[:, entries:])
+    }  # fmt: skip
+
+
+def _columns(fresh: Tensor, rows: Sequence[int] | None) -> Tensor:
+    """Out-weights (q, readers, places, ...) as columns (rows, q * places, ...) of a reader; new rows read nothing.
+
+    Args:
+        rows: the reader's old row of each of its rows, -1: new; None where it does not grow.
+    """
+    if rows is not None:
+        index = torch.tensor(rows, device=fresh.device)
+        known = (index >= 0).to(fresh.dtype).view(1, -1, *[1] * (fresh.ndim - 2))
+        fresh = fresh.index_select(1, index.clamp_min(0)) * known
+    return fresh.transpose(0, 1).flatten(1, 2)

@@ -1,8 +1,9 @@
 """The ends of a spectrum from a Krylov space, with residual bounds, and a check that none was missed.
 
 A single start vector sees one copy of a multiple eigenvalue, and may be blind to an eigenvector by chance. So when the
-wanted pairs have converged, a random vector is made orthogonal to all that is known and starts a recurrence of its own.
-An eigenvector u that is still missing, of an eigenvalue above x, has a share (u.v)^2 of that vector v which exceeds
+wanted pairs have converged, a random vector is made orthogonal to all that has been multiplied and starts a recurrence
+of its own there. What waits to be multiplied is not taken out of it: a missing eigenvector may lie in just that. An
+eigenvector u that is still missing, of an eigenvalue above x, has a share (u.v)^2 of that vector v which exceeds
 2 t^2 / n except with probability below t, while the recurrence's moments bound the share above x by the Christoffel
 function 1 / sum p_i(x)^2. The search ends when the two leave a probability below 1 % (a rough search: up to 5 %); when
 the recurrence finds something, it joins the space, and another vector checks again. Any multiplicity is counted in this
@@ -35,8 +36,8 @@ class Extremes:
     """The wanted ends of the spectrum, each pair with its residual; vectors as rows of this rank's shard.
 
     Residuals include rounding: within `residuals` of each value lies an eigenvalue. `missed` bounds the probability
-    that an eigenvalue beyond those found is not among them; `converged` says that all residuals are as small as asked
-    and that `missed` is at most 5 %.
+    that an eigenvalue beyond those found is not among them, None where no check was asked for; `converged` says that
+    all residuals are as small as asked and that `missed`, if known, is at most 5 % or what was allowed.
     """
 
     values: Array  # (top,) descending
@@ -46,7 +47,7 @@ class Extremes:
     vectors: Tensor  # (top + bottom, part)
     converged: bool
     matvecs: int
-    missed: float = 0.0
+    missed: float | None = 0.0
 
 
 @dataclass
@@ -70,6 +71,8 @@ def extremes(
     size: int,
     on_block: Callable[[Search], None] = lambda search: None,
     search: Search | None = None,
+    allowed: float | None = None,
+    lowest: float = -np.inf,
 ) -> Extremes:
     """Go on with a Krylov space until its `top` largest and `bottom` smallest Ritz pairs have converged; check them.
 
@@ -80,7 +83,11 @@ def extremes(
         size: dimension of the operator.
         on_block: called after every block product.
         search: where to go on.
+        allowed: probability to miss a pair with which the search may end; by default 1 %, of a rough search up to 5 %.
+            With 1 or more nothing is checked.
+        lowest: no eigenvalue is below it, so that none is missing below a pair that comes near it.
     """
+    goal = float(np.clip(50 * tolerance, _CERTAIN, _CONTENT)) if allowed is None else allowed
     search = Search() if search is None else search
     top, bottom = min(top, size), min(bottom, size - min(top, size))
     while space.filled < size and top + bottom:
@@ -88,19 +95,21 @@ def extremes(
             ritz = space.ritz()
             bound = tolerance * space.scale
             search.converged = space.filled >= top + bottom and _converged(ritz, top, bottom, bound)
+            if search.converged and goal >= 1:
+                break
             if search.check >= 0:
-                search.missed = _missed(space, search, ritz, top, bottom, bound, size)
-                if search.converged and (search.missed <= _goal(tolerance) or not _goes_on(space, search)):
-                    break
-                if not search.converged:  # it has found something
+                found, search.missed = _missed(space, search, ritz, top, bottom, bound, size, lowest)
+                if found or not search.converged:  # what it has found joins, and another vector is to check
                     search.check, search.missed = -1, 1.0
+                elif search.missed <= goal or not _goes_on(space, search):
+                    break
         if space.matvecs >= max_matvecs:
             break
         _step(space, search, fresh, top, bottom, tolerance, size)
         on_block(search)
     if space.filled >= size or not top + bottom:
         search.converged, search.missed = True, 0.0
-    return _result(space, search, top, bottom)
+    return _result(space, search, top, bottom, goal)
 
 
 def _step(
@@ -111,15 +120,20 @@ def _step(
     if search.check < 0 and (search.converged or not space.ahead):
         if search.converged:
             _make_room_for_check(space, top, bottom, size)
-            _draw(space, search, fresh, 1)
+            space.lead(fresh(search.draws))
+            search.draws += 1
             search.check, search.began = space.filled, space.matvecs
         else:
             wanted = min(space.block, size - space.filled)
             _make_room(space, 2 * wanted, top, bottom)
-            _draw(space, search, fresh, wanted)
+            for _ in range(wanted):
+                space.widen(fresh(search.draws))
+                search.draws += 1
     if not space.ahead:  # nothing is left outside the space
         raise RuntimeError("a Krylov space lost rank")
     if search.check >= 0:
+        if space.filled > search.check:
+            space.turn(space.coupling[:, -1])  # the recurrence's next vector
         chosen = np.array([space.ahead - 1])
     elif space.filled:
         if not space.fits(space.ahead):
@@ -128,12 +142,6 @@ def _step(
     else:
         chosen = np.arange(space.ahead)
     space.expand(chosen)
-
-
-def _draw(space: BlockLanczos, search: Search, fresh: Callable[[int], Tensor], wanted: int) -> None:
-    for _ in range(wanted):
-        space.widen(fresh(search.draws))
-        search.draws += 1
 
 
 def _make_room(space: BlockLanczos, rows: int, top: int, bottom: int) -> None:
@@ -187,37 +195,33 @@ def _kept(m: int, top: int, bottom: int, limit: int, block: int) -> NDArray[np.i
 
 
 def _missed(
-    space: BlockLanczos, search: Search, ritz: Ritz, top: int, bottom: int, bound: float, size: int
-) -> float:
-    """The probability at most that an eigenvalue beyond the wanted ones has not been found."""
+    space: BlockLanczos, search: Search, ritz: Ritz, top: int, bottom: int, bound: float, size: int, lowest: float
+) -> tuple[bool, float]:
+    """Whether the check has found a wanted eigenvalue; the probability at most that there is another beyond them."""
     rows = slice(search.check, space.filled)
     square = space.projected[rows, rows]  # tridiagonal, the operator on what was unknown when the check began
-    ahead = float(np.linalg.norm(space.coupling[space.ahead - 1, search.check :])) if space.ahead else 0.0
-    left, total = size - search.check, 0.0
+    ahead = float(np.linalg.norm(space.coupling[:, -1])) if space.ahead else 0.0
+    seen, left = np.linalg.eigvalsh(square), size - search.check
+    found, total = False, 0.0
     if top:
+        found |= bool(seen[-1] > ritz.values[-top] + bound)
         total += _share(square, ahead, ritz.values[-top] + bound, left)
-    if bottom:
+    if bottom and ritz.values[bottom - 1] - bound > lowest:
+        found |= bool(seen[0] < ritz.values[bottom - 1] - bound)
         total += _share(-square, ahead, -ritz.values[bottom - 1] + bound, left)
-    return total
+    return found, total
 
 
 def _share(square: Array, ahead: float, x: float, left: int) -> float:
-    """Probability that an eigenvector of an eigenvalue >= x has so small a part of the start that none is seen."""
+    """Probability that an eigenvector of an eigenvalue >= x has too small a part of the start to be seen there."""
     if not ahead:
-        return 0.0  # invariant: a random vector has a part of every eigenvector, and all are found
-    if np.linalg.eigvalsh(square)[-1] >= x:
-        return 1.0
+        return 0.0  # invariant: a random vector has a part of every eigenvector, and none is beyond x
     alpha, beta = np.diag(square), np.append(np.abs(np.diag(square, 1)), ahead)
     before, now, total = 0.0, 1.0, 1.0
     for k, (a, b) in enumerate(zip(alpha, beta, strict=True)):
         before, now = now, ((x - a) * now - (beta[k - 1] * before if k else 0.0)) / b
         total += now * now
     return float(min(1.0, np.sqrt(2 * left / (np.pi * total))))
-
-
-def _goal(tolerance: float) -> float:
-    """Probability to miss a pair with which a search ends: a rough one asks less of its check."""
-    return float(np.clip(50 * tolerance, _CERTAIN, _CONTENT))
 
 
 def _goes_on(space: BlockLanczos, search: Search) -> bool:
@@ -229,7 +233,7 @@ def _goes_on(space: BlockLanczos, search: Search) -> bool:
 # ---------------------------------------------------------------------- the result
 
 
-def _result(space: BlockLanczos, search: Search, top: int, bottom: int) -> Extremes:
+def _result(space: BlockLanczos, search: Search, top: int, bottom: int, goal: float) -> Extremes:
     if not space.filled:
         space.expand()
     ritz = space.ritz()
@@ -237,11 +241,14 @@ def _result(space: BlockLanczos, search: Search, top: int, bottom: int) -> Extre
     highest = np.arange(m - 1, max(m - 1 - top, -1), -1)
     lowest = np.arange(min(bottom, max(m - top, 0)))
     chosen = np.concatenate([highest, lowest])
-    residuals = ritz.residuals + 4 * torch.finfo(space.basis.dtype).eps * space.scale
+    # Of the products in working precision, and of the projected matrix in float64.
+    rounding = 4 * torch.finfo(space.basis.dtype).eps + np.sqrt(m) * np.finfo(np.float64).eps
+    residuals = ritz.residuals + rounding * space.scale
     return Extremes(
         ritz.values[highest], residuals[highest], ritz.values[lowest], residuals[lowest],
         _signed(space.ritz_vectors(ritz.vectors[:, chosen]), space.reduce),
-        search.converged and search.missed <= _CONTENT, space.matvecs, search.missed,
+        search.converged and search.missed <= max(_CONTENT, goal), space.matvecs,
+        search.missed if search.missed < 1 or goal < 1 else None,
     )  # fmt: skip
 
 

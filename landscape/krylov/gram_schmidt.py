@@ -95,7 +95,7 @@ def orthonormalise(
             break
         # The symmetric root is a continuous function of the Gram matrix: rounding cannot turn the new block.
         back = vectors.T if keep.all() else np.eye(int(keep.sum()))  # (r, r)
-        block = _mixed(block, back.T @ (vectors[:, keep] / lengths[keep]).T)
+        block = mixed(block, back.T @ (vectors[:, keep] / lengths[keep]).T)
         total = back.T @ (vectors[:, keep] * lengths[keep]).T @ total  # (r, b)
         if lengths[keep].min() > 0.1 * known.before:
             return block, total
@@ -105,7 +105,7 @@ def orthonormalise(
     return block[:0], np.zeros((0, total.shape[1]))
 
 
-def _mixed(block: Tensor, mix: Array) -> Tensor:
+def mixed(block: Tensor, mix: Array) -> Tensor:
     """mix (r, b) @ block, computed in float64."""
     out = block.new_empty((len(mix), block.shape[1]))
     wide = torch.as_tensor(mix, device=block.device)

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .gram_schmidt import Reduce, mix_rows, orthonormalise, project_out
+from .gram_schmidt import Reduce, mix_rows, mixed, orthonormalise, project_out
 
 Matvec = Callable[[Tensor], Tensor]  # (part, b) -> (part, b)
 Array = NDArray[np.float64]
@@ -84,12 +84,34 @@ class BlockLanczos:
 
     def widen(self, block: Tensor) -> int:
         """Add a block (part, b), made orthogonal to everything, to the rows that wait; returns how many it gave."""
+        return len(self._widened(block)[1])
+
+    def lead(self, vector: Tensor) -> None:
+        """Add a vector (part, 1); the last waiting row becomes its part outside the rows that have been multiplied."""
+        waited, new = self._widened(vector)
+        self.turn(np.concatenate([waited[:, 0], new[:, 0]]))
+
+    def turn(self, direction: Array) -> None:
+        """Turn the waiting rows so that the last one lies along their combination `direction` (ahead,)."""
+        length = float(np.linalg.norm(direction))
+        if not length or self.ahead < 2:
+            return
+        normal = direction / length
+        normal[-1] += np.copysign(1.0, normal[-1])
+        mirror = np.eye(self.ahead) - 2 * np.outer(normal, normal) / (normal @ normal)  # Householder's reflection
+        rows = self.basis[self.filled : self.filled + self.ahead]
+        rows.copy_(mixed(rows, mirror))
+        self.coupling = mirror @ self.coupling
+
+    def _widened(self, block: Tensor) -> tuple[Array, Array]:
+        """Add a block (part, b) to the rows that wait; its parts in those before (ahead, b) and in the new (r, b)."""
         held = self.basis[: self.filled + self.ahead]
         rows = _rows(block)
-        new, _ = orthonormalise(held, rows, project_out(held, rows, self.reduce), self.reduce, 0.0)
+        known = project_out(held, rows, self.reduce)
+        new, triangle = orthonormalise(held, rows, known, self.reduce, 0.0)
         self.coupling = np.vstack([self.coupling, np.zeros((len(new), self.filled))])
         self._append(new)
-        return len(new)
+        return known.coefficients[self.filled :], triangle
 
     def _append(self, rows: Tensor) -> None:
         first = self.filled + self.ahead

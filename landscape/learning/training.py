@@ -185,7 +185,9 @@ def make_optimizer(
     try:
         optimizer = maker(given, **settings)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise UsageError(f"optimizer '{name}' refuses its settings: {str(error).splitlines()[0]}") from error
+        words = [f"{key}={value}" for key, value in settings.items() if isinstance(value, str)]
+        text = f" ({', '.join(words)} is text, no number)" if words and isinstance(error, TypeError) else ""
+        raise UsageError(f"optimizer '{name}' refuses its settings: {str(error).splitlines()[0]}{text}") from error
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ProblemError(f"optimizer '{name}' must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
     return optimizer

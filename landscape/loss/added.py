@@ -47,18 +47,36 @@ def insert(model: nn.Module, place: str, added: Residual) -> None:
     owner._modules[key] = nn.Sequential(activation, added).train(activation.training)
 
 
-def insert_missing(model: nn.Module, state: Mapping[str, Tensor]) -> bool:
-    """Give a model the residual layers that a state dict has and it has not; whether there were any."""
+def match_added(model: nn.Module, state: Mapping[str, Tensor]) -> bool:
+    """Give a model the added residual layers that a state dict has, and no others; whether any came or went."""
     known = model.state_dict()
     places = [(found[1], t) for n, t in state.items() if n not in known and (found := ADDED.fullmatch(n))]
-    modules = dict(model.named_modules())
-    done = False
+    done = _remove(model, state)
+    like = next(model.parameters())
     for place, tensor in sorted(places, key=lambda item: len(item[0])):
         activation = dict(model.named_modules()).get(place)
         if activation is not None and not isinstance(activation, nn.Sequential):
-            insert(model, place, residual(activation, tensor.shape, next(iter(modules[""].parameters()))))
+            insert(model, place, residual(activation, tensor.shape, like))
             done = True
     return done
+
+
+def _remove(model: nn.Module, state: Mapping[str, Tensor]) -> bool:
+    """Take out the residual layers that a state dict lacks, those added last first; whether there were any."""
+    added = [name for name, module in model.named_modules() if isinstance(module, Residual)]
+    names = [name for name in added if f"{name}.inner.0.weight" not in state]
+    for name in sorted(names, key=len, reverse=True):
+        place = name.removesuffix(".1")
+        parent, _, key = place.rpartition(".")
+        pair = model.get_submodule(place)
+        model.get_submodule(parent)._modules[key] = pair.get_submodule("0")
+    return bool(names)
+
+
+def part_of_residual(model: nn.Module, layer: str) -> str:
+    """'0' or '2' for the first or last layer of a residual layer that was added, '' for any other."""
+    place, _, part = layer.rpartition(".inner.")
+    return part if place and isinstance(model.get_submodule(place), Residual) else ""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .added import insert_missing
+from .added import match_added
 from .attention import Attention, HasHeads, head_blocks, heads_in, open_attention
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -24,14 +24,14 @@ def fitted(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
 
 
 def fit(model: nn.Module, state: Mapping[str, Tensor]) -> bool:
-    """Give a model's linear, convolutional, BatchNorm and attention layers the shapes of a state dict; whether any
-    changed.
+    """Give a model's linear, convolutional, BatchNorm and attention layers the shapes of a state dict, and the model
+    the added residual layers that it has; whether any changed.
 
     Tensors whose shape changes are new and hold zeros; those of other modules, and names that the state dict lacks,
     stay as they are. Weights that were tied stay tied.
     """
     parts: dict[int, nn.Parameter] = {}
-    changed = insert_missing(model, state)
+    changed = match_added(model, state)
     _fit_heads(model, state)
     for name, tensor in model.state_dict(keep_vars=True).items():
         owner = model.get_submodule(name.rpartition(".")[0])

@@ -83,15 +83,15 @@ class FlatWeights:
     def fit(self, state: Mapping[str, Tensor]) -> None:
         """Give the model, in place, the shapes of a state dict of another width; the values come by `load`.
 
-        Linear, convolutional and BatchNorm layers change, residual layers come in; size, slices and vectors follow.
+        Linear, convolutional and BatchNorm layers change, added residual layers come or go; size and slices follow.
         """
         before = {n for n, _p in self.model.named_parameters()}
         fit(self.model, state)
         own = dict(self.model.named_parameters())
         added = own.keys() - before  # of layers that the network has grown
-        if added or any(own[n] is not p for n, p in [*self._parameters.items(), *self._fixed.items()]):
+        if added or any(own.get(n) is not p for n, p in [*self._parameters.items(), *self._fixed.items()]):
             self._parameters = {n: p for n, p in own.items() if n in self._parameters or n in added}
-            self._fixed = {n: own[n] for n in self._fixed}
+            self._fixed = {n: own[n] for n in self._fixed if n in own}
             self._sizes = [p.numel() for p in self._parameters.values()]
             self.size = sum(self._sizes)
 

@@ -15,6 +15,12 @@ BatchLoss = Callable[[nn.Module, Batch], Any]  # the mean loss, (mean loss, outp
 Metric = Callable[[Any, Any], Any]  # (outputs, targets) -> a scalar, the mean over the batch
 
 
+def convex(loss: Loss) -> Loss:
+    """Marks a loss as convex in the outputs: its Gauss-Newton matrix is then known to have no negative eigenvalue."""
+    loss.__dict__["convex"] = True
+    return loss
+
+
 def check_metrics(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
     """The metrics by name.
 

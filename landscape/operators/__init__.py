@@ -13,6 +13,8 @@ A file asks for more by naming it:
   batches. The checkpoint offers `step`, `optimizer_state()` and its `run`.
 - `difference(problem, vector, batch, v, step, first, seed)`: the unscaled product of one batch with v (size,) from
   first differences only; where it is offered, a job holds the operator against it before it starts.
+- `semidefinite(problem)`: whether it is known beforehand that no eigenvalue is negative, which spares a search for one
+  and says of a density that nothing lies below zero.
 
 Blocks of weights (`Problem.restricted`) and sums (`landscape.engine.combination`) work for every file by themselves.
 """

@@ -15,7 +15,7 @@ from ..errors import ProblemError
 from ._differences import empirical_fisher as difference
 from ._forms import GaussNewtonOf, mean_outer_product, slope_at
 
-__all__ = ["difference", "form"]
+__all__ = ["difference", "form", "semidefinite"]
 
 
 def form(problem: Any, vector: Tensor, batch: Any) -> GaussNewtonOf:
@@ -38,6 +38,11 @@ def form(problem: Any, vector: Tensor, batch: Any) -> GaussNewtonOf:
     slopes = n * slope_at(problem, outputs, batch[1])
     _check_mean(problem, outputs, batch[1], slopes)
     return mean_outer_product(lambda theta: (slopes * problem.outcome(theta, batch)[1]).reshape(n, -1).sum(dim=1))
+
+
+def semidefinite(problem: Any) -> bool:
+    """A sum of outer products has no negative eigenvalue."""
+    return True
 
 
 def _check_mean(problem: Any, outputs: Tensor, targets: Any, slopes: Tensor) -> None:

@@ -19,7 +19,7 @@ from ..errors import ProblemError
 from ._differences import fisher as difference
 from ._forms import GaussNewtonOf, mean_outer_product
 
-__all__ = ["difference", "draw", "form", "uniform"]
+__all__ = ["difference", "draw", "form", "semidefinite", "uniform"]
 
 
 def form(problem: Any, vector: Tensor, batch: Any, first: int = 0, seed: int = 0) -> GaussNewtonOf:
@@ -44,6 +44,11 @@ def form(problem: Any, vector: Tensor, batch: Any, first: int = 0, seed: int = 0
     return mean_outer_product(
         lambda theta: (slopes * problem.outcome(theta, batch)[1].reshape(-1, classes)).sum(dim=1)
     )
+
+
+def semidefinite(problem: Any) -> bool:
+    """A sum of outer products has no negative eigenvalue."""
+    return True
 
 
 def _classification(loss: Tensor, outputs: Any, batch: Any) -> Tensor:

@@ -45,7 +45,8 @@ class UnitSplitting(Growing):
             raise ValueError("fraction must be positive, eps between 0 and 1 and products at least 2")
         super().__init__(problem, inner, inner_settings, settings)
         self.rule = rule
-        self._layers = layers_of(problem).need(settings["layers"])
+        found = layers_of(problem)
+        self._layers, self._left_out = found.need(settings["layers"]), found.left_out()
 
     def layers(self) -> list[Layer]:
         """The layers that are split, with as many units as they have now."""
@@ -63,7 +64,8 @@ class UnitSplitting(Growing):
             picked = picked[:-1]
         if not picked:
             return None
-        return grow(seen, layers, picked, settings["eps"], method=self.method, notes=splitting.kinks)
+        return grow(seen, layers, picked, settings["eps"], method=self.method, notes=splitting.kinks,
+                    left_out=self._left_out)  # fmt: skip
 
     def _picked(self, layers: Sequence[Layer], ends: Mapping[str, Extremes], splitting: Splitting) -> list[Split]:
         units = sum(layer.units for layer in layers)

@@ -12,11 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
-
 from ..growing import firefly
-from ..growing.chains import chains_of
 from ..growing.growth import Growth
+from ..growing.units import layers_of
 from ..loss.problem import Problem
 from ._growing import Growing
 
@@ -29,27 +27,26 @@ class Firefly(Growing):
         ProblemError: no layer of the network can grow.
     """
 
+    method = "firefly"
+
     def __init__(
         self, problem: Problem, inner: str, inner_settings: Mapping[str, Any], settings: Mapping[str, Any]
     ) -> None:
         if settings["ratio"] <= 0 or settings["eps"] <= 0 or settings["points"] < 1 or settings["tune"] < 0:
             raise ValueError("ratio and eps must be positive, points at least 1 and tune not negative")
         super().__init__(problem, inner, inner_settings, settings)
-        chains_of(problem.model)
+        layers_of(problem, passing=True).need()
 
     def grown(self) -> tuple[Problem, Growth] | None:
         settings, problem = self.settings, self.problem
         samples = settings["samples"]
         seen = problem.subset(samples, settings["seed"]) if 0 < samples < problem.samples else problem
 
-        def fits(model: nn.Module) -> bool:
-            return not settings["budget"] or sum(p.numel() for p in model.parameters()) <= settings["budget"]
-
         return firefly.grow(
-            seen, eps=settings["eps"], budget=settings["number"] or None, ratio=settings["ratio"],
+            seen, eps=settings["eps"], number=settings["number"] or None, ratio=settings["ratio"],
             steps=settings["tune"], points=settings["points"], lr=settings["rate"], penalty=settings["penalty"],
-            units=settings["units"], layers=settings["layers"], splits=settings["splits"], spread=settings["spread"],
-            fits=fits, seed=settings["seed"] + self.rounds,
+            most=settings["budget"], units=settings["units"], layers=settings["layers"], splits=settings["splits"],
+            spread=settings["spread"], seed=settings["seed"] + self.rounds,
         )  # fmt: skip
 
 
@@ -65,7 +62,7 @@ def make(
         ratio, number: units added at a growth, as a share of those there are, or as a number.
         budget: of weights; 0: none.
         units: new units that are tried in each layer; splits: whether old ones may split; layers: units of a new
-            residual layer that is tried behind each (0: none).
+            residual layer that is tried behind each activation that is a module (0: none).
         tune, rate, penalty: steps, rate and penalty of the candidates' optimisation.
         spread: standard deviation of the first in-weights of new units.
         samples: that a growth sees; 0: all.

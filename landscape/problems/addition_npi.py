@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..loss.objective import convex
 from ..loss.problem import Problem
 from . import _adding
 from ._adding import ACTIONS, BLANK, NUMBER, PROGRAMS, ROWS, Action, Frame, Observation, Tape
@@ -86,6 +87,7 @@ class Core(nn.Module):
         return logits
 
 
+@convex
 def action_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy over the steps of the frames."""
     return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)

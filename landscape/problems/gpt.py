@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..loss.objective import convex
 from ..loss.problem import Problem
 from ._layers import set_seed
 from ._text import BYTES, standard_library
@@ -55,6 +56,7 @@ def build(
     return Problem(model, next_token_loss, train, batch_size=batch_size, test_data=test, name=name)
 
 
+@convex
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy of logits (samples, context, vocabulary) at targets (samples, context)."""
     return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())

@@ -10,6 +10,11 @@ from ..records import Trajectory
 Array = NDArray[np.float64]
 
 
+def in_percent(share: float) -> str:
+    """Two digits and no exponent for what rounds to a hundred: '0.079', '3.8', '100'."""
+    return f"{float(f'{100 * share:.2g}'):g}"
+
+
 def captured(trajectory: Trajectory) -> Array:
     """Share of each checkpoint's squared distance from the origin that lies in the plane; NaN at the origin."""
     with np.errstate(invalid="ignore", divide="ignore"):
