@@ -20,7 +20,9 @@ from landscape.readings.smoothing import Width
 from landscape.stores.run_directory import Run
 
 from . import facts
-from .reading import THIS, Reader, Series, note
+from .notes import note
+from .reading import THIS, Reader
+from .series import Series
 from .view import Place, Slider
 
 Array = NDArray[np.float64]

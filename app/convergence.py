@@ -13,7 +13,7 @@ from landscape.readings import bounds, sampling
 from landscape.readings.rules import blocks, shortened
 from landscape.records import Eigenpairs, Halves, Record, Spectrum
 
-from .style import number
+from .numbers import number
 
 LEADING = 5  # eigenvalues that are shown
 

@@ -15,8 +15,8 @@ from landscape.readings import bounds, quadrature, sampling
 from landscape.readings.shares import in_percent
 from landscape.readings.stability import Threshold, positive
 
-from .reading import Series
-from .style import number
+from .numbers import number
+from .series import Series
 
 Array = NDArray[np.float64]
 

@@ -17,8 +17,8 @@ from landscape.records import Eigenpairs, Halves, Path, Record, Spectrum
 
 from . import progress
 from .convergence import tables
-from .reading import noting
-from .style import number
+from .notes import noting
+from .numbers import moment, number
 from .view import Card, Page
 
 
@@ -169,7 +169,7 @@ def facts(record: Record, group: Sequence[Record]) -> list[tuple[str, str]]:
         ("Seed", str(s) if (s := _setting(record, "seed")) is not None else ""),
         ("Spent", spent(record)),
         ("Spent on all", total),
-        ("Made", str(meta.get("created") or "").replace("T", " ").replace("+00:00", " UTC")),
+        ("Made", moment(str(meta.get("created") or ""))),
         ("SLURM job", str(meta.get("slurm_job") or "")),
         ("Commit", str(meta.get("commit") or "")),
         ("Versions", ", ".join(f"{k} {v}" for k, v in versions.items()) if isinstance(versions, dict) else ""),

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from .common import Scene
-from .style import number
+from .numbers import number
 from .view import Kpi, Slider
 
 

@@ -8,9 +8,7 @@ import hashlib
 import os
 import threading
 from array import array
-from collections.abc import Callable, Collection, Iterator
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,62 +17,25 @@ from numpy.typing import NDArray
 
 from landscape import records
 from landscape.errors import LandscapeError, ProblemError
-from landscape.readings import quadrature, smoothing
 from landscape.readings.following import Following, followed
-from landscape.readings.smoothing import Width
 from landscape.readings.subspaces import Overlaps, overlaps
 from landscape.records import check_key
 from landscape.stores import run_directory
 from landscape.stores.run_directory import Run
 
 from .confined import Confined
-from .style import base_eight
+from .notes import note
+from .series import Series
 
 Array = NDArray[np.float64]
 Stamp = tuple[int, int]
 THIS = "~"  # the id of a store that is itself a run: '.' would vanish from a URL
-BINS = 400
 FOLLOW_LIMIT = 1 << 30  # bytes of eigenvectors that are read for a page
 
 
 PLOTTED = ("run.json", "records", "checkpoints", "metrics.jsonl")  # what the plots of a run are made of
 PARTS = (*PLOTTED, "status")
 SLOWLY = 10 * 10**9  # nanoseconds: the pace at which pages follow metrics and status, written every second by a job
-
-
-class Notes:
-    """Which records were handed out, so that a card can say what it was drawn from."""
-
-    def __init__(self) -> None:
-        self._groups: dict[int, tuple[object, Collection[records.Record]]] = {}
-
-    def add(self, owner: object, found: Collection[records.Record]) -> None:
-        """Note a group once; its owner is kept, so that no id is given to another object meanwhile."""
-        self._groups.setdefault(id(owner), (owner, found))
-
-    def records(self) -> list[records.Record]:
-        return list({id(r): r for _owner, group in self._groups.values() for r in group}.values())
-
-
-_notes: ContextVar[Notes | None] = ContextVar("notes", default=None)
-
-
-@contextlib.contextmanager
-def noting() -> Iterator[Notes]:
-    """Inside, every record that is handed out is noted."""
-    found = Notes()
-    token = _notes.set(found)
-    try:
-        yield found
-    finally:
-        _notes.reset(token)
-
-
-def note(owner: object, found: Collection[records.Record]) -> None:
-    """Note records that were read earlier and are used now."""
-    notes = _notes.get()
-    if notes is not None:
-        notes.add(owner, found)
 
 
 def _stamp(path: str | os.PathLike[str]) -> Stamp:
@@ -109,53 +70,6 @@ def _metrics(root: str, stamp: Stamp) -> dict[str, Array]:
 def _run(root: str, stamp: Stamp) -> tuple[Run, records.RunInfo]:
     run = Confined(root)
     return run, run.info
-
-
-@dataclass(frozen=True, eq=False)
-class Series:
-    """All readable spectra of one run and operator, by step; unreadable ones keep their sentence."""
-
-    operator: str
-    spectra: dict[int, records.Spectrum]
-    damaged: dict[int, str] = field(default_factory=dict)
-
-    @property
-    def steps(self) -> list[int]:
-        return list(self.spectra)
-
-    @functools.cached_property
-    def grid(self) -> Array:
-        """Common u axis of all steps, shape (BINS,)."""
-        ends = [quadrature.to_asinh([n.min(), n.max()]) for n in map(_finite_nodes, self.spectra.values()) if len(n)]
-        low, high = (min(e[0] for e in ends), max(e[1] for e in ends)) if ends else (-5.0, 5.0)
-        return np.linspace(min(low, -1.5) - 0.6, max(high, 1.5) + 0.6, BINS)
-
-    @functools.cached_property
-    def automatic(self) -> Width:
-        """The width that the records themselves ask for, one for all steps so that they compare."""
-        return smoothing.automatic(list(self.spectra.values()))
-
-    def density(self, step: int, width: Width) -> Array:
-        return _density(self, step, width)
-
-    def heat(self, width: Width) -> NDArray[np.uint8]:
-        return _heat(self, width)  # (BINS, step)
-
-
-def _finite_nodes(spectrum: records.Spectrum) -> Array:
-    return spectrum.nodes[np.isfinite(spectrum.nodes) & (spectrum.weights > 0)]
-
-
-@functools.lru_cache(maxsize=2048)
-def _density(series: Series, step: int, width: Width) -> Array:
-    return quadrature.asinh_density(series.spectra[step], series.grid, width_u=width.value, sharp_u=width.sharp)
-
-
-@functools.lru_cache(maxsize=16)
-def _heat(series: Series, width: Width) -> NDArray[np.uint8]:
-    if not series.spectra:
-        return np.zeros((BINS, 0), dtype=np.uint8)
-    return base_eight(np.stack([series.density(step, width) for step in series.steps], axis=1))
 
 
 @functools.lru_cache(maxsize=64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from landscape.errors import LandscapeError
 from landscape.records import Record
 
 from . import how, now
-from .reading import noting
+from .notes import noting
 from .view import Card, Kpi, Missing, Page, Place, Slider
 
 T = TypeVar("T")
@@ -92,7 +93,7 @@ def render(page: Page, place: Place) -> list[Component]:
     if page.tabs:
         parts.append(html.Div(list(page.tabs), className="tabs"))
     if page.cards:
-        parts.append(html.Div([card(c, page, place) for c in page.cards], className="cards"))
+        parts.append(html.Div([card(c, page, place) for c in filled(page.cards)], className="cards"))
     parts += page.after
     return parts
 
@@ -162,6 +163,20 @@ def pin_button(model: Slider) -> html.Button:
 # ------------------------------------------------------------------ cards
 
 
+def filled(cards: Sequence[Card]) -> list[Card]:
+    """The cards in two columns: one that would stand alone in its row takes the whole row."""
+    spans = [c.span for c in cards]
+    if "tall" in spans:  # such a page arranges its cards itself
+        return list(cards)
+    alone: int | None = None  # the card at the left of a row that is not full yet
+    for n, span in enumerate([*spans, "wide"]):
+        if span != "wide":
+            alone = n if alone is None else None
+        elif alone is not None:
+            spans[alone], alone = "wide", None
+    return [dataclasses.replace(c, span=span) for c, span in zip(cards, spans, strict=True)]
+
+
 def text_of(text: str | Callable[[int], str], index: int) -> str:
     return text if isinstance(text, str) else text(index)
 
@@ -215,12 +230,21 @@ def evidence(model: Card, page: Page, sources: Sequence[Record]) -> html.Details
     line = attempt(lambda: how.line(sources, page.step), "")
     return html.Details(
         [
-            html.Summary([html.Span("How computed", className="how-word"), html.Span(line, className="how-line")]),
+            html.Summary([
+                html.Span("How computed", className="how-word"), html.Span(whole(line), className="how-line"),
+            ]),
             html.Div(className="how-body", **{"aria-live": "polite"}),
         ],
         className="how",
         **{"data-how": model.name},
     )
+
+
+def whole(line: str) -> list[Any]:
+    """The parts of a line, none of them broken: a date may not end in '2026-'."""
+    parts = line.split(", ")
+    ends = [f"{part}," for part in parts[:-1]] + parts[-1:]
+    return [piece for part in ends if part for piece in (html.Span(part, className="whole"), " ")]
 
 
 def height_of(figure: go.Figure) -> int:

@@ -16,8 +16,9 @@ from landscape.errors import LandscapeError
 from landscape.stores.run_directory import Run
 
 from . import facts, progress
+from .numbers import number
 from .reading import THIS, Reader
-from .style import number, thin
+from .style import thin
 
 Row = dict[str, Any]
 
@@ -110,7 +111,7 @@ def last_curvature(reader: Reader, run: Run) -> facts.Curvature | None:
 def records_text(run: Run, checkpoints: int) -> str:
     counts = Counter(key.split("-", 1)[0] for key in run.keys())  # noqa: SIM118  a method, no mapping
     names = {"spectrum": "spectra", "surface": "surfaces", "path": "paths"}
-    parts = [f"{checkpoints} checkpoints"]
+    parts = [f"{checkpoints} checkpoint{'s' * (checkpoints != 1)}"]
     parts += [f"{counts[k]} {names[k] if counts[k] != 1 else k}" for k in names if counts[k]]
     return ", ".join(parts)
 

@@ -2,7 +2,8 @@
 
 Part of `make pictures`; names behind the directories make those alone. Every optimizer trains digits_mlp briefly, those
 of one page from the same weights where the network is the same; then its surface, path and spectra are computed and one
-figure of `landscape export` is drawn of it. Started again, it goes on where it stopped.
+figure of `landscape export` is drawn of it; cells are explored with their hardware. Started again, it goes on where it
+stopped.
 """
 
 from __future__ import annotations
@@ -36,7 +37,12 @@ class Portrait:
     more: tuple[tuple[str, ...], ...] = field(default=())  # further commands; ROOT is the run
     figure: str = "portrait"
 
+    def done(self, run: Run) -> bool:
+        """Whether its training came to the end."""
+        return self.steps in run.checkpoint_steps()
+
     def commands(self, root: str) -> Iterator[list[str]]:
+        """Words of `landscape`; the first ones make the run."""
         chosen = [w for s in self.settings for w in ("--set", s)] + [w for s in self.network
                                                                      for w in ("--problem-set", s)]  # fmt: skip
         yield ["train", self.problem, "--optimizer", self.optimizer, *chosen, "--steps", str(self.steps),
@@ -47,6 +53,22 @@ class Portrait:
             yield [word.replace("ROOT", root) for word in words]
         yield ["surface", root, "--plane", "pca", "--points", "25"]
         yield ["trajectory", root, "--plane", "pca"]
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """One picture of cells that were searched together with their hardware."""
+
+    settings: tuple[str, ...]
+    figure: str = "front"
+
+    def done(self, run: Run) -> bool:
+        """Whether the exploration came to the end."""
+        return bool(run.keys("front"))
+
+    def commands(self, root: str) -> Iterator[list[str]]:
+        """Words of `landscape`; they make the run."""
+        yield ["coexplore", *self.settings, "--out", root]
 
 
 def optimizer(*words: str) -> Portrait:
@@ -66,7 +88,7 @@ def growing(name: str, *settings: str, hidden: str = "2") -> Portrait:
 
 STRUCTURE = ("structure", "ROOT", "--saliency", "none")
 LBI, LBI_STEPS = ("hidden=[48,48]",), 1840
-PORTRAITS = {
+PORTRAITS: dict[str, Portrait | Exploration] = {
     "optimizer-sgd": optimizer("sgd", "lr=0.1"),
     "optimizer-prox-sgd": optimizer("prox_sgd", "regularizer=l1", "mu=5e-4", "lr=0.01", "lr_decay=0", "rho=0.1",
                                     "rho_decay=0"),
@@ -89,6 +111,7 @@ PORTRAITS = {
                                    spectra="0:1840:230", more=(STRUCTURE,), figure="structure"),
     "structure-ticket": Portrait("sgd", ("lr=0.1", "momentum=0.9"), problem="landscape.jobs.ticket:build",
                                  network=("run=BESIDE/dessilbi", "step=1380")),
+    "structure-front": Exploration(("--power", "0.5", "0", "--random")),
 }  # fmt: skip
 
 
@@ -97,10 +120,10 @@ def made(store: Path, name: str, out: Path) -> int:
     root = store / name.partition("-")[2]
     portrait = PORTRAITS[name]
     for words in portrait.commands(str(root)):
-        if words[0] == "train" and (root / "run.json").exists():
-            if portrait.steps in Run(root).checkpoint_steps():
+        if words[0] in ("train", "coexplore") and (root / "run.json").exists():
+            if portrait.done(Run(root)):
                 continue
-            shutil.rmtree(root)  # a training that was cut short
+            shutil.rmtree(root)  # it was cut short
         if code := cli.main([word.replace("BESIDE", str(store)) for word in words]):
             return code
     plate = paper.make(Run(root), portrait.figure, None, paper.Sheet.of("text"))

@@ -48,6 +48,7 @@ def make_store(root: Path) -> Path:
     first.write(dataclasses.replace(surface, plane="pca.line1", **line))
     first.write(guest())
     structure_records(first)
+    first.write(explored())
     low_rank_record(second)
     return root
 
@@ -71,6 +72,17 @@ def path_record(other: str = "adam") -> records.Path:
         "gd", other, softmax_run.LAST, softmax_run.EVERY, "linear", float(np.linalg.norm(path[1] - path[-1])), t, loss,
         float((loss - chord).max()), spectra=[s for s, _ in pairs],
         eigenpairs=[dataclasses.replace(e, vectors=None) for _, e in pairs],
+    )  # fmt: skip
+
+
+def explored() -> records.Front:
+    """Two cells of one penalty and one of another on two designs each, and one that was turned away."""
+    return records.Front(
+        276, ["cost^0.5", "cost^0.5", "unweighted", "unweighted"], [{"normal": [[0, 2, "skip"]]}] * 4, 24, 10_000,
+        np.array([0.2, 0.4, 0.5, 0.1]), np.array([9, 4, 3, 20]), np.array([0.95, 0.9, 0.88, np.nan]),
+        np.array([5e3, 2e3, 4e3, 2e4]), np.array([1e5, 4e4, 8e4, 6e5]), np.array([0, 0, 1, 1, 2, 2]),
+        np.array([2, 4] * 3), np.array([8, 4] * 3), np.full(6, 8), np.array([5e3, 6e3, 2e3, 3e3, 4e3, 5e3]),
+        np.array([1e5, 9e4, 4e4, 3e4, 8e4, 7e4]), np.array([1, 1, 1, 1, 0, 0]),
     )  # fmt: skip
 
 

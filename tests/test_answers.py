@@ -15,7 +15,7 @@ import softmax_run
 from browsing import ARGUMENTS, Watch, chromium, served
 
 from landscape import records
-from landscape.app.style import number
+from landscape.app.numbers import number
 from landscape.stores.run_directory import Run
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -149,7 +149,7 @@ def values(step: int) -> Any:
 
 def test_1_saddle_or_minimum_is_said_with_its_accuracy(open_page: Any) -> None:
     page = open_page("/run/gd?step=30", 4)
-    expect(kpi(page, "Smallest λmin")).to_contain_text("no eigenvalue below −0.001: minimum to this accuracy")
+    expect(kpi(page, "Lowest eigenvalue λmin")).to_contain_text("no eigenvalue below −0.001: minimum to this accuracy")
 
 
 def test_10_the_drawer_says_how_a_number_was_computed(open_page: Any) -> None:

@@ -6,12 +6,14 @@ import base64
 import csv
 import io
 import json
+import math
 import socket
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import game_run
@@ -24,11 +26,12 @@ from hypothesis import strategies as st
 from plotly.utils import PlotlyJSONEncoder
 
 from landscape import plugins
-from landscape.app import filters, progress
+from landscape.app import filters, progress, shell
+from landscape.app.cards import comparison
 from landscape.app.reading import Reader
 from landscape.app.serving import callbacks, frames, router
 from landscape.app.serving.server import bind, make_app, serve
-from landscape.app.view import Place, href
+from landscape.app.view import Card, Place, href
 from landscape.errors import EnvironmentProblem, ProblemError
 from landscape.stores.run_directory import Run
 
@@ -52,6 +55,33 @@ PAGES = [
     "/path/gd", "/path/gd/sweep%2Fadam", "/run/sweep%2Fadam", "/run/bare", "/run/bare/spectrum", "/run/bare/surface",
     "/run/gd/surface/pca.line1", "/run/gd/surface/minima.b.c", "/run/game/gan", "/run/gd/gan", "/run/gd/structure",
 ]  # fmt: skip
+
+
+def run_of(name: str, problem: str, sharpness: float) -> Any:
+    info = SimpleNamespace(problem=problem)
+    return SimpleNamespace(name=name, scene=SimpleNamespace(info=info), numbers={"λmax": sharpness})
+
+
+def test_the_flattest_run_is_named_among_those_of_one_problem_only() -> None:
+    sharp, flat = run_of("sharp", "digits_mlp", 8.0), run_of("flat", "digits_mlp", 2.0)
+    assert comparison.flattest([sharp, flat]) == "Flattest by λmax: flat, 4.00 times below sharp. "
+    other = comparison.flattest([sharp, flat, run_of("game", "ring_gan", 1.0)])
+    assert other.startswith("None is named the flattest: ")
+    assert "different problems (digits_mlp, ring_gan)" in other
+    assert comparison.flattest([sharp, flat, run_of("unknown", "ring_gan", math.nan)]).startswith("Flattest by λmax: ")
+    assert comparison.flattest([sharp]) == ""
+
+
+@pytest.mark.parametrize(("spans", "shown"), [
+    (["", "", ""], ["", "", "wide"]), (["", "wide", "", ""], ["wide", "wide", "", ""]),
+    (["wide", ""], ["wide", "wide"]), (["tall", ""], ["tall", ""]), ([], []),
+])  # fmt: skip
+def test_a_card_that_would_stand_alone_takes_the_row(spans: list[str], shown: list[str]) -> None:
+    def nothing(_i: int) -> Any:
+        return {}
+
+    cards = [Card(f"card-{n}", "", nothing, "", nothing, span=span) for n, span in enumerate(spans)]
+    assert [c.span for c in shell.filled(cards)] == shown
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -16,7 +16,7 @@ import pytest
 import softmax_run
 from browsing import ARGUMENTS, Watch, chromium, damage, make_store, path_record, served
 
-from landscape.app.style import number
+from landscape.app.numbers import number
 from landscape.readings.following import cosines, follow
 from landscape.readings.quadrature import to_asinh
 from landscape.readings.sampling import standard_error
@@ -496,13 +496,13 @@ def test_the_pages_of_the_demo_store_stand(visit: Open, host: Host, demo_store: 
 
 
 def test_the_structure_page_follows_the_step_and_says_what_is_zero(visit: Open, address: str) -> None:
-    page = visit(address, "/run/gd/structure", graphs=6)
+    page = visit(address, "/run/gd/structure", graphs=8)
     caption = page.locator('section[data-card="growths"] .caption')
-    expect(caption).to_contain_text("1 growths, 2 units added")
+    expect(caption).to_contain_text("1 growth, 2 units added")
     expect(caption).to_contain_text("Layers left out: '1': its units feed a sum.")
     expect(page.get_by_role("row", name=re.compile("0: 3, 1.*6 → 10.*−0.250"))).to_be_visible()
     path = page.locator('section[data-card="scale-space"] .caption')
-    expect(path).to_contain_text("The first unit enters at step 3. At step 60 30.00 % of all units are in the support")
+    expect(path).to_contain_text("The first unit enters at step 3. At step 60, 30.00 % of all units are in the support")
     expect(kpi(page, "Zero weights")).to_have_text("40.0 %")
     expect(kpi(page, "Dead groups")).to_have_text("2")
     expect(kpi(page, "Left after pruning")).to_have_text("6")
@@ -527,7 +527,7 @@ def test_the_structure_page_follows_the_step_and_says_what_is_zero(visit: Open, 
 def test_the_structure_page_of_a_low_rank_training_shows_ranks_and_eigenvectors(visit: Open, address: str) -> None:
     page = visit(address, "/run/sweep%2Fadam/structure", graphs=5)
     ranks, tangent = (page.locator(f'section[data-card="{name}"]') for name in ("ranks-over", "tangent"))
-    expect(ranks.locator(".caption")).to_contain_text("0 3, 2 2. 0 changes in all")
+    expect(ranks.locator(".caption")).to_contain_text("3 of layer 0, 2 of layer 2. 0 changes in all")
     expect(tangent.locator(".caption")).to_contain_text("of a random direction, 0.500")
     names = "document.querySelector('section[data-card=ranks-over] .js-plotly-plot').data.map(t => t.name)"
     assert page.evaluate(names)[:2] == ["0", "2"]

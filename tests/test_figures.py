@@ -168,6 +168,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, path: records.Path) -> Run:
     for step in softmax_run.trained()[0]:
         run.checkpoint_directory(step).mkdir(parents=True)
     browsing.structure_records(run)
+    run.write(browsing.explored())
     return run
 
 
@@ -226,19 +227,7 @@ def test_ranks_come_before_support_and_support_before_zeros(run: Run) -> None:
     assert "40 % of the weights" in zeros.told
 
 
-def explored() -> records.Front:
-    """Two cells of one penalty and one of another on two designs each, and one that was turned away."""
-    return records.Front(
-        276, ["cost^0.5", "cost^0.5", "unweighted", "unweighted"], [{"normal": [[0, 2, "skip"]]}] * 4, 24, 10_000,
-        np.array([0.2, 0.4, 0.5, 0.1]), np.array([9, 4, 3, 20]), np.array([0.95, 0.9, 0.88, np.nan]),
-        np.array([5e3, 2e3, 4e3, 2e4]), np.array([1e5, 4e4, 8e4, 6e5]), np.array([0, 0, 1, 1, 2, 2]),
-        np.array([2, 4] * 3), np.array([8, 4] * 3), np.full(6, 8), np.array([5e3, 6e3, 2e3, 3e3, 4e3, 5e3]),
-        np.array([1e5, 9e4, 4e4, 3e4, 8e4, 7e4]), np.array([1, 1, 1, 1, 0, 0]),
-    )  # fmt: skip
-
-
 def test_a_front_shows_every_point_and_what_a_cost_buys(run: Run, tmp_path: Path) -> None:
-    run.write(explored())
     plate = paper.make(run, "front")
     left, right = drawn(plate, tmp_path).axes
     stairs, points, *_rest, best = left.lines
@@ -314,6 +303,32 @@ def test_the_structure_page_draws_the_searched_cells_at_the_selected_step(run: R
     grey = [t for t in pruned.data if t.hovertemplate and "pruned" in t.hovertemplate]
     assert len(grey) == int((last.kept == 0).sum()) > 0
     assert all(t.line.width < 1 for t in grey)
+
+
+def test_the_structure_page_draws_the_front_of_cells_on_their_hardware(tmp_path: Path) -> None:
+    run = softmax_run.bare_run(tmp_path / "cells")
+    run.write(browsing.explored())
+    page = router.resolve(Reader(tmp_path), Place.parse("/run/cells/structure"))[1]
+    assert [(k.label, k.value) for k in page.kpis(0)] == [
+        ("Cells", "4"), ("On the front", "2"), ("Most accurate", "95.0 %"), ("Fewest cycles", "2,000")
+    ]  # fmt: skip
+    cycles, energy = page.card("front-cycles"), page.card("front-energy")
+    assert cycles is not None
+    assert energy is not None
+    stairs, points, *_rest, best = cycles.draw(0).data
+    assert (list(stairs.x), list(stairs.y)) == ([2e3, 5e3], [90, 95])
+    assert list(points.x) == [5e3, 6e3, 2e3, 3e3]
+    assert "2 × 8 multipliers, 8 lanes: 5,000 cycles, energy 100,000" in points.text[0]
+    assert list(best.x) == [5e3, 6e3, 2e3, 3e3]
+    assert list(energy.draw(0).data[0].x) == [3e4, 9e4]
+    assert "1 of 4 cells were turned away" in str(cycles.caption(0))  # type: ignore[operator]
+    assert list(cycles.table(0)["found by"]) == ["cost^0.5"] * 4 + ["unweighted"] * 2
+    file = run.directory("front-cells-00000276") / "arrays.npz"
+    with np.load(file) as old:
+        arrays = dict(old)
+    np.savez(file, **arrays | {"cells": arrays["cells"] + 3})
+    with pytest.raises(ProblemError, match="must be numbers of its 4 cells"):
+        cycles.draw(0)
 
 
 def test_captions_state_the_error_of_the_projection(run: Run) -> None:

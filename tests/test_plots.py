@@ -13,12 +13,12 @@ import game_run
 import numpy as np
 import pytest
 import softmax_run
-from browsing import guest, path_record
+from browsing import explored, guest, path_record
 from hypothesis import given
 from hypothesis import strategies as st
 
 from landscape import plugins, records
-from landscape.app import facts, style
+from landscape.app import axes, facts, numbers, style
 from landscape.app.cards import guests, surfaces
 from landscape.app.plots import (
     alignment,
@@ -30,6 +30,7 @@ from landscape.app.plots import (
     density,
     edge,
     events,
+    front,
     game,
     growth,
     layers,
@@ -51,7 +52,7 @@ from landscape.app.plots import (
     training,
     volume,
 )  # fmt: skip
-from landscape.app.reading import Series
+from landscape.app.series import Series
 from landscape.readings import overlaps
 from landscape.readings.events import Event
 from landscape.readings.following import cosines, follow
@@ -202,6 +203,8 @@ def draw(name: str, theme: str) -> Any:
             return architecture.figure(records.Architecture(
                 step, "all", 1e-5, 2, ["normal"] * 5, names, *ends, norms, np.full(5, 9), (norms > 1e-5).astype(int),
             ), theme=theme)  # fmt: skip
+        case "front":
+            return front.figure(explored(), explored().point_cycles, "cycles a sample", theme=theme)
         case "scale_space":
             return scale_space.figure(scale_space_of(), selected=step, theme=theme)
         case "structure":
@@ -338,7 +341,7 @@ def test_a_step_of_a_few_numbers_costs_a_few_bytes() -> None:
 
 @given(st.floats(-12, 6), st.floats(0.31, 12))
 def test_log_ticks_are_few_distinct_and_inside(low: float, width: float) -> None:
-    values, texts = style.log_ticks(low, low + width)
+    values, texts = axes.log_ticks(low, low + width)
     assert 2 <= len(values) <= 8
     assert len(set(texts)) == len(texts)
     assert all(low - 1e-6 <= math.log10(v) <= low + width + 1e-6 for v in values)
@@ -359,7 +362,7 @@ def test_thinning_keeps_spikes(values: Any) -> None:
      (float("nan"), "–"), (float("inf"), "∞"), (96.4, "96.4"), (2.5e9, "2.5e9")],
 )  # fmt: skip
 def test_numbers_are_written_for_people(value: float | None, text: str) -> None:
-    assert style.number(value) == text
+    assert numbers.number(value) == text
 
 
 def test_a_saddle_is_called_one_only_beyond_three_residuals() -> None:

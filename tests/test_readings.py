@@ -13,13 +13,13 @@ import softmax_run
 from browsing import make_store
 from plotly.utils import PlotlyJSONEncoder
 
+from landscape.app.numbers import number
 from landscape.app.plots import minima as bars
 from landscape.app.plots import quadratic as differences
 from landscape.app.plots import surface as flat
 from landscape.app.reading import Reader
 from landscape.app.serving import callbacks
 from landscape.app.serving.server import make_app
-from landscape.app.style import number
 from landscape.app.view import Place
 from landscape.errors import ProblemError
 from landscape.pictures.figures import quadratic as quadratic_figure

@@ -52,4 +52,33 @@
     if (event.target.matches && event.target.matches("details.how") && event.target.open) evidence(event.target);
   }, true);
   window.addEventListener("landscape-moved", again);
+
+  // How far a picture in space reaches depends on its height alone: on a phone its sides would be cut.
+  const narrow = window.matchMedia("(max-width: 520px)");
+  function step_back(plot) {
+    const eye = plot._fullLayout && plot._fullLayout.scene && plot._fullLayout.scene.camera.eye;
+    if (!eye || !plot.clientWidth) return;
+    const seen = [eye.x, eye.y, eye.z].join();
+    if ((plot.dataset.eye || seen) !== seen) return;  // stepped back already, or turned by the reader
+    plot.dataset.eye = seen;
+    const far = Math.min(Math.max(1.08 * plot.clientHeight / plot.clientWidth, 1), 1.8);
+    if (far > 1) window.Plotly.relayout(plot, { "scene.camera.eye": { x: far * eye.x, y: far * eye.y, z: far * eye.z } });
+  }
+  setInterval(() => {
+    if (narrow.matches && window.Plotly) document.querySelectorAll(".js-plotly-plot").forEach(step_back);
+  }, 600);
+
+  // On a phone the navigation is a row that scrolls: the present page into its middle.
+  function centre(side) {
+    const here = side.querySelector(".here");
+    if (here) side.scrollLeft = here.offsetLeft - side.offsetLeft - (side.clientWidth - here.offsetWidth) / 2;
+  }
+  const looking = setInterval(() => {
+    const side = document.querySelector(".side");
+    if (!side) return;
+    clearInterval(looking);
+    centre(side);
+    new MutationObserver(() => centre(side))
+      .observe(side, { childList: true, subtree: true, attributes: true, attributeFilter: ["class"] });
+  }, 100);
 })();

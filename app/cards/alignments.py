@@ -10,10 +10,12 @@ import numpy as np
 from landscape.readings.subspaces import MOST, Overlaps, gradient_shares
 
 from .. import shell
+from ..axes import step_position
 from ..common import Scene
+from ..numbers import number
 from ..plots import alignment as plot
 from ..reading import FOLLOW_LIMIT
-from ..style import move_cursor, number, step_position
+from ..style import move_cursor
 from ..view import Card, Missing, href
 
 KS = (1, 2, 5, 10, 20)

@@ -9,8 +9,8 @@ from landscape.errors import LandscapeError
 from landscape.records import Architecture
 
 from ..common import Scene
+from ..numbers import number
 from ..plots import architecture as plot
-from ..style import number
 from ..view import Card, Missing
 
 

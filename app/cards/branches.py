@@ -9,10 +9,12 @@ import numpy as np
 from landscape.readings.following import LEAST, Following
 from landscape.records import operator_key
 
+from ..axes import step_position
 from ..common import Scene
+from ..numbers import number
 from ..plots import branches as plot
 from ..reading import FOLLOW_LIMIT
-from ..style import move_cursor, number, step_position
+from ..style import move_cursor
 from ..view import Card, Missing
 
 

@@ -8,9 +8,11 @@ import numpy as np
 
 from landscape.readings.outliers import Outliers, largest, outliers
 
+from ..axes import step_position
 from ..common import Scene
+from ..numbers import number
 from ..plots import outliers_over as plot
-from ..style import move_cursor, number, step_position
+from ..style import move_cursor
 from ..view import Card, Kpi, Missing
 
 

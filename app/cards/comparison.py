@@ -18,8 +18,8 @@ from landscape.readings import quadrature, replicates
 
 from .. import facts, shell
 from ..common import Scene
+from ..numbers import number
 from ..plots import comparison as plot
-from ..style import number
 from ..view import Card, Missing, href
 from . import edge, layers
 from .spectra import operator_name
@@ -87,7 +87,7 @@ def results(runs: Sequence[Run]) -> html.Section:
         cells += [*(_cell(r.numbers[name]) for name in (*columns, last)), negative, _limit(r)]
         looks = ["", *["num"] * (len(cells) - 2), "words"]  # the threshold's formula may take two lines
         body.append(html.Tr([html.Td(cell, className=look) for cell, look in zip(cells, looks, strict=True)]))
-    titles = [html.Th(text, className="num" if 0 < i < len(head) - 1 else "") for i, text in enumerate(head)]
+    titles = [html.Th(unbroken(text), className="num" if 0 < i < len(head) - 1 else "") for i, text in enumerate(head)]
     table = html.Table([html.Thead(html.Tr(titles)), html.Tbody(body)], className="runs narrow")
     csv = html.A("CSV", href=href("data", "compare.csv", page="/compare"), download="compare.csv",
                  **{"data-keep": "runs q", "data-file": "1"})  # fmt: skip
@@ -95,7 +95,7 @@ def results(runs: Sequence[Run]) -> html.Section:
         [
             html.Div([html.H2("Which minimum is flatter?"), html.Div(csv, className="downloads")], className="head"),
             html.Div(table, className="table-wrap", tabIndex="0"),
-            html.P(f"{_flattest(runs)}{WARNING}", className="caption"),
+            html.P(f"{flattest(runs)}{WARNING}", className="caption"),
         ],
         className="card wide",
         id="results",
@@ -109,7 +109,14 @@ def _columns(runs: Sequence[Run]) -> list[str]:
     return [n for n in known if n != "train acc. %" or "test acc. %" not in known] + [last]
 
 
-def _flattest(runs: Sequence[Run]) -> str:
+def unbroken(text: str) -> str:
+    """The text with its formula in one piece: a line would be broken behind every stroke."""
+    formula = "λmax·|θ|²"
+    return text.replace(formula, "\N{WORD JOINER}".join(formula))
+
+
+def flattest(runs: Sequence[Run]) -> str:
+    """The flattest of several runs of one problem in a sentence; of different problems none is named."""
     known = [r for r in runs if math.isfinite(r.numbers["λmax"])]
     if len(known) < 2:
         return ""
@@ -125,7 +132,7 @@ def _limit(r: Run) -> str:
     s = r.stability
     if not len(s.limit):
         return "none known"
-    where = "" if s.operator == "hessian" else f" of the {s.operator}"
+    where = "" if s.operator == "hessian" else f" of the {operator_name(s.operator)}"
     return f"{s.formula} = {number(float(s.limit[-1]))}{where}"
 
 
@@ -277,7 +284,7 @@ def _scatter(runs: Sequence[Run], theme: str) -> Card:
         _need([1 for a in x if math.isfinite(a)])
         if not np.isfinite(y).any():
             raise Missing("None of these runs has an accuracy; record it with", "recorder.step(test_accuracy=...)")
-        return plot.scatter([r.name for r in runs], x, y, what=what().replace("acc.", "accuracy"), theme=theme)
+        return plot.scatter([r.name for r in runs], x, y, what=what().replace(" acc. %", " accuracy, %"), theme=theme)
 
     def table(_i: int) -> dict[str, Any]:
         x, y = columns()

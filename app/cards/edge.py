@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from landscape.readings import sharpening, stability
 
 from .. import facts
+from ..axes import step_position
 from ..common import Scene
+from ..numbers import number
 from ..plots import edge as plot
-from ..style import move_cursor, number, step_position
+from ..style import move_cursor
 from ..view import Card, Kpi, Missing
 from .spectra import operator_name
 

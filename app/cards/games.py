@@ -15,7 +15,8 @@ from landscape.records import Game
 from landscape.stores.run_directory import Run
 
 from ..common import Scene
-from ..reading import Reader, note
+from ..notes import note
+from ..reading import Reader
 from ..view import Missing
 
 NAMES = {

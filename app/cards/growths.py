@@ -8,9 +8,11 @@ from typing import Any
 
 from dash import html
 
+from ..axes import step_position
 from ..common import Scene
+from ..numbers import number
 from ..plots import growth as plot
-from ..style import move_cursor, number, step_position
+from ..style import move_cursor
 from ..view import Card
 
 MOST = 40  # rows of the table; the CSV has all
@@ -69,6 +71,10 @@ def _number(value: Any) -> float:
     return float(value) if usable else math.nan
 
 
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
 def _whole(value: float) -> str:
     return f"{value:,.0f}" if math.isfinite(value) else "–"
 
@@ -95,11 +101,11 @@ def cards(scene: Scene) -> list[Card]:
 
     def caption(_i: int) -> str:
         told = list(dict.fromkeys(note for g in found for note in g.notes))
+        method, copies = found[0].method, sum(g.copies for g in found)
         left = "; ".join(dict.fromkeys(why for g in found for why in g.left_out))
         return (
-            f"{found[0].method.replace('_', ' ').capitalize()}: {len(found)} growths, "
-            f"{sum(g.copies for g in found)} units added. Predicted: "
-            f"{SCORES if found[0].method == 'firefly' else CURVATURE}, over all samples."
+            f"{method.replace('_', ' ').capitalize()}: {_many(len(found), 'growth')}, {_many(copies, 'unit')} added. "
+            f"Predicted: {SCORES if method == 'firefly' else CURVATURE}, over all samples."
             + (f" {'; '.join(told)}: measured need not follow." if told else "")
             + (f" Layers left out: {left}." if left else "")
         )

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import facts
+from ..axes import step_position
 from ..common import Scene
+from ..numbers import number
 from ..plots import layers as plot
-from ..style import move_cursor, number, step_position
+from ..style import move_cursor
 from ..view import Card, Missing
 
 Array = NDArray[np.float64]
@@ -110,7 +112,7 @@ def cards(scene: Scene) -> list[Card]:
         return (
             f"Step {found.steps[at]:,}: {100 * trace[best] / trace.sum():.0f} % of the trace lies in layer "
             f"{found.names[best]}; "
-            f"the blocks' traces add up to the whole one, {number(float(trace.sum()))}."
+            f"the blocks' estimated traces add up to {number(float(trace.sum()))}, the whole one."
         )
 
     def table(_i: int) -> dict[str, Any]:

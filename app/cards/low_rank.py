@@ -9,9 +9,10 @@ import numpy as np
 
 from landscape.records import Record, Structure
 
+from ..axes import step_position
 from ..common import Scene
 from ..plots import low_rank as plot
-from ..style import move_cursor, step_position
+from ..style import move_cursor
 from ..view import Card, Missing
 
 MEND = "Compute them, then the structure again with --overwrite"
@@ -33,7 +34,7 @@ def ranks_card(scene: Scene, structures: Mapping[int, Structure], made: Callable
     def caption(i: int) -> str:
         here = structures.get(scene.step(i), entries[-1])
         changes = [e for e in scene.run.events() if e.get("event") == "rank"]
-        now = ", ".join(f"{name} {rank}" for name, rank in here.ranks.items())
+        now = ", ".join(f"{rank} of layer {name}" for name, rank in here.ranks.items())
         last = f", the last at step {changes[-1]['step']:,}" if changes else ""
         return (
             f"Ranks at step {here.step:,}: {now}. {len(changes):,} changes in all{last}. Below: the largest eigenvalue "

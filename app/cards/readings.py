@@ -16,9 +16,9 @@ from landscape.records import Surface
 
 from .. import shell
 from ..common import Scene
+from ..numbers import number
 from ..plots import minima as bars
 from ..plots import quadratic as differences
-from ..style import number
 from ..view import Card, Missing, Place, href
 
 OVERLAYS = {"": "none", "model": "quadratic model", "minima": "minima and passes"}

@@ -11,9 +11,10 @@ from landscape.errors import LandscapeError
 from landscape.records import ScaleSpace
 
 from .. import facts
+from ..axes import step_position
 from ..common import Scene
 from ..plots import scale_space as plot
-from ..style import move_cursor, step_position
+from ..style import move_cursor
 from ..view import Card
 
 
@@ -42,7 +43,7 @@ def _card(scene: Scene, found: ScaleSpace) -> Card:
         begun = f"The first unit enters at step {entered.min():,}. " if len(entered) else ""
         how = facts.evidence(found)
         return (
-            f"{begun}At step {int(found.steps[max(at, 0)]):,} {100 * float(found.share()[max(at, 0)]):.2f} % of all "
+            f"{begun}At step {int(found.steps[max(at, 0)]):,}, {100 * float(found.share()[max(at, 0)]):.2f} % of all "
             f"units are in the support of Γ. Above: up to {plot.DRAWN} of every layer that enter first, at the "
             f"checkpoints. Made by {found.meta.get('command', 'an unknown command')}{f' ({how})' if how else ''}."
         )

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from landscape.readings import quadrature
 
 from .. import facts
+from ..axes import step_position
 from ..common import Scene
 from ..plots import density as density_plot
 from ..plots import ridge, spectrum_over
-from ..style import move_cursor, step_position
+from ..style import move_cursor
 from ..view import Card, Missing
 
 Array = NDArray[np.float64]
@@ -56,7 +57,7 @@ def operator_name(operator: str) -> str:
     """The operator as people write it."""
     whole, bracket, block = operator.partition("[")
     if bracket:
-        return f"{operator_name(whole)} by {block.removesuffix(']')}"
+        return f"{operator_name(whole)} block of {block.removesuffix(']')}"
     return {"hessian": "Hessian", "gauss_newton": "Gauss-Newton matrix", "fisher": "Fisher matrix",
             "preconditioned": "preconditioned Hessian"}.get(
         operator, operator.replace("_", " ")

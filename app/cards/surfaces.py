@@ -14,9 +14,9 @@ from landscape.readings import shares
 
 from .. import facts
 from ..common import Scene
+from ..numbers import number
 from ..plots import line, relief
 from ..plots import surface as flat
-from ..style import number
 from ..view import Card, Missing
 from . import guests
 
@@ -189,7 +189,7 @@ def caption_of(scene: Scene, surface: records.Surface, trajectory: records.Traje
     off = float(np.nanmax(trajectory.off_plane)) if len(trajectory.off_plane) else float("nan")
     return text + (
         f"The path is projected: the loss read off the plane is {number(low)} to {number(high)} × the true loss; "
-        f"up to {number(off)} off the plane{_seen(trajectory)}."
+        f"up to {number(off)} units of weight off the plane{_seen(trajectory)}."
     )
 
 
@@ -214,7 +214,7 @@ def _seen(trajectory: records.Trajectory) -> str:
 def guest_text(guest: records.Guest) -> str:
     low, high = facts.projection_ratio(guest)
     off = float(np.nanmax(guest.off_plane)) if len(guest.off_plane) else float("nan")
-    return f" {guest.run}: {number(low)} to {number(high)} × the true loss, up to {number(off)} off the plane."
+    return f" {guest.run}: {number(low)} to {number(high)} × the true loss, up to {number(off)} units off the plane."
 
 
 def _evidence(surface: records.Surface) -> str:

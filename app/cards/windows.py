@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from landscape.readings import events
 from landscape.readings.subspaces import gradient_shares
 
+from ..axes import step_position
 from ..common import Scene
 from ..plots import events as plot
-from ..style import move_cursor, step_position
+from ..style import move_cursor
 from ..view import Card, Missing
 from . import edge
+from .spectra import operator_name
 
 Array = NDArray[np.float64]
 Curve = tuple[Array, Array]
@@ -113,7 +115,7 @@ def verdict(scene: Scene) -> str:
     found = [p.event for p in panels(scene) if p.event is not None]
     span = f"Steps {int(where[0]):,} to {int(where[1]):,}: "
     if not found:
-        return f"{span}no crossing: loss, norms, sharpness and gradient share stayed where they were."
+        return f"{span}no crossing: loss, norms, sharpness and gradient share stayed within their bands."
     text = events.sentence(found)
     if events.ordered(found):
         return f"{span}{text}."
@@ -132,6 +134,13 @@ def _sparse(scene: Scene, where: tuple[float, float]) -> str:
     return f"{text}train again with `--checkpoint-every {max(gap // 10, 1)} --norms` to tell."
 
 
+def _whose(scene: Scene) -> str:
+    """Whose sharpness is drawn, where it is not the Hessian's."""
+    found = edge.stability_of(scene)
+    other = len(found.ratio) and found.operator != "hessian"
+    return f" λmax: of the {operator_name(found.operator)}." if other else ""
+
+
 def card(scene: Scene) -> Card:
     def need() -> list[plot.Panel]:
         found = panels(scene)
@@ -148,7 +157,8 @@ def card(scene: Scene) -> Card:
     return Card(
         "window-over", "Event window",
         lambda i: plot.figure(need(), window(scene), selected=scene.step(i), log=scene.log, theme=scene.theme),
-        lambda _i: f"{verdict(scene)} Dotted: median + 5σ (σ from the median absolute deviation) of the values before.",
+        lambda _i: f"{verdict(scene)} Dotted: median + 5σ (σ from the median absolute deviation) of the values before."
+        f"{_whose(scene)}",
         table, move=lambda i: move_cursor(float(step_position([scene.step(i)], scene.log)[0])), span="wide",
         about="Loss, norms, sharpness and gradient share in a window of the training, with first crossings marked",
     )  # fmt: skip

@@ -11,13 +11,15 @@ from landscape.readings.history import MODES
 from landscape.readings.leading import LeadLag
 
 from .. import shell
+from ..axes import step_position
 from ..cards.games import Found, is_game, name, short
 from ..cards.spectra import density_card, heat_card
 from ..common import Scene, badge
+from ..numbers import brief, number
 from ..plots import complex_plane, lead_lag, samples
 from ..plots import game as plot
 from ..reading import Reader
-from ..style import move_cursor, number, step_position
+from ..style import move_cursor
 from ..view import Card, Kpi, Missing, Page, Place, href
 
 NAME, ORDER = "GAN", 6.5
@@ -242,7 +244,7 @@ def samples_card(found: Found) -> Card:
         record = here(i)
         if record is None:
             return f"{found.nearest_text(scene.step(i))}."
-        said = ", ".join(f"{name(m)} {number(record.metric(m))}" for m in record.metric_names)
+        said = ", ".join(f"{name(m)} {brief(record.metric(m))}" for m in record.metric_names)
         many = min(len(record.samples), samples.MOST if samples.shape_of(record) else len(record.samples))
         lit = f"; mode shares {', '.join(number(100 * float(s), 2) for s in record.mode_shares)} %" if (
             record.mode_shares is not None and len(record.mode_shares) <= 12) else ""  # fmt: skip

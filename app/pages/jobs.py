@@ -11,9 +11,9 @@ from dash import html
 from dash.development.base_component import Component
 
 from .. import forms, progress, shell
+from ..numbers import number
 from ..reading import THIS, Reader
 from ..serving.queueing import Entry
-from ..style import number
 from ..view import Page, Place, href
 
 NAME, ORDER = "Jobs", 8

@@ -15,12 +15,14 @@ from landscape.readings import sampling
 from landscape.readings.stability import positive
 
 from .. import facts, pins, shell
+from ..axes import step_position
 from ..cards import surfaces
 from ..cards.spectra import density_card, heat_card
 from ..common import Scene, badge
+from ..numbers import moment, number
 from ..plots import training
 from ..reading import Reader
-from ..style import move_cursor, number, step_position
+from ..style import move_cursor
 from ..view import Card, Kpi, Missing, Page, Place, href
 
 NAME, ORDER = "Overview", 1
@@ -93,7 +95,7 @@ def _judged(scene: Scene, c: facts.Curvature, label: str) -> Kpi:
     if c.sampling is not None and math.isfinite(c.sampling.sharpness):
         label += f" ± {number(c.sampling.sharpness, 2)}"
     if limit is None or limit <= 0:
-        return Kpi(label, number(c.sharpness, 4), f"no threshold known for {scene.info.optimizer}")
+        return Kpi(label, number(c.sharpness, 4), scene.threshold.formula)
     share = c.sharpness / limit
     text = f"{100 * share:.0f} % of {scene.threshold.formula} = {number(limit)}"
     if scene.full_batch is False:  # noise keeps the sharpness of mini-batch training below the limit
@@ -104,9 +106,9 @@ def _judged(scene: Scene, c: facts.Curvature, label: str) -> Kpi:
 
 def lowest_kpi(c: facts.Curvature | None) -> Kpi:
     if c is None or not math.isfinite(c.lowest):
-        return Kpi("Smallest λmin", "–", "no spectrum at this step")
+        return Kpi("Lowest eigenvalue λmin", "–", "no spectrum at this step")
     tone = "warn" if c.saddle else "good"
-    return Kpi("Smallest λmin", number(c.lowest), c.saddle_text, tone, amount=c.lowest)
+    return Kpi("Lowest eigenvalue λmin", number(c.lowest), c.saddle_text, tone, amount=c.lowest)
 
 
 def trace_kpi(c: facts.Curvature | None) -> Kpi:
@@ -167,8 +169,9 @@ def training_card(scene: Scene) -> Card:
     def caption(_i: int) -> str:
         loss = "Loss of every step"
         if scene.measured:
-            kinds = " and ".join(name.removesuffix(" loss") for name in scene.measured)
-            loss = f"Faint: loss of every step's mini-batch; lines: {kinds} loss over all data"
+            drawn = {"train loss": "solid", "test loss": "dashed"}
+            kinds = " and ".join(f"{name} ({drawn[name]})" for name in scene.measured)
+            loss = f"Faint: loss of every step's mini-batch; lines: {kinds} over all data"
         if not scene.curvature:
             return f"{loss}. For sharpness and negative curvature: {scene.command('spectrum')}"
         tau = max(c.tau for c in scene.curvature)
@@ -231,8 +234,8 @@ def provenance(scene: Scene) -> html.Section:
         *_measured_on(scene),
         ("Seed", "–" if info.seed is None else str(info.seed)),
         ("Checkpoints", f"{len(scene.run.checkpoint_steps()):,}, every {info.every:,} steps"),
-        ("Started", info.created.replace("T", " ")),
-        ("Finished", (info.finished or "not yet").replace("T", " ")),
+        ("Started", moment(info.created)),
+        ("Finished", moment(info.finished or "not yet")),
         ("Versions", ", ".join(f"{k} {v}" for k, v in versions.items()) or "–"),
         ("Commit", str(info.meta.get("commit") or "–")),
         ("Host", str(info.meta.get("host") or "–")),

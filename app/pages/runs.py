@@ -15,8 +15,8 @@ from landscape.errors import LandscapeError
 from landscape.stores.run_directory import Run
 
 from .. import facts, filters, shell, summaries
+from ..numbers import brief, number
 from ..reading import Reader
-from ..style import number
 from ..summaries import Row
 from ..view import Page, Place, href
 from .compare import MOST, joined
@@ -117,7 +117,7 @@ def toolbar(place: Place, rows: list[Row], shown: list[Row], query: str, page: i
             type="search",
             debounce=0.35,
             className="filter",
-            placeholder="Filter: optimizer=SGD lmax<5 momentum=0.9 mlp",
+            placeholder="Filter: optimizer=SGD lmax<5 mlp",
             **{"name": "Filter runs"},
         ),
         *(chips if len(optimizers) > 1 else []),
@@ -227,7 +227,7 @@ def line(r: Row) -> html.Tr:
     detail: list[Any] = [r["records"]]
     if r["jobs"]:
         detail.append(html.Div(r["jobs"], className="warn"))
-    numbers = [number(r["lr"]), f"{r['steps']:,}", number(r["loss"]), "–" if r["acc"] is None else f"{r['acc']:.1f}"]
+    numbers = [brief(r["lr"]), f"{r['steps']:,}", number(r["loss"]), "–" if r["acc"] is None else f"{r['acc']:.1f}"]
     return html.Tr(
         [
             html.Td(shell.link(r["run"], href("run", r["id"]))),

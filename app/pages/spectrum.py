@@ -17,10 +17,10 @@ from .. import facts, pins, shell
 from ..cards import alignments, branches, bulk, layers
 from ..cards.spectra import density_card, heat_card
 from ..common import Scene, badge
+from ..numbers import number
 from ..plots import scree
 from ..plots.scree import padded
 from ..reading import Reader
-from ..style import number
 from ..view import Card, Kpi, Missing, Page, Place, href
 from . import overview
 

@@ -13,11 +13,13 @@ from landscape.errors import LandscapeError
 from landscape.records import Record, Saliency, Structure, structure_key
 
 from .. import facts, shell
-from ..cards import architectures, growths, low_rank, scales
+from ..axes import step_position
+from ..cards import architectures, fronts, growths, low_rank, scales
 from ..common import Scene, badge
+from ..numbers import number
 from ..plots import structure as plot
 from ..reading import Reader
-from ..style import move_cursor, number, redrawn, step_position
+from ..style import move_cursor, redrawn
 from ..view import Card, Kpi, Missing, Page, Place, href
 
 NAME, ORDER = "Structure", 6
@@ -82,8 +84,9 @@ def build(reader: Reader, place: Place) -> Page:
         slider=scene.slider,
         kpis=lambda i: kpis(found, scene.step(i)),
         tabs=tabs(scene, found),
-        cards=[*growths.cards(scene), sparsity_card(found), norms_card(found), worth_card(found), against_card(found),
-               *low_rank.cards(scene, found.structures, made), *scales.cards(scene), *cells(scene)],
+        cards=[*fronts.cards(scene), *cells(scene), *growths.cards(scene),
+               sparsity_card(found), norms_card(found), worth_card(found), against_card(found),
+               *low_rank.cards(scene, found.structures, made), *scales.cards(scene)],
         after=growths.section(scene),
     )
 
@@ -122,7 +125,7 @@ def tabs(scene: Scene, found: Found) -> list[Any]:
 def kpis(found: Found, at: int) -> list[Kpi]:
     here = found.structures.get(at)
     if here is None:
-        return [Kpi("Zero weights", "–", f"no structure at step {at:,}")]
+        return fronts.kpis(found.scene) or [Kpi("Zero weights", "–", f"no structure at step {at:,}")]
     size, near = here.size, here.share(here.small)
     dead, groups = int(here.dead.sum()), len(here.dead)
     left = here.left
@@ -198,7 +201,10 @@ def norms_card(found: Found) -> Card:
         }  # fmt: skip
 
     looks: dict[str, Any] = {"layer": layer(scene, found), "theme": scene.theme}
-    return Card("group-norms", lambda i: f"Group norms at step {here(i).step:,}",
+    def title(i: int) -> str:
+        return "Group norms" + (f" at step {here(i).step:,}" if found.structures else "")
+
+    return Card("group-norms", title,
                 lambda i: plot.norms(here(i), among(), **looks), caption, table,
                 move=lambda i: plot.move_norms(here(i), among(), **looks),
                 about="Norms of all groups, sorted within their layer")  # fmt: skip
@@ -241,7 +247,10 @@ def worth_card(found: Found) -> Card:
     def draw(i: int) -> Any:
         return plot.worth(nearest(i), theme=scene.theme)
 
-    return Card("worth", lambda i: f"What weights are worth at step {nearest(i).step:,}", draw, caption, table,
+    def title(i: int) -> str:
+        return "What weights are worth" + (f" at step {nearest(i).step:,}" if found.saliencies else "")
+
+    return Card("worth", title, draw, caption, table,
                 move=(lambda i: redrawn(draw(i))) if len(found.saliencies) > 1 else None,
                 about="Size of every weight against its second-order saliency")  # fmt: skip
 

@@ -13,11 +13,13 @@ from landscape.errors import LandscapeError
 from landscape.readings import shares
 
 from .. import facts, shell
+from ..axes import step_position
 from ..cards import readings, surfaces
 from ..common import Scene, badge
+from ..numbers import number
 from ..plots import projection
 from ..reading import Reader
-from ..style import move_cursor, number, step_position
+from ..style import move_cursor
 from ..view import Card, Kpi, Missing, Page, Place, href
 from . import overview
 

@@ -11,10 +11,10 @@ from landscape import records
 from .. import shell
 from ..cards.surfaces import quantities, showing, title
 from ..common import Scene, badge
+from ..numbers import number
 from ..plots import volume as plot
 from ..plots.surface import quantity
 from ..reading import Reader
-from ..style import number
 from ..view import Card, Kpi, Missing, Page, Place, Slider, href
 
 NAME, ORDER = "Volume", 3.5
@@ -130,7 +130,7 @@ def kpis(volume: records.Volume, axis: int, index: int) -> list[Kpi]:
         Kpi(
             "Path in the volume",
             f"{100 * share:.3g} %" if isinstance(share, (int, float)) else "–",
-            f"of its squared distances; up to {number(far)} outside",
+            f"of its squared distances; up to {number(far)} units of weight outside",
             "warn" if isinstance(share, (int, float)) and share < 0.5 else "",
         ),
     ]

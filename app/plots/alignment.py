@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from landscape.readings.subspaces import Overlaps
 
-from ..style import colour, cursor, log_axis, log_range, step_axis, step_position
+from ..axes import log_axis, log_range, step_axis, step_position
+from ..style import colour, cursor
 from ..style import figure as empty_figure
 from .spectrum_over import edges
 

@@ -13,9 +13,10 @@ from landscape import records
 from landscape.readings import overlaps
 from landscape.readings.smoothing import Width
 
+from ..axes import asinh_axis, linear_axis, log_axis, log_range
 from ..facts import Curvature
-from ..reading import Series
-from ..style import MARKER, asinh_axis, colour, cursor, linear_axis, log_axis, log_range
+from ..series import Series
+from ..style import MARKER, colour, cursor
 from ..style import figure as empty_figure
 from .spectrum_over import edges
 

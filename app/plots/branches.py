@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from landscape.readings import quadrature
 from landscape.readings.following import Following
 
-from ..style import asinh_axis, colour, cursor, log_axis, log_range, step_axis, step_position
+from ..axes import asinh_axis, log_axis, log_range, step_axis, step_position
+from ..style import colour, cursor
 from ..style import figure as empty_figure
 
 Array = NDArray[np.float64]

@@ -10,17 +10,8 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from ..style import (
-    CEILING,
-    FLOOR,
-    asinh_axis,
-    colour,
-    linear_axis,
-    log_axis,
-    log_range,
-    step_axis,
-    step_position,
-)
+from ..axes import asinh_axis, linear_axis, log_axis, log_range, step_axis, step_position
+from ..style import CEILING, FLOOR, colour
 from ..style import figure as empty_figure
 
 Array = NDArray[np.float64]

@@ -12,7 +12,8 @@ from dash import Patch
 from landscape.readings import quadrature
 from landscape.records import Game
 
-from ..style import asinh_axis, colour, note, packed
+from ..axes import asinh_axis
+from ..style import colour, note, packed
 from ..style import figure as empty_figure
 
 

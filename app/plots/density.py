@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from landscape.readings import quadrature
 
-from ..style import CEILING, FLOOR, asinh_axis, colour, half, log_axis, note, packed
+from ..axes import asinh_axis, log_axis
+from ..style import CEILING, FLOOR, colour, half, note, packed
 from ..style import figure as empty_figure
 
 Array = NDArray[np.float64]

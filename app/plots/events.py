@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from landscape.readings.events import Event
 
-from ..style import colour, cursor, linear_axis, log_axis, log_range, note, step_position, thin
+from ..axes import linear_axis, log_axis, log_range, step_position
+from ..style import colour, cursor, note, thin
 from ..style import figure as empty_figure
 
 Array = NDArray[np.float64]

@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 
 from landscape.readings.history import Curve
 
-from ..style import colour, cursor, linear_axis, log_axis, log_range, note, step_axis, step_position
+from ..axes import linear_axis, log_axis, log_range, step_axis, step_position
+from ..style import colour, cursor, note
 from ..style import figure as empty_figure
 
 COLOURS = ("blue", "orange", "green", "pink", "brown")  # of the players, in their order

@@ -8,7 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
-from ..style import colour, cursor, linear_axis, log_axis, log_range, step_axis, step_position
+from ..axes import linear_axis, log_axis, log_range, step_axis, step_position
+from ..style import colour, cursor
 from ..style import figure as empty_figure
 
 

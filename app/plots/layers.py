@@ -9,7 +9,9 @@ import plotly.graph_objects as go
 from dash import Patch
 from numpy.typing import NDArray
 
-from ..style import colour, cursor, log_range, log_ticks, number, step_axis, step_position
+from ..axes import log_range, log_ticks, step_axis, step_position
+from ..numbers import number
+from ..style import colour, cursor
 from ..style import figure as empty_figure
 from .spectrum_over import edges
 

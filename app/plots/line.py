@@ -7,7 +7,8 @@ import plotly.graph_objects as go
 
 from landscape import records
 
-from ..style import MARKER, colour, linear_axis
+from ..axes import linear_axis
+from ..style import MARKER, colour
 from ..style import figure as empty_figure
 
 

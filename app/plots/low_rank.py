@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from landscape.records import Structure
 
-from ..style import colour, cursor, linear_axis, note, step_axis, step_position
+from ..axes import linear_axis, step_axis, step_position
+from ..style import colour, cursor, note
 from ..style import figure as empty_figure
 from .structure import line
 

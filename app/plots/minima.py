@@ -10,7 +10,9 @@ import plotly.graph_objects as go
 from landscape import records
 from landscape.readings.topology import Critical, Pair, Topology
 
-from ..style import colour, linear_axis, log_axis, log_range, note, number
+from ..axes import linear_axis, log_axis, log_range
+from ..numbers import number
+from ..style import colour, note
 from ..style import figure as empty_figure
 from .relief import LIFT
 from .surface import heights, scale
@@ -69,7 +71,7 @@ def add(fig: go.Figure, surface: records.Surface, found: Topology, *, raised: bo
         groups.setdefault(symbol, []).append((pair.extremum, text))
         if pair.saddle is not None:
             groups.setdefault("x", []).append((pair.saddle, text))
-    for label in () if raised else labels(found):
+    for label in () if raised else labels(found, surface):
         fig.add_annotation(label)
     for symbol, entries in groups.items():
         place: dict[str, Any] = {"x": [c.u for c, _ in entries], "y": [c.v for c, _ in entries]}
@@ -85,15 +87,18 @@ def add(fig: go.Figure, surface: records.Surface, found: Topology, *, raised: bo
         fig.add_scatter(**place, marker=look, cliponaxis=False)
 
 
-def labels(found: Topology) -> list[dict[str, Any]]:
-    """The numbers beside the marks, as layout annotations."""
-    return [_label(pair.extremum, str(index)) for index, pair in enumerate(shown(found), start=1)]
+def labels(found: Topology, surface: records.Surface) -> list[dict[str, Any]]:
+    """The numbers beside the marks, as layout annotations; at the border on the side where the surface is."""
+    u, v = (0.2 * x.min() + 0.8 * x.max() for x in (surface.u, surface.v))
+    return [_label(pair.extremum, str(index), left=pair.extremum.u > u, below=pair.extremum.v > v)
+            for index, pair in enumerate(shown(found), start=1)]  # fmt: skip
 
 
-def _label(point: Critical, text: str) -> dict[str, Any]:
+def _label(point: Critical, text: str, *, left: bool, below: bool) -> dict[str, Any]:
     return {
-        "x": point.u, "y": point.v, "text": text, "showarrow": False, "xshift": 13, "yshift": 12, "borderpad": 1,
-        "font": {"size": 10, "color": "black"}, "bgcolor": "rgba(255,255,255,0.85)",
+        "x": point.u, "y": point.v, "text": text, "showarrow": False, "borderpad": 1,
+        "xshift": -16 if left else 16, "yshift": -14 if below else 14,
+        "font": {"size": 11, "color": "black"}, "bgcolor": "rgba(255,255,255,0.9)",
     }  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from landscape.readings.outliers import Outliers
 
-from ..style import colour, cursor, log_axis, log_range, note, step_axis, step_position
+from ..axes import log_axis, log_range, step_axis, step_position
+from ..style import colour, cursor, note
 from ..style import figure as empty_figure
 
 
@@ -56,6 +57,6 @@ def figure(
             line = {"color": colour(theme, "muted"), "width": 1, "dash": "dash"}
             fig.add_shape(type="line", xref="x domain", x0=0, x1=1, yref="y", y0=k, y1=k, line=line)
             fig.add_annotation(
-                note(text, theme, x=1.015, xref="x domain", y=k, yref="y", xanchor="left", yanchor=yanchor)
+                note(text, theme, x=1, xref="x domain", xshift=7, y=k, yref="y", xanchor="left", yanchor=yanchor)
             )
     return fig

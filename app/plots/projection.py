@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 from landscape import records
 from landscape.readings import shares
 
-from ..style import colour, cursor, linear_axis, log_axis, log_range, step_axis, step_position
+from ..axes import linear_axis, log_axis, log_range, step_axis, step_position
+from ..style import colour, cursor
 from ..style import figure as empty_figure
 
 LOW = 0.62  # where the losses' panel ends
@@ -77,10 +78,10 @@ def figure(
             **linear_axis(trajectory.off_plane, trajectory.distance, zero=True),
             "domain": [0.31, 0.56],
             "anchor": "x",
-            "title": {"text": "distance<br>[unit of weight]", "font": {"size": 11}},
+            "title": {"text": "distance,<br>units of weight", "font": {"size": 11}},
         },
         yaxis3={"range": [-4, 104], "tickvals": [0, 50, 100], "domain": [0, 0.25], "anchor": "x",
-                "title": {"text": "share [%]"}},
+                "title": {"text": "share, %"}},
         shapes=[
             cursor(float(step_position([selected], log)[0]), colour(theme, "cursor")),
             *(

@@ -81,17 +81,19 @@ def _scene(surface: records.Surface, z: Array, s: dict[str, Any], theme: str) ->
                   "tickvals": s["ticks"][::every],
                   "ticktext": s["texts"][::every]},
         "aspectmode": "manual", "aspectratio": {"x": 1.1, "y": 1.1, "z": 0.6},
-        "camera": {"eye": _eye(z), "center": {"x": 0, "y": 0, "z": -0.14}},
+        "camera": _camera(z),
     }  # fmt: skip
 
 
-def _eye(z: Array) -> dict[str, float]:
-    """Look from the side where the surface is low, so that no ridge hides the valley."""
+def _camera(z: Array) -> dict[str, dict[str, float]]:
+    """Look from the side where the surface is low, so that no ridge hides the valley, and a little to its left: there
+    stands the title of the height."""
     filled = np.where(np.isfinite(z), z, np.nanmax(z) if np.isfinite(z).any() else 0.0)
     rows, columns = (n // 2 for n in z.shape)
     right = filled[:, -columns:].mean() <= filled[:, :columns].mean() if columns else True
     back = filled[-rows:].mean() < filled[:rows].mean() if rows else False
-    return {"x": 1.45 if right else -1.45, "y": 1.6 if back else -1.6, "z": 1.05}
+    x, y = 1.66 if right else -1.66, 1.84 if back else -1.84
+    return {"eye": {"x": x, "y": y, "z": 1.42}, "center": {"x": 0.03 * y, "y": -0.03 * x, "z": -0.14}}
 
 
 def marker(

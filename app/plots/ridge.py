@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 from dash import Patch
 from numpy.typing import NDArray
 
-from ..style import CEILING, FLOOR, MARKER, asinh_axis, colour
+from ..axes import asinh_axis
+from ..style import CEILING, FLOOR, MARKER, colour
 from ..style import figure as empty_figure
 
 Array = NDArray[np.float64]

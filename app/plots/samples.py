@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from landscape.records import Game
 
-from ..style import colour, linear_axis, note, packed
+from ..axes import linear_axis
+from ..style import colour, note, packed
 from ..style import figure as empty_figure
 
 MOST = 64  # images of a grid

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from landscape.records import ScaleSpace
 
-from ..style import colour, cursor, linear_axis, step_axis, step_position
+from ..axes import linear_axis, step_axis, step_position
+from ..style import colour, cursor
 from ..style import figure as empty_figure
 
 Array = NDArray[np.float64]

@@ -14,7 +14,8 @@ from landscape.readings import quadrature
 from landscape.readings.outliers import Outliers
 from landscape.readings.sampling import Sampling
 
-from ..style import asinh_axis, colour, note, packed
+from ..axes import asinh_axis
+from ..style import colour, note, packed
 from ..style import figure as empty_figure
 
 Array = NDArray[np.float64]

@@ -6,7 +6,8 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from ..style import asinh_axis, cursor, density_bar, step_axis, step_position
+from ..axes import asinh_axis, step_axis, step_position
+from ..style import cursor, density_bar
 from ..style import figure as empty_figure
 
 Array = NDArray[np.float64]

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from landscape.records import Saliency, Structure
 
-from ..style import MARKER, colour, cursor, linear_axis, log_axis, log_range, step_axis, step_position
+from ..axes import linear_axis, log_axis, log_range, step_axis, step_position
+from ..style import MARKER, colour, cursor
 from ..style import figure as empty_figure
 
 Array = NDArray[np.float64]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from landscape import records
 
-from ..style import MARKER, colour, log_ticks, nice_ticks
+from ..axes import log_ticks, nice_ticks
+from ..style import MARKER, colour
 from ..style import figure as empty_figure
 
 Array = NDArray[np.float64]

@@ -9,19 +9,10 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from ..axes import linear_axis, log_axis, log_range, step_axis, step_position
 from ..facts import Curvature
-from ..style import (
-    colour,
-    cursor,
-    linear_axis,
-    log_axis,
-    log_range,
-    note,
-    number,
-    step_axis,
-    step_position,
-    thin,
-)
+from ..numbers import number
+from ..style import colour, cursor, note, thin
 from ..style import (
     figure as empty_figure,
 )

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from landscape import records
 
-from ..style import MARKER, colour, linear_axis
+from ..axes import linear_axis
+from ..style import MARKER, colour
 from ..style import figure as empty_figure
 from .surface import heights, quantity, scale
 
@@ -57,7 +58,7 @@ def figure(
                for name, g, label in zip("xyz", (volume.u, volume.v, volume.w), volume.labels, strict=True)},
             "domain": {"x": [0, 0.93], "y": [0, 1]},  # apart from the colour bar
             "aspectmode": "cube",
-            "camera": {"eye": {"x": 1.7, "y": 1.7, "z": 1.0}, "center": {"x": 0, "y": 0, "z": -0.1}},
+            "camera": {"eye": {"x": 1.95, "y": 1.95, "z": 1.15}, "center": {"x": 0, "y": 0, "z": -0.1}},
         }
     )  # fmt: skip
     return fig

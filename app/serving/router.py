@@ -9,7 +9,8 @@ from typing import Any
 from landscape import plugins
 from landscape.errors import LandscapeError
 
-from ..reading import NotFound, Reader, noting
+from ..notes import noting
+from ..reading import NotFound, Reader
 from ..view import Page, Place
 
 PACKAGE = "landscape.app.pages"

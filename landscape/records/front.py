@@ -58,6 +58,15 @@ class Front(Record):
     best: NDArray[np.int64]  # (point,)
     meta: Meta = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        cells = len(self.mu)
+        if {len(self.families), len(self.genotypes)} != {cells}:
+            told = f"{len(self.families)} families and {len(self.genotypes)} genotypes"
+            raise ValueError(f"front must have {cells} of each, as many as cells, got {told}")
+        if ((self.cells < 0) | (self.cells >= cells)).any():
+            raise ValueError(f"front.cells must be numbers of its {cells} cells")
+
     @property
     def key(self) -> str:
         return front_key(self.step)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ...errors import ProblemError
+from ...readings.fronts import stairs
 from ...records import Front
 from .. import drawing
 from ..scales import Array, number
@@ -15,14 +16,6 @@ from ..scene import Readable
 from ._sheet import Choice, Plate, Sheet, about_run, drawn
 
 _MARKS = ("o", "s", "^", "D")
-
-
-def stairs(cost: Array, accuracy: Array) -> tuple[Array, Array]:
-    """The best accuracy that every cost buys, as corners: of points that are not dominated in these two alone."""
-    order = np.lexsort((-accuracy, cost))
-    best = np.maximum.accumulate(accuracy[order])
-    rises = np.concatenate([[True], np.diff(best) > 0]) if len(best) else np.zeros(0, dtype=bool)
-    return cost[order][rises], best[rises]
 
 
 def panel(axes: Axes, record: Front, costs: Array, label: str) -> None:
