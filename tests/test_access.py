@@ -20,7 +20,7 @@ WIDTHS = (390, 3840)
 GRAPHS = {
     "/": 0, "/run/gd": 4, "/run/gd/spectrum": 4, "/run/gd/surface/pca": 4, "/run/gd/volume": 2,
     "/path/gd/sweep%2Fadam": 3, "/run/game/gan": 8, "/run/hurt": 3, "/run/nobody": 0, "/compare": 2,
-    "/run/gd/events": 3, "/run/gd/structure": 6, "/jobs": 0, "/export": 0,
+    "/run/gd/events": 3, "/run/gd/structure": 8, "/jobs": 0, "/export": 0,
 }  # fmt: skip
 WIDE = "() => document.documentElement.scrollWidth"
 # Inside a plot, which is one image to a screen reader, there is nothing to find in thousands of nodes.
