@@ -17,7 +17,7 @@ from landscape.growing.candidates import MIXED, Candidates, Choice
 from landscape.growing.continual import TaskNetwork, grow_for_task
 from landscape.growing.embedding import Widening, change_of, embed
 from landscape.growing.firefly import grow
-from landscape.growing.units import ORDERED
+from landscape.growing.units import OUTPUTS, layers_of
 from landscape.learning.resuming import load_state, save_state
 from landscape.learning.training import MiniBatches, make_optimizer, train_step
 from landscape.loss.added import Residual
@@ -167,8 +167,10 @@ def test_layers_that_feed_a_sum_are_left_out_and_told() -> None:
     assert [layer.name for layer in found.layers] == ["inner"]
     assert found.left_out == [
         "'stem': its units are also made by layer 'outer', for both feed one sum",
-        "'outer': its units are also made by layer 'stem', for both feed one sum", f"'head': {ORDERED}",
-    ]  # fmt: skip
+        "'outer': its units are also made by layer 'stem', for both feed one sum",
+    ]  # and not 'head', whose units are no hidden ones
+    with pytest.raises(ProblemError, match=f"'head' cannot grow: {OUTPUTS}"):
+        layers_of(skipping()).need("head")
 
 
 def test_layers_whose_units_act_on_each_other_are_left_out() -> None:

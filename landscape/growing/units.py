@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,8 @@ from ..networks.symmetries import Symmetries, symmetries_of
 from ..networks.wiring import Wiring
 from .embedding import Cut, Widening
 
-ORDERED = "its units feed a sum or an operation that keeps their order, or are the network's outputs"
+ORDERED = "its units feed a sum or an operation that keeps their order"
+OUTPUTS = "its units are the network's outputs"
 FEW = 4  # layers that are named with a reason
 
 
@@ -66,10 +68,11 @@ class Layers:
         return [layer for layer in self.able if not wanted or layer.name in wanted]
 
     def left_out(self) -> list[str]:
-        """Those that cannot grow by reason, in words; of many layers with one reason the first few."""
+        """Those of hidden units that cannot grow by reason, in words; of many with one reason the first few."""
         by_reason: dict[str, list[str]] = {}
         for name, why in self.refused.items():
-            by_reason.setdefault(why, []).append(f"'{name}'")
+            if why != OUTPUTS or not self.able:
+                by_reason.setdefault(why, []).append(f"'{name}'")
         return [f"{', '.join(names[:FEW])}{f' and {len(names) - FEW} more' if len(names) > FEW else ''}: {why}"
                 for why, names in by_reason.items()]  # fmt: skip
 
@@ -99,7 +102,30 @@ def layers_of(problem: Problem, symmetries: Symmetries | None = None, *, passing
                 able.append(layer)
             else:
                 refused[name or type(problem.model).__name__] = layer
+    for name in _output_layers(problem, [name for name, why in refused.items() if why == ORDERED]):
+        refused[name] = OUTPUTS
     return Layers(able, refused)
+
+
+def _output_layers(problem: Problem, names: Sequence[str]) -> list[str]:
+    """Those of the layers whose result is what the network returns."""
+    made: dict[str, Any] = {}
+    hooks = [
+        problem.model.get_submodule(name).register_forward_hook(
+            lambda _module, _inputs, result, name=name: made.update({name: result})
+        )
+        for name in names
+        if any(name == n for n, _module in problem.model.named_modules())
+    ]
+    try:
+        with torch.no_grad():
+            outputs = problem.outcome(problem.weights(), problem.batches[0])[1] if hooks else None
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not isinstance(outputs, Tensor):
+        return []
+    return [name for name, result in made.items() if isinstance(result, Tensor) and torch.equal(result, outputs)]
 
 
 def _doubled(problem: Problem) -> Problem | None:
