@@ -6,6 +6,8 @@ It prints `held` there. A job that has put signals off goes on when one has come
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from typing import Any
@@ -19,6 +21,7 @@ from landscape.stores.run_directory import Run
 what, number, *words = sys.argv[1:]
 write, expand, record = Run.write, BlockLanczos.expand, Recorder.step
 written = 0
+launcher = os.getppid()
 
 
 def hold() -> None:
@@ -27,6 +30,8 @@ def hold() -> None:
         sys.stdout.flush()
     while not cli._waiting:
         time.sleep(0.02)
+        if os.getppid() != launcher:  # Open MPI's ranks outlive a killed mpirun up to their next collective
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def write_and_count(self: Run, *record: Any, **options: Any) -> Any:
