@@ -43,12 +43,19 @@ def _at_least(text: str, low: int) -> int:
     return number
 
 
-def above_zero(text: str) -> float:
-    """A finite number above 0."""
-    with contextlib.suppress(ValueError):
-        if 0 < (number := float(text)) < math.inf:
-            return number
-    raise argparse.ArgumentTypeError(f"must be a number above 0, got '{text}'")
+def number_that(what: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
+    """A reader of numbers that fit; `what` they must be stands in the refusal of others."""
+
+    def read(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if fits(number := float(text)):
+                return number
+        raise argparse.ArgumentTypeError(f"must be {what}, got '{text}'")
+
+    return read
+
+
+above_zero = number_that("a number above 0", lambda x: 0 < x < math.inf)
 
 
 def assignment(text: str) -> tuple[str, Any]:

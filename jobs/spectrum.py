@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-vectors", action="store_true", help="keep no eigenvectors: saves disk, no eigen plane")
     group.add_argument("--eigenpairs", action="store_true",
                        help="eigenpairs alone, no density: about 30 products for ten (tolerance: 1e-4)")  # fmt: skip
-    group.add_argument("--missed", type=_probability, metavar="P",
+    group.add_argument("--missed", metavar="P",
+                       type=_common.number_that("a probability above 0, at most 1", lambda p: 0 < p <= 1),
                        help="with --eigenpairs: stop when one is missing with at most this probability; 1 leaves the "
                        "check out (default: 0.01)")  # fmt: skip
     group.add_argument("--save-every", type=float, metavar="SECONDS", default=300.0,
@@ -48,16 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _common.add_problem(parser)
     _common.add_computing(parser)
     _grid.add_arguments(parser)
-
-
-def _probability(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"must be a probability above 0, at most 1, got '{text}'")
-    return number
 
 
 def run(args: argparse.Namespace, comm: Any = None) -> int:

@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="directory of the run")
     _planes.add_arguments(parser)
     parser.add_argument("--points", type=_common.positive, default=51, help="grid points an axis (default: 51)")
-    parser.add_argument("--tolerance", type=_share, metavar="T",
+    parser.add_argument("--tolerance", metavar="T",
+                        type=_common.number_that("a share between 0 and 1", lambda share: 0 < share < 1),
                         help="interpolate to this share of the loss's range, 0.01 say (default: measure every point)")
     parser.add_argument("--batch-norm", choices=("frozen", "recomputed"), default="frozen",
                         help="statistics away from the origin: its own, or recomputed at every point, which takes some "
@@ -37,17 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _common.add_checkpoints(parser)
     _common.add_problem(parser)
     _common.add_computing(parser)
-
-
-def _share(text: str) -> float:
-    """A number between 0 and 1."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < 1:
-        raise argparse.ArgumentTypeError(f"must be a share between 0 and 1, got '{text}'")
-    return number
 
 
 def run(args: argparse.Namespace) -> int:

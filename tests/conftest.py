@@ -91,7 +91,8 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
             env=launch.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         started.append(process)
-        said = iter(process.stdout.readline, "")  # type: ignore[union-attr]
+        assert process.stdout is not None
+        said = iter(process.stdout.readline, "")
         assert any("held" in line for line in said), process.communicate()[1]  # waits for it
         return process
 

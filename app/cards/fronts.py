@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from landscape.errors import LandscapeError
-from landscape.records import Front
+from landscape.records import Array, Front
 
 from ..common import Scene
 from ..plots import front as plot
@@ -57,12 +58,7 @@ def read(scene: Scene, key: str) -> Front:
 
 
 def cycles_card(scene: Scene, key: str) -> Card:
-    def draw(_i: int) -> Any:
-        found = read(scene, key)
-        return plot.figure(found, found.point_cycles, "cycles a sample", theme=scene.theme)
-
-    def caption(_i: int) -> str:
-        found = read(scene, key)
+    def caption(found: Front) -> str:
         away = int(np.isnan(found.accuracy).sum())
         return (
             f"A point is a cell on one design of at most {found.area} multipliers and lanes and {found.most_cycles:,} "
@@ -71,18 +67,11 @@ def cycles_card(scene: Scene, key: str) -> Card:
             f"untrained. Made by {found.meta.get('command', 'an unknown command')}."
         )
 
-    return Card("front-cycles", "Cells on their hardware: accuracy against cycles", draw, caption,
-                lambda _i: table(read(scene, key)),
-                about="Test accuracy of searched cells against cycles a sample, one point a design")  # fmt: skip
+    return _card(scene, key, "cycles", lambda found: found.point_cycles, "cycles a sample", caption)
 
 
 def energy_card(scene: Scene, key: str) -> Card:
-    def draw(_i: int) -> Any:
-        found = read(scene, key)
-        return plot.figure(found, found.point_energy, "energy a sample [multiplications]", theme=scene.theme)
-
-    def caption(_i: int) -> str:
-        found = read(scene, key)
+    def caption(found: Front) -> str:
         cells = len(set(found.cells[found.best == 1].tolist()))
         return (
             "The same points. Energy is that of multiplications, of reads and of all multipliers and lanes for all "
@@ -90,9 +79,23 @@ def energy_card(scene: Scene, key: str) -> Card:
             f"{len(found.cells)} points, of {cells} cells."
         )
 
-    return Card("front-energy", "Cells on their hardware: accuracy against energy", draw, caption,
-                lambda _i: table(read(scene, key)),
-                about="Test accuracy of searched cells against energy a sample, one point a design")  # fmt: skip
+    return _card(
+        scene, key, "energy", lambda found: found.point_energy, "energy a sample [multiplications]", caption
+    )  # fmt: skip
+
+
+def _card(
+    scene: Scene, key: str, cost: str, of: Callable[[Front], Array], title: str, caption: Callable[[Front], str]
+) -> Card:
+    """Accuracy against a cost, one value a point, whose axis has a title."""
+
+    def draw(_i: int) -> Any:
+        found = read(scene, key)
+        return plot.figure(found, of(found), title, theme=scene.theme)
+
+    return Card(f"front-{cost}", f"Cells on their hardware: accuracy against {cost}", draw,
+                lambda _i: caption(read(scene, key)), lambda _i: table(read(scene, key)),
+                about=f"Test accuracy of searched cells against {cost} a sample, one point a design")  # fmt: skip
 
 
 def table(found: Front) -> dict[str, Any]:

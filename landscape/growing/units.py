@@ -110,13 +110,11 @@ def layers_of(problem: Problem, symmetries: Symmetries | None = None, *, passing
 def _output_layers(problem: Problem, names: Sequence[str]) -> list[str]:
     """Those of the layers whose result is what the network returns."""
     made: dict[str, Any] = {}
+    modules = dict(problem.model.named_modules())
     hooks = [
-        problem.model.get_submodule(name).register_forward_hook(
-            lambda _module, _inputs, result, name=name: made.update({name: result})
-        )
-        for name in names
-        if any(name == n for n, _module in problem.model.named_modules())
-    ]
+        modules[name].register_forward_hook(lambda _module, _inputs, result, name=name: made.update({name: result}))
+        for name in names if name in modules
+    ]  # fmt: skip
     try:
         with torch.no_grad():
             outputs = problem.outcome(problem.weights(), problem.batches[0])[1] if hooks else None

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..records import Spectrum
 from .distribution import distribution
 from .quadrature import T95
+from .rounding import eps
 from .rules import blocks, jacobi
 
 Array = NDArray[np.float64]
@@ -121,7 +122,8 @@ def total(spectrum: Spectrum, function: Callable[[Array], Array]) -> Interval:
         value += share * (float(known.sum()) + n * mean)
         variance += share**2 * n**2 * 2 * second / (n + 2) / b * max(n - b, 0) / max(n - 1, 1)
         freedom += n * b * second**2 / fourth if fourth > 0 else np.inf
-    rounding = max(_eps(spectrum), 1e-12) * (length + float(np.nanmax(np.abs(function(spectrum.nodes)), initial=0.0)))
+    length += float(np.nanmax(np.abs(function(spectrum.nodes)), initial=0.0))
+    rounding = max(eps(spectrum.meta), 1e-12) * length
     half = student(freedom) * float(np.sqrt(variance)) + chosen + rounding
     return Interval(value, value - half, value + half)
 
@@ -261,12 +263,7 @@ def noise_level(spectrum: Spectrum) -> float:
     found = spectrum.meta.get("lambda_noise")
     if isinstance(found, (int, float)) and found >= 0:
         return float(found)
-    return _eps(spectrum) * float(np.nanmax(np.abs(spectrum.nodes), initial=0.0))
-
-
-def _eps(spectrum: Spectrum) -> float:
-    """Of the precision in which products were computed."""
-    return float(np.finfo(np.float64 if spectrum.meta.get("dtype") == "float64" else np.float32).eps)
+    return eps(spectrum.meta) * float(np.nanmax(np.abs(spectrum.nodes), initial=0.0))
 
 
 def _neighbours(rest: Rest, places: Array) -> tuple[Array, Array]:

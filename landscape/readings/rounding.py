@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,10 +13,14 @@ from ..records import Array, Surface
 _FACTOR = 8.0  # losses are summed in float64, but each sample's passes a few layers in the problem's own precision
 
 
+def eps(meta: Mapping[str, Any]) -> float:
+    """Machine precision of what a record was computed in."""
+    return float(np.finfo(np.float64 if meta.get("dtype") == "float64" else np.float32).eps)
+
+
 def rounding(surface: Surface) -> Array:
     """8 eps |loss| of the precision that the surface was computed in, (row, column); NaN where the loss is."""
-    eps = np.finfo(np.float64 if surface.meta.get("dtype") == "float64" else np.float32).eps
-    return np.asarray(_FACTOR * float(eps) * np.abs(surface.loss))
+    return np.asarray(_FACTOR * eps(surface.meta) * np.abs(surface.loss))
 
 
 def measured(surface: Surface) -> NDArray[np.bool_]:

@@ -20,9 +20,9 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,7 +119,7 @@ class Run:
                 values[f"{name}_values"] = [r.values_dict() for r in group]
                 for i, r in enumerate(group):
                     arrays |= {f"{name}/{i}/{k}": a for k, a in r.arrays().items() if k not in r.large}
-            np.savez(part / "arrays.npz", **arrays)  # type: ignore[arg-type]  # numpy's type knows no names of arrays
+            _savez(part / "arrays.npz", arrays)
             if large:
                 save_file(large, part / "vectors.safetensors")
             (part / "meta.json").write_text(
@@ -194,7 +194,7 @@ class Run:
             temporary = target.with_name(f".{target.name}-{os.getpid()}.npz")
             try:
                 with open(temporary, "wb") as stream:
-                    np.savez(stream, **arrays)  # type: ignore[arg-type]  # as above
+                    _savez(stream, arrays)
                 os.replace(temporary, target)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -325,3 +325,8 @@ def find(store: str | os.PathLike[str], run_id: str) -> Run:
     if not directory.is_relative_to(root):
         raise ProblemError(f"'{run_id}' lies outside the store")
     return Run(directory)
+
+
+def _savez(file: FilePath | BinaryIO, arrays: Mapping[str, Any]) -> None:
+    """numpy's own: with arrays of a narrower type its signature takes their names for those of its options."""
+    np.savez(file, **arrays)

@@ -160,13 +160,15 @@ def main() -> None:
         "plane": on_a_plane(comm), "space": in_space(comm), "derivatives": derivatives(comm), "curves": curves(comm),
         "closed_forms": closed_forms(comm), "other_data": other_data(comm),
     }  # fmt: skip
-    arrays = {f"{group}/{name}": np.asarray(a) for group, entries in found.items() for name, a in entries.items()}
+    arrays: dict[str, Any] = {
+        f"{group}/{name}": np.asarray(a) for group, entries in found.items() for name, a in entries.items()
+    }
     same = {name: array for name, array in arrays.items() if name.split("/")[0] in ("plane", "space", "curves")}
     for other in comm.gather(same):
         for name, array in same.items():
             assert np.array_equal(other[name], array, equal_nan=True), f"ranks disagree on {name}"
     if comm.rank == 0:
-        np.savez(sys.argv[1], **arrays)  # type: ignore[arg-type]
+        np.savez(sys.argv[1], **arrays)
 
 
 main()
